@@ -1,0 +1,152 @@
+"""The types that travel between data, models, metrics and tools; every box here is xyxy, 0-based, half-open."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypedDict
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Size = tuple[int, int]  # (height, width) in pixels
+
+
+class Target(TypedDict, total=False):
+    """What is known about one image, in the frame of that image as the model sees it.
+
+    boxes: float32 [N, 4] absolute pixels, 0 <= x1 < x2 <= width; N may be 0.
+    labels: int64 [N], 0..C-1.
+    difficult: bool [N]; VOC difficult or COCO crowd: never a positive, never a negative, ignored by AP.
+    proposals: float32 [P, 4], only where the model takes proposals from outside.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    difficult: Tensor
+    proposals: Tensor
+    image_id: str
+    original_size: Size
+
+
+@dataclass
+class Batch:
+    """Images padded to one canvas, and what is known about them.
+
+    images: uint8 [B, 3, H, W] RGB, content at the top left, zero beyond it; normalised inside the model.
+    sizes: (h, w) of the content of each image on the canvas.
+    original_sizes: (H, W) of each file after EXIF rotation: the frame of `Detections`.
+    targets: one per image in the canvas frame, or None where nothing is known (prediction).
+    """
+
+    images: Tensor
+    sizes: list[Size]
+    original_sizes: list[Size]
+    image_ids: list[str]
+    targets: list[Target] | None = None
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def to(self, device: torch.device | str, non_blocking: bool = True) -> Batch:
+        """The same batch with its tensors on `device`."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Batch:
+        """The same batch in page-locked memory; `DataLoader(pin_memory=True)` calls this."""
+        return self._map(Tensor.pin_memory)
+
+    def _map(self, function: Any) -> Batch:
+        targets = self.targets
+        if targets is not None:
+            targets = [
+                {key: function(value) if isinstance(value, Tensor) else value for key, value in target.items()}  # type: ignore[misc]
+                for target in targets
+            ]
+        return replace(self, images=function(self.images), targets=targets)
+
+
+@dataclass
+class Detections:
+    """What a detector found in one image, in the pixels of the original file.
+
+    boxes: float32 [D, 4], clipped to the image. scores: float32 [D], descending. labels: int64 [D], 0..C-1.
+    names: class names by label, where known.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    names: Sequence[str] | None = None
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __getitem__(self, index: Any) -> Detections:
+        """The detections selected by a mask, an index tensor or a slice."""
+        return replace(self, boxes=self.boxes[index], scores=self.scores[index], labels=self.labels[index])
+
+    def to(self, device: torch.device | str) -> Detections:
+        """The same detections with their tensors on `device`."""
+        return replace(
+            self, boxes=self.boxes.to(device), scores=self.scores.to(device), labels=self.labels.to(device)
+        )
+
+    def name(self, label: int) -> str:
+        """The class name of `label`, or its number where names are unknown."""
+        return self.names[label] if self.names is not None else str(label)
+
+    def to_dict(self) -> list[dict[str, Any]]:
+        """JSON-ready rows: box [x1, y1, x2, y2], score, label, name."""
+        rows = zip(self.boxes.tolist(), self.scores.tolist(), self.labels.tolist(), strict=True)
+        return [
+            {"box": box, "score": score, "label": label, "name": self.name(label)} for box, score, label in rows
+        ]
+
+    def to_supervision(self) -> Any:
+        """The same as `supervision.Detections`; needs the `supervision` package."""
+        try:
+            import supervision
+        except ImportError as error:
+            raise ImportError("Detections.to_supervision needs: pip install supervision") from error
+        labels = self.labels.cpu().numpy()
+        return supervision.Detections(
+            xyxy=self.boxes.cpu().numpy(),
+            confidence=self.scores.cpu().numpy(),
+            class_id=labels,
+            data={"class_name": [self.name(int(label)) for label in labels]},
+        )
+
+    def plot(self, image: Any) -> Image.Image:
+        """A picture of these detections drawn on `image` (path, array HWC uint8 RGB, or PIL image)."""
+        from detkit.visualize.draw import draw_detections
+
+        return draw_detections(image, self)
+
+
+class FeatureSpec(NamedTuple):
+    """One feature map: its channels and the pixels of the input per step."""
+
+    channels: int
+    stride: int
+
+
+class Backbone(Protocol):
+    """Images to feature maps, fine to coarse; `mean` and `std` (of 0..255 RGB) are those of its weights."""
+
+    features: list[FeatureSpec]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def __call__(self, images: Tensor) -> list[Tensor]: ...
+
+
+class Neck(Protocol):
+    """Feature maps to feature maps, fine to coarse."""
+
+    features: list[FeatureSpec]
+
+    def __call__(self, features: list[Tensor]) -> list[Tensor]: ...
