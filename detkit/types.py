@@ -91,9 +91,7 @@ class Detections:
 
     def to(self, device: torch.device | str) -> Detections:
         """The same detections with their tensors on `device`."""
-        return replace(
-            self, boxes=self.boxes.to(device), scores=self.scores.to(device), labels=self.labels.to(device)
-        )
+        return replace(self, boxes=self.boxes.to(device), scores=self.scores.to(device), labels=self.labels.to(device))
 
     def name(self, label: int) -> str:
         """The class name of `label`, or its number where names are unknown."""
@@ -102,9 +100,7 @@ class Detections:
     def to_dict(self) -> list[dict[str, Any]]:
         """JSON-ready rows: box [x1, y1, x2, y2], score, label, name."""
         rows = zip(self.boxes.tolist(), self.scores.tolist(), self.labels.tolist(), strict=True)
-        return [
-            {"box": box, "score": score, "label": label, "name": self.name(label)} for box, score, label in rows
-        ]
+        return [{"box": box, "score": score, "label": label, "name": self.name(label)} for box, score, label in rows]
 
     def to_supervision(self) -> Any:
         """The same as `supervision.Detections`; needs the `supervision` package."""

@@ -1,0 +1,64 @@
+"""From a resolved config to a detector, for training and from a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hydra.utils import instantiate
+
+from detkit.data.preprocess import Preprocess
+from detkit.errors import UserError
+from detkit.model.detector import Detector
+
+# A checkpoint comes from outside; what it names is built only from these packages, so it can run nothing else.
+TRUSTED = ("detkit.model.", "detkit.data.preprocess.")
+
+
+def build_preprocess(config: Mapping[str, Any]) -> Preprocess:
+    """The preprocess that a config node or a checkpoint describes by `_target_` and values."""
+    check_targets(config)
+    return instantiate(config)
+
+
+def build_detector(model: Mapping[str, Any], num_classes: int, preprocess: Preprocess) -> Detector:
+    """The detector of a `model` config node for `num_classes` classes."""
+    return instantiate(model, num_classes=num_classes, preprocess=preprocess)
+
+
+def build_from_checkpoint(checkpoint: Mapping[str, Any]) -> Detector:
+    """The detector of a checkpoint with its weights (EMA where kept), in eval mode; nothing is downloaded.
+
+    Raises UserError where the checkpoint names a part outside detkit, or its weights do not fit its config.
+    """
+    model = without_pretrained(checkpoint["config"]["model"])
+    check_targets(model)
+    detector = build_detector(model, len(checkpoint["classes"]), build_preprocess(checkpoint["preprocess"]))
+    try:
+        detector.load_state_dict(checkpoint.get("ema") or checkpoint["model"])
+    except RuntimeError as error:
+        raise UserError(f"the weights of the checkpoint do not fit the model in its config: {error}") from error
+    return detector.eval()
+
+
+def check_targets(config: Any, where: str = "config") -> None:
+    """Raise UserError for a `_target_` outside the trusted packages, anywhere below `config`."""
+    if isinstance(config, Mapping):
+        target = config.get("_target_", TRUSTED[0])
+        if not str(target).startswith(TRUSTED):
+            raise UserError(f"{where}._target_={target}: only parts under {' and '.join(TRUSTED)} are built from here")
+        for key, value in config.items():
+            check_targets(value, f"{where}.{key}")
+    elif isinstance(config, (list, tuple)):
+        for index, value in enumerate(config):
+            check_targets(value, f"{where}[{index}]")
+
+
+def without_pretrained(model: Any) -> Any:
+    """A copy of a model config that asks for no ImageNet weights."""
+    if isinstance(model, Mapping):
+        return {
+            key: (False if isinstance(value, bool) else None) if key == "pretrained" else without_pretrained(value)
+            for key, value in model.items()
+        }
+    return [without_pretrained(value) for value in model] if isinstance(model, (list, tuple)) else model

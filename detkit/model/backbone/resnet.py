@@ -1,0 +1,73 @@
+"""Residual networks (He et al. 2016), whole or cut for use with a region tail."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from detkit.errors import UserError
+from detkit.model.backbone.freeze import Norm, freeze, freeze_batch_norm
+from detkit.model.backbone.pretrained import IMAGENET_MEAN, IMAGENET_STD, torchvision_model
+from detkit.types import FeatureSpec
+
+STAGES = {4: "layer1", 8: "layer2", 16: "layer3", 32: "layer4"}  # stride -> what torchvision calls the stage
+
+
+class ResNet(nn.Module):
+    """A torchvision ResNet up to the coarsest of `strides`, each of which (of 4, 8, 16, 32) gives a map.
+
+    strides (16,) is the C4 trunk: the last stage is left to `detkit.model.tail.Res5`.
+    frozen_stages: 1 freezes the stem, 2 the stem and res2, and so on.
+    norm: "frozen" uses the batch statistics of the weights, "live" learns them.
+    """
+
+    mean = IMAGENET_MEAN
+    std = IMAGENET_STD
+
+    def __init__(
+        self,
+        *,
+        name: str = "resnet50",
+        strides: Sequence[int] = (16,),
+        frozen_stages: int = 2,
+        norm: Norm = "frozen",
+        pretrained: bool = True,
+    ) -> None:
+        super().__init__()
+        missing = sorted(set(strides) - set(STAGES))
+        if missing:
+            raise UserError(f"model.strides={list(strides)}: {name} has maps at 4, 8, 16, 32, none at {missing}")
+        net = torchvision_model(name, pretrained=pretrained, key="model.backbone")
+        self.stem = nn.Sequential(OrderedDict(conv1=net.conv1, bn1=net.bn1, relu=net.relu, maxpool=net.maxpool))
+        self.strides = tuple(strides)
+        self.features = []
+        for stride, stage in STAGES.items():
+            if stride > max(strides):
+                break
+            layer = getattr(net, stage)
+            self.add_module(stage, layer)
+            if stride in strides:
+                self.features.append(FeatureSpec(_out_channels(layer), stride))
+        if norm == "frozen":
+            freeze_batch_norm(self)
+        if frozen_stages > 0:
+            stages = [getattr(self, stage) for stage in STAGES.values() if hasattr(self, stage)]
+            freeze([self.stem, *stages[: frozen_stages - 1]])
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        x = self.stem(images)
+        maps = []
+        for stride, stage in STAGES.items():
+            if stride > self.strides[-1]:
+                break
+            x = getattr(self, stage)(x)
+            if stride in self.strides:
+                maps.append(x)
+        return maps
+
+
+def _out_channels(layer: nn.Module) -> int:
+    """Channels that a stage gives: those of the last batch norm of its last block."""
+    return [m.num_features for m in layer[-1].modules() if isinstance(m, nn.BatchNorm2d)][-1]  # type: ignore[index]

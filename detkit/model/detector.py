@@ -1,0 +1,52 @@
+"""What every detector is: two verbs on a batch, and the frame in which it sees images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from detkit.data.preprocess import Preprocess
+from detkit.types import Batch, Detections
+
+
+class Detector(nn.Module):
+    """Base of all detectors: `loss(batch)` to train, `predict(batch)` to use; `forward` is `loss`, for DDP.
+
+    stages: dotted names of the submodules whose forward is timed as a stage.
+    preprocess: how files become canvases; `predict` maps its boxes back with it.
+    mean, std: of the backbone's weights, RGB on the scale 0..255.
+    """
+
+    stages: tuple[str, ...] = ()
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    def __init__(
+        self, *, num_classes: int, preprocess: Preprocess, mean: Sequence[float], std: Sequence[float]
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.preprocess = preprocess
+        self.register_buffer("pixel_mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(std).view(3, 1, 1), persistent=False)
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        return self.loss(batch)
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """The terms to be summed and minimised, scalars by name; needs `batch.targets`."""
+        raise NotImplementedError
+
+    def predict(self, batch: Batch) -> list[Detections]:
+        """The objects of each image, in the pixels of its file. The caller sets eval mode."""
+        raise NotImplementedError
+
+    def normalize(self, batch: Batch) -> Tensor:
+        """Canvases as the backbone wants them: float [B, 3, H, W], zero beyond the content of each image."""
+        images = (batch.images.to(self.pixel_mean.dtype) - self.pixel_mean) / self.pixel_std
+        for image, (height, width) in zip(images, batch.sizes, strict=True):
+            image[:, height:] = 0
+            image[:, :, width:] = 0
+        return images

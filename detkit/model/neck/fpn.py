@@ -1,0 +1,29 @@
+"""Feature pyramid: coarse maps enrich fine ones, top down (Lin et al. 2017)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.ops import FeaturePyramidNetwork
+
+from detkit.types import FeatureSpec
+
+
+class FPN(nn.Module):
+    """torchvision's pyramid over all maps, with `channels` each, and `extra_levels` coarser maps by subsampling."""
+
+    def __init__(self, *, features: Sequence[FeatureSpec], channels: int = 256, extra_levels: int = 1) -> None:
+        super().__init__()
+        self.pyramid = FeaturePyramidNetwork([feature.channels for feature in features], channels)
+        self.extra_levels = extra_levels
+        strides = [feature.stride for feature in features]
+        strides += [strides[-1] * 2 ** (level + 1) for level in range(extra_levels)]
+        self.features = [FeatureSpec(channels, stride) for stride in strides]
+
+    def forward(self, features: list[Tensor]) -> list[Tensor]:
+        maps = list(self.pyramid({str(level): feature for level, feature in enumerate(features)}).values())
+        for _ in range(self.extra_levels):
+            maps.append(F.max_pool2d(maps[-1], kernel_size=1, stride=2))
+        return maps

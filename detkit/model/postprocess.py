@@ -1,0 +1,53 @@
+"""From scored boxes to detections."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import batched_nms, clip_boxes_to_image
+
+from detkit.data.preprocess import Preprocess
+from detkit.types import Batch, Detections, Size
+
+
+class NMSPostprocess(nn.Module):
+    """Threshold, non-maximum suppression within each class, the best of each image, back to the file's pixels.
+
+    score_threshold: a detection's score is above it. nms_iou: of two boxes of a class that overlap more, the better
+    stays. max_detections: per image over all classes. min_size: narrower or lower boxes (canvas pixels) are dropped.
+    """
+
+    def __init__(
+        self, *, score_threshold: float = 0.05, nms_iou: float = 0.5, max_detections: int = 100, min_size: float = 1e-2
+    ) -> None:
+        super().__init__()
+        self.score_threshold = score_threshold
+        self.nms_iou = nms_iou
+        self.max_detections = max_detections
+        self.min_size = min_size
+
+    def forward(
+        self, boxes: list[Tensor], scores: list[Tensor], batch: Batch, preprocess: Preprocess
+    ) -> list[Detections]:
+        """boxes: per image float [R, C or 1, 4] xyxy on the canvas; scores: per image float [R, C]."""
+        return [
+            self.one_image(*args, preprocess)
+            for args in zip(boxes, scores, batch.sizes, batch.original_sizes, strict=True)
+        ]
+
+    def one_image(
+        self, boxes: Tensor, scores: Tensor, size: Size, original_size: Size, preprocess: Preprocess
+    ) -> Detections:
+        """The detections of one image; arguments as in `forward`."""
+        region, labels = torch.nonzero(scores > self.score_threshold, as_tuple=True)
+        column = labels if boxes.shape[1] > 1 else torch.zeros_like(labels)
+        boxes = clip_boxes_to_image(boxes[region, column], size)
+        scores = scores[region, labels]
+        large = ((boxes[:, 2:] - boxes[:, :2]) >= self.min_size).all(dim=1)
+        boxes, scores, labels = boxes[large], scores[large], labels[large]
+        keep = batched_nms(boxes, scores, labels, self.nms_iou)[: self.max_detections]
+        return Detections(
+            boxes=preprocess.to_original(boxes[keep], original_size).float(),
+            scores=scores[keep].float(),
+            labels=labels[keep],
+        )

@@ -1,0 +1,1 @@
+"""Where the candidate regions of an image come from."""

@@ -1,0 +1,75 @@
+"""Fast R-CNN's region head: pool each proposal, classify it, refine its box (Girshick 2015)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from detkit.ops.coder import decode, encode
+from detkit.ops.match import BETWEEN, NEGATIVE, match_boxes
+from detkit.ops.sample import sample_balanced
+from detkit.types import Batch, Target
+
+
+class FastRCNNHead(nn.Module):
+    """roi_pool -> tail -> predictor, and the sampling of proposals to learn from.
+
+    fg_iou: a proposal has the class of a ground truth it overlaps at least so much. bg_iou: (low, high), a proposal
+    is background where its highest overlap lies in [low, high). num_samples: per image, at most `fg_fraction` of
+    them with a class. box_std: by which offsets are divided, so that they have about unit variance.
+    """
+
+    def __init__(
+        self,
+        *,
+        roi_pool: nn.Module,
+        tail: nn.Module,
+        predictor: nn.Module,
+        num_samples: int = 128,
+        fg_fraction: float = 0.25,
+        fg_iou: float = 0.5,
+        bg_iou: tuple[float, float] = (0.0, 0.5),
+        box_std: Sequence[float] = (0.1, 0.1, 0.2, 0.2),
+    ) -> None:
+        super().__init__()
+        self.roi_pool = roi_pool
+        self.tail = tail
+        self.predictor = predictor
+        self.num_samples, self.fg_fraction = num_samples, fg_fraction
+        self.fg_iou, self.bg_iou = fg_iou, bg_iou
+        self.box_std = tuple(box_std)
+
+    def forward(self, features: list[Tensor], proposals: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Per image: boxes float32 [P, C or 1, 4] on the canvas and scores [P, C]."""
+        logits, deltas = self.regions(features, proposals)
+        boxes = decode(deltas, torch.cat(proposals)[:, None], self.box_std)
+        counts = [len(p) for p in proposals]
+        return list(boxes.split(counts)), list(self.predictor.scores(logits).split(counts))
+
+    def loss(self, features: list[Tensor], proposals: list[Tensor], batch: Batch) -> dict[str, Tensor]:
+        """The losses of the predictor on sampled proposals; ground truths are proposals too."""
+        assert batch.targets is not None
+        picked = [self.sample(boxes, target) for boxes, target in zip(proposals, batch.targets, strict=True)]
+        boxes, labels, offsets = (list(column) for column in zip(*picked, strict=True))
+        logits, deltas = self.regions(features, boxes)
+        return self.predictor.loss(logits, deltas, torch.cat(labels), torch.cat(offsets))
+
+    def regions(self, features: list[Tensor], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """What the network says of each box, over all images: logits and deltas of the predictor."""
+        return self.predictor(self.tail(self.roi_pool(features, boxes)))
+
+    def sample(self, proposals: Tensor, target: Target) -> tuple[Tensor, Tensor, Tensor]:
+        """Boxes [S, 4] to learn from, their labels [S] (-1 for background), offsets [F, 4] of those with a class."""
+        gt_boxes, difficult = target["boxes"], target["difficult"]
+        boxes = torch.cat([proposals, gt_boxes[~difficult]])
+        low, high = self.bg_iou
+        matches = match_boxes(boxes, gt_boxes, difficult, positive=self.fg_iou, negative=high)
+        if low > 0:
+            far = match_boxes(boxes, gt_boxes, difficult, positive=self.fg_iou, negative=low) == NEGATIVE
+            matches[far] = BETWEEN
+        fg, bg = sample_balanced(matches, num_samples=self.num_samples, positive_fraction=self.fg_fraction)
+        owner = matches[fg]
+        labels = torch.cat([target["labels"][owner], torch.full_like(bg, -1)])
+        return boxes[torch.cat([fg, bg])], labels, encode(gt_boxes[owner], boxes[fg], self.box_std)

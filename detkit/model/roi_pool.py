@@ -1,0 +1,89 @@
+"""A fixed-size map for each region, read from the feature maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import box_area, roi_align, roi_pool
+
+from detkit.types import FeatureSpec
+
+# Symbols: R regions of all images, C channels, k cells along a side.
+
+
+def assign_levels(boxes: Tensor, strides: Sequence[int], canonical_size: float) -> Tensor:
+    """The level that each box is read from: int64 [R], an index into `strides` (FPN, equation 1).
+
+    A box of `canonical_size` pixels belongs to stride 16, one of half that side to stride 8, and so on.
+    """
+    scale = torch.log2(box_area(boxes).sqrt() / canonical_size + 1e-8)
+    level = torch.floor(scale + 4 + 1e-6) - (int(strides[0]).bit_length() - 1)
+    return level.clamp(0, len(strides) - 1).long()
+
+
+class _RoIPooler(nn.Module):
+    """Levels, images and order of the regions; a subclass only says how one map is read (`pool`)."""
+
+    def __init__(
+        self, *, features: Sequence[FeatureSpec], size: int = 7, max_stride: int = 32, canonical_size: float = 224
+    ) -> None:
+        super().__init__()
+        self.size = size
+        self.strides = [feature.stride for feature in features if feature.stride <= max_stride]
+        self.canonical_size = canonical_size
+
+    def forward(self, features: Sequence[Tensor], boxes: Sequence[Tensor]) -> Tensor:
+        """boxes: per image float32 [P, 4] on the canvas -> [R, C, k, k], images in order."""
+        images = torch.repeat_interleave(
+            torch.arange(len(boxes), device=boxes[0].device),
+            torch.tensor([len(b) for b in boxes], device=boxes[0].device),
+        )
+        regions = torch.cat([images[:, None].to(boxes[0].dtype), torch.cat(list(boxes))], dim=1)  # [R, 5]
+        if len(self.strides) == 1:
+            return self.pool(features[0], regions, 1 / self.strides[0])
+        levels = assign_levels(regions[:, 1:], self.strides, self.canonical_size)
+        pooled = features[0].new_zeros(len(regions), features[0].shape[1], self.size, self.size)
+        for level, stride in enumerate(self.strides):
+            index = torch.nonzero(levels == level).flatten()
+            # every level is read, even for no region, so that its parameters always have a gradient
+            pooled = pooled.index_put((index,), self.pool(features[level], regions[index], 1 / stride))
+        return pooled
+
+    def pool(self, feature: Tensor, regions: Tensor, scale: float) -> Tensor:
+        """feature [B, C, H, W]; regions [R, 5] of (image, x1, y1, x2, y2) on the canvas -> [R, C, k, k]."""
+        raise NotImplementedError
+
+
+class RoIPool(_RoIPooler):
+    """The maximum over each of k x k cells with rounded borders (Fast R-CNN, section 2.1)."""
+
+    def pool(self, feature: Tensor, regions: Tensor, scale: float) -> Tensor:
+        return roi_pool(feature, regions.to(feature.dtype), self.size, scale)
+
+
+class RoIAlign(_RoIPooler):
+    """The mean of bilinear samples in each of k x k cells, nothing rounded (Mask R-CNN, section 3).
+
+    sampling_ratio: samples along a side of a cell. aligned: shift by half a pixel, so that pixel centres meet.
+    """
+
+    def __init__(
+        self,
+        *,
+        features: Sequence[FeatureSpec],
+        size: int = 7,
+        max_stride: int = 32,
+        canonical_size: float = 224,
+        sampling_ratio: int = 2,
+        aligned: bool = True,
+    ) -> None:
+        super().__init__(features=features, size=size, max_stride=max_stride, canonical_size=canonical_size)
+        self.sampling_ratio = sampling_ratio
+        self.aligned = aligned
+
+    def pool(self, feature: Tensor, regions: Tensor, scale: float) -> Tensor:
+        return roi_align(
+            feature, regions.to(feature.dtype), self.size, scale, self.sampling_ratio, aligned=self.aligned
+        )

@@ -1,0 +1,66 @@
+"""The network that each region goes through after pooling: [R, C, k, k] -> [R, D]."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from detkit.model.backbone.freeze import Norm, freeze_batch_norm
+from detkit.model.backbone.pretrained import torchvision_model
+
+
+class TwoFC(nn.Module):
+    """Two fully connected layers with ReLU (Fast R-CNN's fc6 and fc7; FPN's two 1024-d layers).
+
+    pretrained: name of a torchvision VGG whose classifier's layers to start from (needs C = 512, k = 7, 4096
+    channels), or None.
+    """
+
+    def __init__(
+        self, *, in_channels: int, size: int, channels: int = 1024, dropout: float = 0.0, pretrained: str | None = None
+    ) -> None:
+        super().__init__()
+        self.fc6 = nn.Linear(in_channels * size * size, channels)
+        self.fc7 = nn.Linear(channels, channels)
+        self.relu = nn.ReLU(inplace=True)
+        self.dropout = nn.Dropout(dropout)
+        self.out_features = channels
+        if pretrained:
+            classifier = torchvision_model(pretrained, pretrained=True, key="model.tail").classifier
+            self.fc6.load_state_dict(classifier[0].state_dict())  # type: ignore[index]
+            self.fc7.load_state_dict(classifier[3].state_dict())  # type: ignore[index]
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        x = self.dropout(self.relu(self.fc6(pooled.flatten(1))))
+        return self.dropout(self.relu(self.fc7(x)))
+
+
+class Res5(nn.Module):
+    """The last stage of a ResNet, then the mean over its cells (He et al. 2016, appendix A)."""
+
+    def __init__(
+        self, *, in_channels: int, size: int, name: str = "resnet50", norm: Norm = "frozen", pretrained: bool = True
+    ) -> None:
+        super().__init__()
+        net = torchvision_model(name, pretrained=pretrained, key="model.tail")
+        self.layer4 = net.layer4
+        self.out_features = net.fc.in_features
+        if norm == "frozen":
+            freeze_batch_norm(self)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        return self.layer4(pooled).mean(dim=(2, 3))
+
+
+class LightConv(nn.Module):
+    """A 1x1 convolution to few channels, then one fully connected layer: made for CPUs."""
+
+    def __init__(self, *, in_channels: int, size: int, squeeze: int = 32, channels: int = 256) -> None:
+        super().__init__()
+        self.squeeze = nn.Conv2d(in_channels, squeeze, 1)
+        self.fc = nn.Linear(squeeze * size * size, channels)
+        self.relu = nn.ReLU(inplace=True)
+        self.out_features = channels
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        x = self.relu(self.squeeze(pooled))
+        return self.relu(self.fc(x.flatten(1)))

@@ -1,0 +1,113 @@
+"""Detectors that propose regions and then classify and refine each: the R-CNN family as one program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+from detkit.data.preprocess import Preprocess
+from detkit.errors import UserError
+from detkit.model.detector import Detector
+from detkit.types import Batch, Detections
+
+
+class TwoStageDetector(Detector):
+    """backbone -> neck -> proposer -> roi_head -> postprocess (Girshick 2014 and 2015, Ren 2015, Dai 2016)."""
+
+    stages = ("backbone", "neck", "proposer", "roi_head", "roi_head.roi_pool", "postprocess")
+
+    def __init__(
+        self,
+        *,
+        backbone: nn.Module,
+        neck: nn.Module,
+        proposer: nn.Module,
+        roi_head: nn.Module,
+        postprocess: nn.Module,
+        num_classes: int,
+        preprocess: Preprocess,
+    ) -> None:
+        super().__init__(
+            num_classes=num_classes,
+            preprocess=preprocess,
+            mean=backbone.mean,  # type: ignore[arg-type]
+            std=backbone.std,  # type: ignore[arg-type]
+        )
+        self.backbone = backbone
+        self.neck = neck
+        self.proposer = proposer
+        self.roi_head = roi_head
+        self.postprocess = postprocess
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        features = self.neck(self.backbone(self.normalize(batch)))
+        proposals, losses = self.proposer.loss(features, batch)
+        return losses | self.roi_head.loss(features, proposals, batch)
+
+    def predict(self, batch: Batch) -> list[Detections]:
+        features = self.neck(self.backbone(self.normalize(batch)))
+        proposals = self.proposer(features, batch)
+        boxes, scores = self.roi_head(features, proposals)
+        return self.postprocess(boxes, scores, batch, self.preprocess)
+
+    def propose(self, batch: Batch) -> list[Tensor]:
+        """The regions of each image, best first, in the pixels of its file: float32 [P, 4] each."""
+        proposals = self.proposer(self.neck(self.backbone(self.normalize(batch))), batch)
+        return [
+            self.preprocess.to_original(boxes, size)
+            for boxes, size in zip(proposals, batch.original_sizes, strict=True)
+        ]
+
+
+def build_two_stage(
+    *,
+    backbone: Callable[..., nn.Module],
+    proposer: Callable[..., nn.Module],
+    roi_head: Callable[..., nn.Module],
+    postprocess: nn.Module,
+    num_classes: int,
+    preprocess: Preprocess,
+    neck: Callable[..., nn.Module] | None = None,
+    roi_pool: Callable[..., nn.Module] | None = None,
+    tail: Callable[..., nn.Module] | None = None,
+    predictor: Callable[..., nn.Module] | None = None,
+) -> TwoStageDetector:
+    """Assemble a two-stage detector: each part is given the shapes of the part before it.
+
+    Parts are callables (`_partial_: true` in the config) except `postprocess`; parts that a model has no use for are
+    None. Raises UserError where a part is a string, which is what `model.backbone=resnet50` makes of it.
+    """
+    reject_strings(
+        backbone=backbone, neck=neck, proposer=proposer, roi_pool=roi_pool, tail=tail, predictor=predictor,
+        roi_head=roi_head, postprocess=postprocess,
+    )  # fmt: skip
+    trunk = backbone()
+    pyramid = nn.Identity() if neck is None else neck(features=trunk.features)
+    features = trunk.features if neck is None else pyramid.features
+    parts: dict[str, Any] = {}
+    if roi_pool is not None:
+        parts["roi_pool"] = roi_pool(features=features)
+    if tail is not None:
+        parts["tail"] = tail(in_channels=features[0].channels, size=parts["roi_pool"].size)
+    if predictor is not None:
+        parts["predictor"] = predictor(in_features=parts["tail"].out_features, num_classes=num_classes)
+    return TwoStageDetector(
+        backbone=trunk,
+        neck=pyramid,
+        proposer=proposer(features=features),
+        roi_head=roi_head(**parts),
+        postprocess=postprocess,
+        num_classes=num_classes,
+        preprocess=preprocess,
+    )
+
+
+def reject_strings(**parts: Any) -> None:
+    """Raise UserError, with the right spelling, for a part that is a string instead of a module or a callable."""
+    for name, part in parts.items():
+        if isinstance(part, str):
+            raise UserError(
+                f"model.{name}={part} sets the value of a key; to choose the part write model/{name}={part}"
+            )

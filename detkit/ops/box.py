@@ -1,0 +1,24 @@
+"""Geometry of boxes; what torchvision.ops has (box_iou, clip_boxes_to_image, ...) is called from there."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchvision.ops import box_area
+
+
+def box_iof(boxes: Tensor, regions: Tensor) -> Tensor:
+    """Share of each box that lies in each region: intersection over the area of the box.
+
+    boxes [N, 4], regions [M, 4], both xyxy -> float [N, M] in 0..1; a box without area has share 0.
+    """
+    top_left = torch.maximum(boxes[:, None, :2], regions[None, :, :2])
+    bottom_right = torch.minimum(boxes[:, None, 2:], regions[None, :, 2:])
+    intersection = (bottom_right - top_left).clamp(min=0).prod(dim=2)  # [N, M]
+    return intersection / box_area(boxes)[:, None].clamp(min=torch.finfo(boxes.dtype).tiny)
+
+
+def inside(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Which boxes do not cross the border of an image of `size` (h, w): bool [N]."""
+    height, width = size
+    return (boxes[:, 0] >= 0) & (boxes[:, 1] >= 0) & (boxes[:, 2] <= width) & (boxes[:, 3] <= height)

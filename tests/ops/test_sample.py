@@ -1,0 +1,28 @@
+"""Balanced sampling by its properties."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from detkit.ops.match import BETWEEN
+from detkit.ops.sample import sample_balanced
+
+
+@pytest.mark.parametrize(
+    ("num_positive", "num_negative", "expected"),
+    [(40, 100, (8, 24)), (3, 100, (3, 29)), (40, 5, (8, 5)), (0, 0, (0, 0))],
+)
+def test_counts(num_positive: int, num_negative: int, expected: tuple[int, int]) -> None:
+    matches = torch.cat([torch.arange(num_positive), torch.full((num_negative,), -1), torch.full((9,), BETWEEN)])
+    matches = matches[torch.randperm(len(matches))]
+    positive, negative = sample_balanced(matches, num_samples=32, positive_fraction=0.25)
+    assert (len(positive), len(negative)) == expected
+    assert (matches[positive] >= 0).all() and (matches[negative] == -1).all()
+    assert len(set(positive.tolist() + negative.tolist())) == sum(expected)
+
+
+def test_every_candidate_can_be_drawn() -> None:
+    matches = torch.tensor([0, 1, 2, 3, -1])
+    drawn = {sample_balanced(matches, num_samples=4, positive_fraction=0.25)[0].item() for _ in range(100)}
+    assert drawn == {0, 1, 2, 3}
