@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
 from detkit.data.preprocess import Preprocess
@@ -15,15 +16,26 @@ from detkit.model.detector import Detector
 TRUSTED = ("detkit.model.", "detkit.data.preprocess.")
 
 
+def build(node: Any, **values: Any) -> Any:
+    """Hydra's `instantiate`, but a UserError raised by a part comes out as itself, not wrapped."""
+    try:
+        return instantiate(node, **values)
+    except InstantiationException as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, UserError):
+            cause = cause.__cause__
+        raise cause or error from None
+
+
 def build_preprocess(config: Mapping[str, Any]) -> Preprocess:
     """The preprocess that a config node or a checkpoint describes by `_target_` and values."""
     check_targets(config)
-    return instantiate(config)
+    return build(config)
 
 
 def build_detector(model: Mapping[str, Any], num_classes: int, preprocess: Preprocess) -> Detector:
     """The detector of a `model` config node for `num_classes` classes."""
-    return instantiate(model, num_classes=num_classes, preprocess=preprocess)
+    return build(model, num_classes=num_classes, preprocess=preprocess)
 
 
 def build_from_checkpoint(checkpoint: Mapping[str, Any]) -> Detector:

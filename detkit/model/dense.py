@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from torch import Tensor, nn
 
 from detkit.ops.anchor import Rounding, base_anchors, grid_anchors
+from detkit.types import Size
+
+
+Convention = Literal["exact", "caffe", "torchvision"]
 
 
 class AnchorGrid(nn.Module):
     """Anchors over every level of a pyramid.
 
-    sizes: per level, the sizes in pixels (one list serves a single level); ratios: height / width, the same on all
-    levels; offset, rounding: see `detkit.ops.anchor`.
+    sizes: per level, square roots of areas in pixels; ratios: height / width, the same on all levels.
+    convention: whose weights the anchors are for. "exact": exact areas, centred in their cells; "caffe": shapes
+    rounded as in py-faster-rcnn; "torchvision": corners rounded, centred on the corners of the cells, which are
+    taken to be the whole-pixel share of the canvas (61 px, not 64, for 13 cells over 800 px).
     """
 
     def __init__(
@@ -21,12 +28,12 @@ class AnchorGrid(nn.Module):
         *,
         sizes: Sequence[Sequence[float]],
         ratios: Sequence[float] = (0.5, 1.0, 2.0),
-        offset: float = 0.5,
-        rounding: Rounding = "none",
+        convention: Convention = "exact",
     ) -> None:
         super().__init__()
         self.num_levels = len(sizes)
-        self.offset = offset
+        self.convention = convention
+        rounding: Rounding = {"exact": "none", "caffe": "base16", "torchvision": "half_extent"}[convention]  # type: ignore[assignment]
         for level, level_sizes in enumerate(sizes):
             self.register_buffer(f"base{level}", base_anchors(level_sizes, ratios, rounding), persistent=False)
 
@@ -34,12 +41,17 @@ class AnchorGrid(nn.Module):
         """The anchors of one cell of a level: [A, 4], centred on the origin."""
         return getattr(self, f"base{level}")
 
-    def forward(self, features: Sequence[Tensor], strides: Sequence[int]) -> list[Tensor]:
-        """Per level float32 [H * W * A, 4] xyxy on the canvas, in the order of `grid_anchors`."""
-        return [
-            grid_anchors(self.base(level), feature.shape[-2:], (stride, stride), self.offset)
-            for level, (feature, stride) in enumerate(zip(features, strides, strict=True))
-        ]
+    def forward(self, features: Sequence[Tensor], strides: Sequence[int], canvas: Size) -> list[Tensor]:
+        """Per level float32 [H * W * A, 4] xyxy on the canvas (h, w), in the order of `grid_anchors`."""
+        anchors = []
+        for level, (feature, stride) in enumerate(zip(features, strides, strict=True)):
+            rows, columns = feature.shape[-2:]
+            if self.convention == "torchvision":
+                steps = (canvas[0] // rows, canvas[1] // columns)
+                anchors.append(grid_anchors(self.base(level), (rows, columns), steps, offset=0))
+            else:
+                anchors.append(grid_anchors(self.base(level), (rows, columns), (stride, stride)))
+        return anchors
 
 
 def flatten_head(maps: Tensor, values: int) -> Tensor:

@@ -92,13 +92,13 @@ class RPN(nn.Module):
     def forward(self, features: list[Tensor], batch: Batch) -> list[Tensor]:
         """The proposals of each image, best first: float32 [P, 4] xyxy on the canvas."""
         logits, deltas = self.head(features)
-        return self.propose(logits, deltas, self.anchors(features, self.strides), batch)
+        return self.propose(logits, deltas, self.anchors(features, self.strides, batch.images.shape[-2:]), batch)
 
     def loss(self, features: list[Tensor], batch: Batch) -> tuple[list[Tensor], dict[str, Tensor]]:
         """The proposals as in `forward`, without gradient, and the losses `rpn_objectness` and `rpn_box`."""
         assert batch.targets is not None
         logits, deltas = self.head(features)
-        anchors = self.anchors(features, self.strides)
+        anchors = self.anchors(features, self.strides, batch.images.shape[-2:])
         proposals = self.propose(logits, deltas, anchors, batch)
 
         all_anchors = torch.cat(anchors)  # [N, 4]

@@ -1,0 +1,174 @@
+"""Every two-stage model: learns, survives empty images, is the same batched and alone, and round-trips."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from detkit.config import build_from_checkpoint
+from detkit.errors import UserError
+from detkit.model.detector import Detector
+from detkit.types import Batch, Detections, Target
+
+SIZE = (96, 128)
+LIGHT = ("model=faster_rcnn_light", "model.backbone.name=resnet10t")
+MODELS = [
+    LIGHT,
+    ("model=faster_rcnn",),
+    ("model=faster_rcnn", "model/backbone=resnet18", "model/tail=res5"),
+    ("model=faster_rcnn", "model/backbone=timm", "model/roi_pool=roi_align", "model.predictor.class_agnostic=true"),
+    ("model=faster_rcnn", "model/backbone=resnet18", "model/neck=fpn", "model.backbone.norm=live"),
+    ("model=faster_rcnn_fpn", "model/backbone=resnet18"),
+]
+
+
+def scene(seed: int, num_objects: int) -> tuple[torch.Tensor, Target]:
+    """A noisy picture with bright squares (class 0) and dark ones (class 1) at known places."""
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.randint(90, 150, (3, *SIZE), generator=generator, dtype=torch.uint8)
+    boxes, labels = [], []
+    for index in range(num_objects):
+        side = int(torch.randint(20, 36, (1,), generator=generator))
+        x, y = 4 + 62 * (index % 2), 4 + 46 * (index // 2)
+        labels.append(int(torch.randint(0, 2, (1,), generator=generator)))
+        image[:, y : y + side, x : x + side] = 250 if labels[-1] == 0 else 10
+        boxes.append([x, y, x + side, y + side])
+    target: Target = {
+        "boxes": torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+        "labels": torch.tensor(labels, dtype=torch.int64),
+        "difficult": torch.zeros(num_objects, dtype=torch.bool),
+    }
+    return image, target
+
+
+def make_batch(scenes: Sequence[tuple[torch.Tensor, Target]]) -> Batch:
+    images = torch.stack([image for image, _ in scenes])
+    sizes = [SIZE] * len(scenes)
+    return Batch(images, sizes, sizes, [str(i) for i in range(len(scenes))], [target for _, target in scenes])
+
+
+def assert_detections(detections: Detections, num_classes: int, size: tuple[int, int] = SIZE) -> None:
+    """The contract of every model's output."""
+    boxes, scores, labels = detections.boxes, detections.scores, detections.labels
+    assert boxes.dtype == scores.dtype == torch.float32 and labels.dtype == torch.int64
+    assert boxes.shape == (len(scores), 4) and labels.shape == scores.shape
+    assert (boxes[:, :2] < boxes[:, 2:]).all() and (boxes >= 0).all()
+    assert (boxes[:, 2] <= size[1]).all() and (boxes[:, 3] <= size[0]).all()
+    assert (scores[:-1] >= scores[1:]).all() and (scores > 0).all() and (scores <= 1).all()
+    assert ((labels >= 0) & (labels < num_classes)).all()
+
+
+def chatty(model: Detector) -> Detector:
+    """The model in eval mode, reporting whatever it has a score for."""
+    model.eval().postprocess.score_threshold = 0.0  # type: ignore[union-attr]
+    return model
+
+
+@pytest.mark.parametrize("overrides", MODELS, ids=lambda o: " ".join(o).replace("model", "m"))
+def test_contract_and_batched_equals_alone(build: Callable[..., Detector], overrides: tuple[str, ...]) -> None:
+    torch.manual_seed(0)
+    model = chatty(build(*overrides, num_classes=2))
+    scenes = [scene(0, 3), scene(1, 0), scene(2, 4)]
+    with torch.inference_mode():
+        together = model.predict(make_batch(scenes))
+        alone = [model.predict(make_batch([one]))[0] for one in scenes]
+    for a, b in zip(together, alone, strict=True):
+        assert_detections(a, 2)
+        assert len(a) == len(b) > 0
+        assert torch.allclose(a.boxes, b.boxes, atol=1e-2) and torch.allclose(a.scores, b.scores, atol=1e-4)
+
+
+@pytest.mark.parametrize("overrides", MODELS, ids=lambda o: " ".join(o).replace("model", "m"))
+def test_trains_on_images_without_objects(build: Callable[..., Detector], overrides: tuple[str, ...]) -> None:
+    torch.manual_seed(0)
+    model = build(*overrides, num_classes=2).train()
+    losses = model(make_batch([scene(0, 0)] * 2))
+    assert all(loss.ndim == 0 and loss.isfinite() for loss in losses.values())
+    sum(losses.values()).backward()
+    missing = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    assert not missing
+
+
+def test_padding_of_a_larger_neighbour_changes_nothing_inside_the_network(build: Callable[..., Detector]) -> None:
+    model = chatty(build(*LIGHT, num_classes=2))
+    batch = make_batch([scene(0, 3), scene(1, 3)])
+    batch.sizes = batch.original_sizes = [(64, 96), SIZE]
+    alone = Batch(batch.images[:1].clone(), batch.sizes[:1], batch.original_sizes[:1], ["0"])
+    alone.images[:, :, 64:] = 7  # whatever lies beyond the content is not seen
+    with torch.inference_mode():
+        a, b = model.predict(batch)[0], model.predict(alone)[0]
+    assert_detections(a, 2, (64, 96))
+    assert torch.allclose(a.boxes, b.boxes, atol=1e-2)
+
+
+def test_difficult_objects_teach_nothing(build: Callable[..., Detector]) -> None:
+    model = build(*LIGHT, num_classes=2).train()
+    image, target = scene(0, 2)
+    target["difficult"][:] = True
+    losses = model(make_batch([(image, target)]))
+    assert losses["rpn_box"] == 0 and losses["roi_box"] == 0
+
+
+def test_learns_eight_scenes(build: Callable[..., Detector]) -> None:
+    torch.manual_seed(0)
+    sizes = "model.proposer.anchors.sizes=[[16,32],[48],[64]]"
+    model = build(*LIGHT, sizes, "model.proposer.negative_iou=0.4", num_classes=2).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    scenes = [scene(seed, 2 + seed % 3) for seed in range(8)]
+    for step in range(60):
+        for group in optimizer.param_groups:
+            group["lr"] = 2e-3 * min(1, (step + 1) / 10) * (1 - step / 60)
+        optimizer.zero_grad()
+        sum(model(make_batch(scenes)).values()).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 10)
+        optimizer.step()
+    with torch.inference_mode():
+        detections = model.eval().predict(make_batch(scenes))
+    assert average_precision(detections, [target for _, target in scenes]) > 0.9
+
+
+def average_precision(detections: list[Detections], targets: list[Target]) -> float:
+    """VOC area mAP at IoU 0.5 by the project's evaluator."""
+    from detkit.metric.evaluate import evaluate
+    from detkit.metric.records import GroundTruth, Predictions
+
+    truth = GroundTruth.from_targets(targets)
+    return evaluate(Predictions.from_detections(detections), truth, ["bright", "dark"])["voc"]["mAP_area"]
+
+
+def test_checkpoint_round_trip(build: Callable[..., Detector], compose_train: Callable, tmp_path: Path) -> None:
+    from omegaconf import OmegaConf
+
+    torch.manual_seed(0)
+    model = chatty(build(*LIGHT, num_classes=2))
+    config = OmegaConf.to_container(compose_train(*LIGHT), resolve=True)
+    content = {"config": {"model": config["model"]}, "classes": ["a", "b"], "preprocess": model.preprocess.to_dict()}  # type: ignore[index, call-overload]
+    torch.save(content | {"model": model.state_dict(), "ema": None}, tmp_path / "x.pt")
+    again = chatty(build_from_checkpoint(torch.load(tmp_path / "x.pt", weights_only=True)))
+    batch = make_batch([scene(0, 3)])
+    with torch.inference_mode():
+        a, b = model.predict(batch)[0], again.predict(batch)[0]
+    assert torch.equal(a.boxes, b.boxes) and torch.equal(a.scores, b.scores)
+
+
+def test_a_checkpoint_builds_only_parts_of_detkit() -> None:
+    content = {"config": {"model": {"_target_": "os.system", "command": "true"}}, "classes": ["a"], "model": {}}
+    with pytest.raises(UserError, match=r"os\.system"):
+        build_from_checkpoint(content | {"preprocess": {"_target_": "detkit.data.preprocess.Warp"}})
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("model.backbone=resnet50",), "model/backbone=resnet50"),
+        (("model.strides=[16,64]",), r"model\.strides=\[16, 64\]"),
+        (("model.proposer.anchors.sizes=[[32],[64]]",), "one list of sizes per level"),
+        (("model/backbone=timm", "model.backbone.name=efficientnet_lite"), "near: .*tf_efficientnet_lite0"),
+    ],
+)
+def test_wrong_parts_are_named(build: Callable[..., Detector], overrides: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        build("model=faster_rcnn", *overrides)

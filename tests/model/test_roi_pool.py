@@ -1,0 +1,70 @@
+"""Region pooling against torchvision's multi-level pooler and a loop over cells."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+
+import torch
+from torchvision.ops import MultiScaleRoIAlign
+
+from detkit.model.roi_pool import RoIAlign, RoIPool, assign_levels
+from detkit.types import FeatureSpec
+
+STRIDES = (4, 8, 16, 32)
+SPECS = [FeatureSpec(5, stride) for stride in STRIDES]
+
+
+def pyramid(batch: int = 2, size: int = 512) -> list[torch.Tensor]:
+    return [torch.randn(batch, 5, size // s, size // s) for s in STRIDES]
+
+
+def boxes(count: int, size: int = 512) -> torch.Tensor:
+    corner = torch.rand(count, 2) * size * 0.5
+    return torch.cat([corner, corner + 4 + torch.rand(count, 2) ** 3 * size * 0.5], dim=1)
+
+
+def test_roi_align_on_a_pyramid_equals_torchvision() -> None:
+    features, regions = pyramid(), [boxes(40), boxes(17)]
+    reference = MultiScaleRoIAlign(["0", "1", "2", "3"], output_size=7, sampling_ratio=2)
+    expected = reference(OrderedDict((str(i), f) for i, f in enumerate(features)), regions, [(512, 512)] * 2)
+    pool = RoIAlign(features=[*SPECS, FeatureSpec(5, 64)], aligned=False)  # the coarsest is for the RPN alone
+    got = pool([*features, torch.randn(2, 5, 8, 8)], regions)
+    assert torch.allclose(got, expected, atol=1e-5)
+
+
+def test_roi_pool_is_the_maximum_of_each_cell() -> None:
+    feature, region = torch.randn(1, 3, 20, 30), torch.tensor([[35.0, 20, 300, 200]])
+    got = RoIPool(features=[FeatureSpec(3, 16)], size=4)([feature], [region])[0]
+    x1, y1, x2, y2 = (round(v / 16) for v in region[0].tolist())
+    width, height = (x2 - x1 + 1) / 4, (y2 - y1 + 1) / 4  # corners are inclusive cells (Fast R-CNN's layer)
+    for row in range(4):
+        for column in range(4):
+            top, bottom = y1 + math.floor(row * height), y1 + math.ceil((row + 1) * height)
+            left, right = x1 + math.floor(column * width), x1 + math.ceil((column + 1) * width)
+            assert torch.equal(got[:, row, column], feature[0, :, top:bottom, left:right].amax(dim=(1, 2)))
+
+
+def test_roi_align_is_the_mean_of_bilinear_samples() -> None:
+    feature = torch.arange(12.0)[None, None, None, :] + 100 * torch.arange(10.0)[None, None, :, None]  # linear in x, y
+    region = torch.tensor([[16.0, 16, 80, 64]])
+    got = RoIAlign(features=[FeatureSpec(1, 8)], size=2)([feature], [region])[0, 0]
+    # the map is linear, so each cell's mean is its value at the cell's centre, half a pixel off the corner grid
+    centres_x, centres_y = [2 + 2 - 0.5, 2 + 6 - 0.5], [2 + 1.5 - 0.5, 2 + 4.5 - 0.5]
+    expected = torch.tensor([[x + 100 * y for x in centres_x] for y in centres_y])
+    assert torch.allclose(got, expected, atol=1e-3)
+
+
+def test_levels_follow_the_side_of_the_box() -> None:
+    sides = torch.tensor([10.0, 111, 112, 223, 224, 447, 448, 5000])
+    squares = torch.stack([torch.zeros(8), torch.zeros(8), sides, sides], dim=1)
+    assert assign_levels(squares, STRIDES, 224).tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert assign_levels(squares[:1] * 0, STRIDES, 224).tolist() == [0]
+
+
+def test_no_regions_at_all_still_reaches_every_level() -> None:
+    features = [f.requires_grad_() for f in pyramid()]
+    pooled = RoIAlign(features=SPECS)(features, [torch.zeros(0, 4)] * 2)
+    assert pooled.shape == (0, 5, 7, 7)
+    pooled.sum().backward()
+    assert all(f.grad is not None for f in features)
