@@ -1,0 +1,156 @@
+"""The `detkit` command: verbs over Hydra configs; wrong input is answered in words, without a traceback."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from detkit import __version__
+from detkit.errors import UserError
+
+
+class Verb(NamedTuple):
+    """One command: the config it starts from, the function that takes the config, one line of help."""
+
+    config: str
+    function: str
+    help: str
+
+
+VERBS = {
+    "train": Verb("train", "detkit.engine.train:train", "train a detector, or go on with a run"),
+    "eval": Verb("eval", "detkit.engine.evaluate:run_eval", "measure a checkpoint: mAP, COCO AP, time per stage"),
+    "predict": Verb("predict", "detkit.engine.predict:run_predict", "detect in a file, folder, glob or video"),
+    "check_data": Verb("check_data", "detkit.data.check:run_check", "name every fault of a data set"),
+    "make_synthetic": Verb("make_synthetic", "detkit.data.synthetic:run_make_synthetic", "draw a data set of scenes"),
+}
+
+USAGE = """detkit VERB [key=value ...] [group=option ...]
+
+{verbs}
+
+detkit VERB --help      groups and keys of a verb
+detkit VERB --cfg job   the composed config, without running
+detkit VERB -m key=a,b  one run for each value
+detkit VERB --config-dir DIR experiment=mine   with your own DIR/experiment/mine.yaml
+detkit --version
+
+DETKIT_TRACEBACK=1 shows where an error came from."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one verb; returns the exit code: 0 done, 2 wrong input, 130 interrupted, or the verb's own."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(USAGE.format(verbs="\n".join(f"  {name:<15} {verb.help}" for name, verb in VERBS.items())))
+        return 0 if argv else 2
+    if argv[0] in ("-V", "--version"):
+        print(f"detkit {__version__}")
+        return 0
+    try:
+        if argv[0] not in VERBS:
+            raise UserError(_unknown_verb(argv[0]))
+        return _run(argv[0], argv[1:])
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except SystemExit as end:  # argparse and Hydra's own --help end so
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except Exception as error:
+        cause = _user_error(error)
+        if cause is None:
+            raise
+        return _report(cause, error)
+
+
+def config_dir() -> Path:
+    """Where the configs are: inside the installed package, or beside it in a clone."""
+    package = Path(__file__).resolve().parent
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"
+
+
+def _run(name: str, arguments: list[str]) -> int:
+    import hydra
+    from hydra._internal.utils import get_args_parser
+    from hydra.errors import HydraException
+
+    from detkit import overrides
+
+    verb = VERBS[name]
+    options = get_args_parser().parse_args(arguments)
+    extra_dir = os.path.abspath(options.config_dir) if options.config_dir else None
+    loader = overrides.config_loader(os.path.abspath(options.config_path or config_dir()), extra_dir)
+    codes = [0]
+
+    def job(config: Any) -> Any:
+        try:
+            overrides.check_missing(config)
+            outcome = _load(verb.function)(config)
+        except Exception as error:
+            cause = _user_error(error)
+            if cause is None:
+                raise
+            raise SystemExit(_report(cause, error)) from error  # Hydra would add lines of its own to an exception
+        codes.append(outcome if isinstance(outcome, int) else 0)
+        return outcome
+
+    try:
+        overrides.check_replaced_groups(loader, options.overrides)
+        with _process_as_hydra_expects(f"detkit {name}", arguments):
+            hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=verb.config)(job)()
+    except HydraException as error:
+        reason = overrides.explain(loader, options.config_name or verb.config, options.overrides)
+        raise UserError(reason or "\n".join(filter(None, (str(error), str(error.__cause__ or ""))))) from error
+    return max(codes)
+
+
+@contextmanager
+def _process_as_hydra_expects(program: str, arguments: list[str]) -> Iterator[None]:
+    """Hydra reads its arguments from sys.argv, and ends the process on an error unless HYDRA_FULL_ERROR is set."""
+    argv, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv, os.environ["HYDRA_FULL_ERROR"] = [program, *arguments], "1"
+    try:
+        yield
+    finally:
+        sys.argv = argv
+        if full_error is None:
+            os.environ.pop("HYDRA_FULL_ERROR", None)
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = full_error
+
+
+def _load(path: str) -> Callable[[Any], Any]:
+    module, _, function = path.partition(":")
+    return getattr(import_module(module), function)
+
+
+def _unknown_verb(word: str) -> str:
+    from difflib import get_close_matches
+
+    guess = get_close_matches(word, VERBS, n=1)
+    return f"no command {word}" + (f"; did you mean {guess[0]}?" if guess else "") + f"\ncommands: {', '.join(VERBS)}"
+
+
+def _user_error(error: BaseException | None) -> UserError | None:
+    """The UserError behind an exception: Hydra wraps what a part's constructor raises."""
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__
+    return error
+
+
+def _report(cause: UserError, error: BaseException) -> int:
+    if os.environ.get("DETKIT_TRACEBACK"):
+        traceback.print_exception(error)
+    print(f"error: {cause}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,183 @@
+"""What is wrong with a command line that does not fit the configs, said with the nearest valid word."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
+from typing import Any
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.utils import setup_globals
+from hydra.errors import OverrideParseException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from detkit.errors import UserError
+
+
+def parse(overrides: list[str]) -> list[Override]:
+    """The overrides of a command line; raises UserError for one that cannot be read."""
+    try:
+        return OverridesParser.create().parse_overrides(overrides)
+    except OverrideParseException as error:
+        reason = str(error).partition("\nSee https")[0]
+        raise UserError(
+            f"{error.override}: expected key=value or group=option ('key=[1, 2]' in quotes for a list)\n{reason}"
+        ) from error
+
+
+def check_replaced_groups(loader: ConfigLoaderImpl, overrides: list[str]) -> None:
+    """Raise UserError for `model.backbone=resnet50`, which would silently put a word where a part belongs."""
+    for override in parse(overrides):
+        group = override.key_or_group.replace(".", "/")
+        if "." in override.key_or_group and isinstance(override.value(), str) and group in all_groups(loader):
+            value = nearest(str(override.value()), options_of(loader, group)) or override.value()
+            raise UserError(
+                f"{override.input_line}: {override.key_or_group} is chosen as a group, with a slash: "
+                f"use {group}={value}\noptions of {group}: {', '.join(options_of(loader, group))}"
+            )
+
+
+def check_missing(config: DictConfig) -> None:
+    """Raise UserError that names every key of `config` still `???`."""
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        needed = " ".join(f"{key}=..." for key in missing)
+        raise UserError(f"no value for {', '.join(missing)}\nadd to the command, or set in your experiment: {needed}")
+
+
+def explain(loader: ConfigLoaderImpl, config_name: str, overrides: list[str]) -> str | None:
+    """The first override that does not fit config `config_name`, with what was probably meant; None if all fit."""
+    groups = all_groups(loader)
+    fitting: list[str] = []
+    values: list[Override] = []
+    for override in parse(overrides):
+        key = override.key_or_group
+        if override.is_hydra_override() or key.startswith("hydra"):
+            continue
+        if key in groups:
+            for option in _choices(override):
+                if option not in options_of(loader, key):
+                    return f"no {key}={option}{_listed(option, options_of(loader, key), f'options of {key}')}"
+                if not override.is_sweep_override() or not fitting:
+                    fitting.append(f"{override.get_key_element()}={option}")
+        elif "/" in key:
+            return f"no config group {key}{_listed(key, groups, 'groups')}"
+        else:
+            values.append(override)
+    try:
+        config = loader.load_configuration(config_name, fitting, RunMode.RUN)
+    except Exception:  # the groups do not fit each other; Hydra's own message says which
+        return _unused_group(loader, config_name, fitting)
+    config = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    for override in values:
+        if not (override.is_add() or override.is_force_add()):
+            problem = _explain_key(config, override.key_or_group, groups)
+            if problem:
+                return problem
+    return None
+
+
+def config_loader(config_dir: str, extra_dir: str | None = None) -> ConfigLoaderImpl:
+    """A loader over `config_dir` and, before it, the user's own `extra_dir`."""
+    setup_globals()
+    path = create_config_search_path(config_dir)
+    if extra_dir is not None:
+        path.prepend(provider="command-line", path=f"file://{extra_dir}", anchor=SearchPathQuery(provider="schema"))
+    return ConfigLoaderImpl(config_search_path=path)
+
+
+def all_groups(loader: ConfigLoaderImpl, parent: str = "") -> list[str]:
+    """Every config group by its path, except Hydra's own."""
+    found = []
+    for name in loader.list_groups(parent):
+        group = f"{parent}/{name}" if parent else name
+        if group != "hydra":
+            found += [group, *all_groups(loader, group)]
+    return found
+
+
+def options_of(loader: ConfigLoaderImpl, group: str) -> list[str]:
+    """The valid values of a config group."""
+    return list(loader.get_group_options(group))
+
+
+def nearest(word: str, words: Iterable[str]) -> str | None:
+    """The one of `words` most like `word`, or None where none is alike."""
+    return next(iter(get_close_matches(word, list(words), n=1, cutoff=0.6)), None)
+
+
+def _explain_key(config: DictConfig, key: str, groups: list[str]) -> str | None:
+    """Why the dotted `key` is not in `config`, or None if it is."""
+    node: Any = config
+    parts = key.split(".")
+    for depth, part in enumerate(parts):
+        parent = ".".join(parts[:depth])
+        if not OmegaConf.is_config(node):
+            return f"no key {key}: {parent} is a single value"
+        if OmegaConf.is_list(node):  # Hydra's own message on a bad list index is clear
+            return None
+        keys = [str(name) for name in node]
+        if part not in keys:
+            below = f"{parent}." if parent else ""
+            rest = "".join(f".{name}" for name in parts[depth + 1 :])
+            guess = nearest(part, keys)
+            if guess is None or OmegaConf.select(config, f"{below}{guess}{rest}", throw_on_missing=False) is None:
+                guess = _elsewhere(config, key) or (guess and f"{below}{guess}")
+            else:
+                guess = f"{below}{guess}{rest}"
+            if not parent:
+                keys = sorted({*keys, *(group for group in groups if "/" not in group)})
+                guess = guess or nearest(part, keys)
+            hint = f"; did you mean {guess}?" if guess else ""
+            where = f"keys of {parent}" if parent else "keys"
+            return f"no key {key}{hint}\n{where}: {', '.join(keys)}\n(a new key is added with +{key}=...)"
+        node = node._get_node(part)
+        node = node if OmegaConf.is_config(node) else None
+    return None
+
+
+def _elsewhere(config: DictConfig, key: str) -> str | None:
+    """A key of another place in `config` that has the same last name, else one spelt alike."""
+    paths = list(_dotted(config))
+    leaf = key.rpartition(".")[2]
+    same = [path for path in paths if path.rpartition(".")[2] == leaf]
+    return nearest(key, same) or next(iter(same), None) or nearest(key, paths)
+
+
+def _dotted(node: Any, prefix: str = "") -> Iterator[str]:
+    if OmegaConf.is_dict(node):
+        for name in node:
+            yield f"{prefix}{name}"
+            yield from _dotted(node._get_node(name), f"{prefix}{name}.")
+
+
+def _choices(override: Override) -> list[str]:
+    """The options that a group override names: one, several in a sweep, none for null or a deletion."""
+    if override.is_delete():
+        return []
+    if override.is_sweep_override():
+        return [str(value) for value in override.sweep_iterator()] if override.is_discrete_sweep() else []
+    value = override.value()
+    values = value if isinstance(value, list) else [value]
+    return [str(item) for item in values if item is not None]
+
+
+def _unused_group(loader: ConfigLoaderImpl, config_name: str, fitting: list[str]) -> str | None:
+    """The group override that `config_name` has no place for."""
+    choices = loader.load_configuration(config_name, [], RunMode.MULTIRUN).hydra.runtime.choices
+    used = sorted(str(group) for group in choices if not str(group).startswith("hydra/"))
+    for override in fitting:
+        group = override.partition("=")[0]
+        if not group.startswith(("+", "~")) and group not in used:
+            return f"{config_name} has no place for {override}{_listed(group, used, f'groups of {config_name}')}"
+    return None
+
+
+def _listed(word: str, words: list[str], title: str) -> str:
+    guess = nearest(word, words)
+    return (f"; did you mean {guess}?" if guess else "") + f"\n{title}: {', '.join(words)}"
