@@ -1,0 +1,96 @@
+"""Collects images and objects one by one, for the readers, and packs them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from detkit.data.annotations import Annotations, Fault, PackedStrings
+from detkit.errors import UserError
+from detkit.types import Size
+
+
+class RawObject(NamedTuple):
+    """One object as a file has it: class name, box xyxy 0-based half-open, and what COCO and VOC add."""
+
+    name: str
+    box: tuple[float, float, float, float]
+    difficult: bool = False
+    area: float | None = None
+
+
+class AnnotationBuilder:
+    """Grows one `Annotations`; what cannot be used becomes a `Fault` and is left out."""
+
+    def __init__(self, classes: Sequence[str], source: str) -> None:
+        self.classes = check_classes(classes)
+        self.source = source
+        self.faults: list[Fault] = []
+        self._label_of = {name: label for label, name in enumerate(self.classes)}
+        self._paths: list[str] = []
+        self._ids: dict[str, None] = {}
+        self._sizes: list[Size] = []
+        self._counts: list[int] = []
+        self._boxes: list[tuple[float, float, float, float]] = []
+        self._labels: list[int] = []
+        self._difficult: list[bool] = []
+        self._areas: list[float | None] = []
+
+    def fault(self, kind: str, where: object, message: str) -> None:
+        """Record something wrong."""
+        self.faults.append(Fault(kind, str(where), message))
+
+    def add(self, *, path: object, image_id: str, size: Size, objects: Sequence[RawObject], where: object) -> None:
+        """Add one image; `where` is the file its objects come from, named in faults."""
+        if image_id in self._ids:
+            self.fault("duplicate id", where, f"image {image_id} is listed twice; its first entry counts")
+            return
+        known = [item for item in objects if item.name in self._label_of]
+        for name in sorted({item.name for item in objects} - self._label_of.keys()):
+            self.fault("unknown class", where, f"class {name!r} is not in data.classes{nearest(name, self.classes)}")
+        self._paths.append(str(path))
+        self._ids[image_id] = None
+        self._sizes.append(size)
+        self._counts.append(len(known))
+        for item in known:
+            self._boxes.append(item.box)
+            self._labels.append(self._label_of[item.name])
+            self._difficult.append(item.difficult)
+            self._areas.append(item.area)
+
+    def build(self, category_ids: list[int] | None = None) -> Annotations:
+        """The packed result."""
+        has_areas = bool(self._areas) and None not in self._areas
+        return Annotations(
+            classes=self.classes,
+            image_paths=PackedStrings.from_list(self._paths),
+            image_ids=PackedStrings.from_list(list(self._ids)),
+            sizes=np.array(self._sizes, np.int32).reshape(-1, 2),
+            offsets=np.concatenate([[0], np.cumsum(self._counts, dtype=np.int64)]).astype(np.int64),
+            boxes=np.array(self._boxes, np.float32).reshape(-1, 4),
+            labels=np.array(self._labels, np.int64),
+            difficult=np.array(self._difficult, np.bool_),
+            areas=np.array(self._areas, np.float64) if has_areas else None,
+            category_ids=category_ids,
+            source=self.source,
+            faults=self.faults,
+        )
+
+
+def check_classes(classes: Sequence[str]) -> list[str]:
+    """`classes` as a list of unique names; raises UserError naming what repeats."""
+    names = [str(name) for name in classes]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise UserError(f"data.classes repeats {', '.join(repeated)}")
+    return names
+
+
+def nearest(name: str, valid: Sequence[str]) -> str:
+    """What to add to a message about an unknown `name`: the nearest valid one and the list."""
+    close = difflib.get_close_matches(name.lower(), [item.lower() for item in valid], n=1)
+    guess = next((item for item in valid if close and item.lower() == close[0]), None)
+    return (f"; did you mean {guess!r}?" if guess else "") + f" (known: {', '.join(valid) or 'none'})"

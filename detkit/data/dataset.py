@@ -1,0 +1,152 @@
+"""Annotations and files as a torch data set of samples ready to be batched."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from detkit.data.annotations import Annotations
+from detkit.data.image import read_image
+from detkit.data.preprocess import Preprocess
+from detkit.data.repair import Policy, box_faults, clip_boxes, usable
+from detkit.data.transform import Augment
+from detkit.errors import UserError
+from detkit.types import Target
+
+
+class Sample(NamedTuple):
+    """image: uint8 [3, h, w] RGB; target: in the frame of that image."""
+
+    image: Tensor
+    target: Target
+
+
+class DetectionDataset(Dataset[Sample]):
+    """Reads, repairs, augments and resizes one image at a time.
+
+    A sample is a pure function of (seed, epoch, index): any worker, in any order, gives the same.
+
+    difficult: "keep" makes them ordinary objects, "drop" removes them, "ignore" leaves the flag to the model.
+    repair: what to do about broken data. "clip" cuts boxes at the border and drops those without an inside;
+        "drop" drops every faulty box; "error" raises UserError naming the file.
+    unreadable: what stands in for an image that cannot be decoded, unless repair is "error": "next", the next
+        readable one (training), or "blank", a black image that keeps its id and objects (evaluation: they
+        count as missed). Whatever was repaired is named in target["faults"], a tuple of kinds.
+    """
+
+    def __init__(
+        self,
+        annotations: Annotations,
+        *,
+        preprocess: Preprocess,
+        augment: Augment | None = None,
+        difficult: Literal["keep", "drop", "ignore"] = "ignore",
+        repair: Policy = "clip",
+        unreadable: Literal["next", "blank"] = "next",
+        seed: int = 0,
+    ) -> None:
+        _check_choice("data.difficult", difficult, ("keep", "drop", "ignore"))
+        _check_choice("data.repair", repair, ("clip", "drop", "error"))
+        # workers get a copy of this object; the faults are for whoever read the split
+        self.annotations = dataclasses.replace(annotations, faults=[])
+        self.classes = annotations.classes
+        self.preprocess = preprocess
+        self.augment = augment
+        self.difficult = difficult
+        self.repair = repair
+        self.unreadable = unreadable
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.annotations)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> Sample:
+        """The sample at an index, or at (index, epoch): the epoch changes nothing but the augmentation."""
+        index, epoch = key if isinstance(key, tuple) else (key, 0)
+        faults: list[str] = []
+        index, image = self._read(index, faults)
+        original_size = image.shape[0], image.shape[1]
+        found = self._objects(index, image, faults)
+        if self.augment is not None:
+            image, found = self.augment(image, found, _mix(self.seed, epoch, index))
+        size = image.shape[0], image.shape[1]
+        target: Target = {
+            "boxes": torch.from_numpy(self.preprocess.to_input(found["boxes"], size)),
+            "labels": torch.from_numpy(found["labels"]),
+            "difficult": torch.from_numpy(found["difficult"]),
+            "image_id": self.annotations.image_ids[index],
+            "original_size": original_size,
+        }
+        if faults:
+            target["faults"] = tuple(faults)  # type: ignore[typeddict-unknown-key]
+        pixels = np.ascontiguousarray(self.preprocess(image).transpose(2, 0, 1))
+        return Sample(torch.from_numpy(pixels), target)
+
+    def _read(self, index: int, faults: list[str]) -> tuple[int, NDArray[np.uint8]]:
+        """The image at `index`, or its stand-in, with the index of what was read."""
+        for step in range(len(self)):
+            candidate = (index + step) % len(self)
+            try:
+                return candidate, self._decode(candidate, faults)
+            except UserError:
+                if self.repair == "error":
+                    raise
+                faults.append("unreadable image")
+                if self.unreadable == "blank":
+                    height, width = (int(side) or 32 for side in self.annotations.sizes[candidate])
+                    return candidate, np.zeros((height, width, 3), np.uint8)
+        raise UserError(f"{self.annotations.source}: none of its {len(self)} images can be read")
+
+    def _decode(self, index: int, faults: list[str]) -> NDArray[np.uint8]:
+        path = self.annotations.image_paths[index]
+        declared = tuple(self.annotations.sizes[index].tolist())
+        image = read_image(path)
+        if declared == (0, 0) or image.shape[:2] == declared:
+            return image
+        if self.repair == "error":
+            raise UserError(f"{path} is {image.shape[:2]} (height, width) but its annotation declares {declared}")
+        faults.append("size mismatch")
+        if image.shape[:2] == declared[::-1]:
+            # the tool that drew the boxes may have ignored the EXIF rotation: the declared size tells
+            stored = read_image(path, upright=False)
+            if stored.shape[:2] == declared:
+                return stored
+        return image
+
+    def _objects(self, index: int, image: NDArray[np.uint8], faults: list[str]) -> dict[str, NDArray[Any]]:
+        boxes, labels, difficult = self.annotations.objects(index)
+        size = image.shape[0], image.shape[1]
+        wrong = {kind: mask for kind, mask in box_faults(boxes, size).items() if mask.any()}
+        if wrong and self.repair == "error":
+            kinds = ", ".join(f"{int(mask.sum())} {kind}" for kind, mask in wrong.items())
+            raise UserError(f"{self.annotations.source}: image {self.annotations.image_ids[index]} has {kinds}")
+        faults.extend(kind for kind, mask in wrong.items() for _ in range(int(mask.sum())))
+        if self.repair == "drop" and wrong:
+            keep = ~np.any(list(wrong.values()), axis=0)
+        else:
+            keep = np.isfinite(boxes).all(axis=1)
+        clipped = clip_boxes(boxes, size)
+        keep &= usable(clipped)
+        if self.difficult == "drop":
+            keep &= ~difficult
+        flags = np.zeros_like(difficult) if self.difficult == "keep" else difficult
+        return {
+            "boxes": clipped[keep].astype(np.float32),
+            "labels": labels[keep].copy(),
+            "difficult": flags[keep].copy(),
+        }
+
+
+def _mix(seed: int, epoch: int, index: int) -> int:
+    return int(np.random.SeedSequence((seed, epoch, index)).generate_state(1, np.uint64)[0])
+
+
+def _check_choice(key: str, value: str, valid: tuple[str, ...]) -> None:
+    if value not in valid:
+        raise UserError(f"{key}={value}: choose one of {', '.join(valid)}")

@@ -1,0 +1,71 @@
+"""Decodes any picture to upright 8-bit RGB."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from detkit.errors import UserError
+from detkit.types import Size
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
+_ORIENTATION = 0x0112  # the EXIF tag
+_TURNED = (5, 6, 7, 8)  # orientations that swap height and width
+
+
+def read_image(path: str | Path, *, upright: bool = True) -> NDArray[np.uint8]:
+    """The picture at `path` as uint8 [H, W, 3] RGB, contiguous; raises UserError naming the file.
+
+    upright: turn it as its EXIF orientation says, which is how every viewer shows it.
+    """
+    try:
+        with Image.open(path) as image:
+            return to_rgb(ImageOps.exif_transpose(image) if upright else image)
+    except FileNotFoundError as error:
+        raise UserError(f"no such image: {path}") from error
+    except Exception as error:  # on broken bytes a decoder may raise anything
+        raise UserError(f"cannot read image {path}: {error}") from error
+
+
+def read_image_size(path: str | Path, *, upright: bool = True) -> Size:
+    """(height, width) from the header of the picture at `path`; raises UserError naming the file."""
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            turned = upright and image.getexif().get(_ORIENTATION) in _TURNED
+    except FileNotFoundError as error:
+        raise UserError(f"no such image: {path}") from error
+    except Exception as error:  # on broken bytes a decoder may raise anything
+        raise UserError(f"cannot read image {path}: {error}") from error
+    return (width, height) if turned else (height, width)
+
+
+def to_rgb(image: Image.Image) -> NDArray[np.uint8]:
+    """A decoded picture of any mode as uint8 [H, W, 3] RGB.
+
+    Transparent pixels are laid on white, the page such pictures are made for: the colour stored under them is
+    arbitrary. Samples of more than 8 bits are scaled by the range of their type, not by their content, so that a
+    value means the same grey in every picture: 0..65535 for integers (0..255 where no sample is larger), 0..1 for
+    floats (0..255 where a sample is larger than 1); what lies outside is clipped.
+    """
+    if image.mode == "RGB":
+        rgb = image
+    elif image.mode[0] in "IF":  # I, I;16, I;16B, F: one channel of more than 8 bits
+        samples = np.asarray(image, np.float32)
+        brightest = float(samples.max(initial=0))
+        if image.mode == "F":
+            scale = 1.0 if brightest > 1 else 255.0
+        else:
+            scale = 1.0 if image.mode == "I" and brightest <= 255 else 1 / 257
+        grey = np.clip(np.nan_to_num(samples) * scale, 0, 255).round().astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    elif image.has_transparency_data:
+        layer = image.convert("RGBA")
+        rgb = Image.new("RGB", image.size, (255, 255, 255))
+        rgb.paste(layer, mask=layer.getchannel("A"))
+    else:
+        rgb = image.convert("RGB")
+    return np.array(rgb, np.uint8)

@@ -1,0 +1,171 @@
+"""From samples to batches: collating, the order of an epoch, and the torch loader."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Sampler
+
+from detkit.data.dataset import DetectionDataset, Sample
+from detkit.errors import UserError
+from detkit.types import Batch, Target
+
+
+def collate(samples: Sequence[Sample], pad_multiple: int = 1) -> Batch:
+    """Samples of any size on one canvas, its sides rounded up to `pad_multiple`; zero at the right and bottom."""
+    sizes = [(sample.image.shape[1], sample.image.shape[2]) for sample in samples]
+    height, width = (-(-max(side) // pad_multiple) * pad_multiple for side in zip(*sizes, strict=True))
+    images = torch.zeros(len(samples), 3, height, width, dtype=torch.uint8)
+    for canvas, sample, (h, w) in zip(images, samples, sizes, strict=True):
+        canvas[:, :h, :w] = sample.image
+    return Batch(
+        images=images,
+        sizes=sizes,
+        original_sizes=[sample.target["original_size"] for sample in samples],
+        image_ids=[sample.target["image_id"] for sample in samples],
+        targets=PortableTargets(sample.target for sample in samples),
+    )
+
+
+class PortableTargets(list[Target]):
+    """A list of targets that crosses processes as arrays: every tensor sent costs an open file until it is freed."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        rows = [
+            {key: value.numpy() if isinstance(value, torch.Tensor) else value for key, value in target.items()}
+            for target in self
+        ]
+        return _from_arrays, (rows,)
+
+
+def _from_arrays(rows: list[dict[str, object]]) -> PortableTargets:
+    return PortableTargets(
+        {key: torch.from_numpy(value) if isinstance(value, np.ndarray) else value for key, value in row.items()}  # type: ignore[misc]
+        for row in rows
+    )
+
+
+class ResumableBatchSampler(Sampler[list[tuple[int, int]]]):
+    """The batches of one epoch, as lists of (index, epoch), from any position in it.
+
+    shuffle: True is training: the order is a permutation drawn from (seed, epoch), and every rank gets the same
+        number of batches, the first ones repeated where they do not divide. False is evaluation: rank r gets
+        samples r, r + world_size, ... once each.
+    groups: an integer per sample; a batch holds samples of one group (of similar shape: less padding).
+    drop_last: leave out batches that are not full.
+    """
+
+    def __init__(
+        self,
+        num_samples: int,
+        batch_size: int,
+        *,
+        seed: int,
+        shuffle: bool,
+        rank: int = 0,
+        world_size: int = 1,
+        groups: NDArray[np.integer] | None = None,
+        drop_last: bool = False,
+    ) -> None:
+        self.num_samples = num_samples
+        self.batch_size = batch_size
+        self.seed = seed
+        self.shuffle = shuffle
+        self.rank = rank
+        self.world_size = world_size
+        self.groups = groups
+        self.drop_last = drop_last
+        self.epoch = 0
+        self.first_batch = 0
+        if drop_last and num_samples and len(self) == 0:
+            raise UserError(
+                f"{num_samples} images make no full batch of {batch_size}: lower the batch size or set drop_last=false"
+            )
+
+    def set_position(self, epoch: int, batch: int = 0) -> None:
+        """The next iteration gives `epoch` from its batch number `batch` on."""
+        self.epoch = epoch
+        self.first_batch = batch
+
+    def __len__(self) -> int:
+        """Batches in the whole of the current epoch, for this rank."""
+        return len(self._batches())
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        epoch = self.epoch
+        for batch in self._batches()[self.first_batch :]:
+            yield [(index, epoch) for index in batch]
+
+    def _batches(self) -> list[list[int]]:
+        if not self.shuffle:
+            return self._fill(np.arange(self.rank, self.num_samples, self.world_size))
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.num_samples)
+        batches = self._fill(order)
+        missing = -len(batches) % self.world_size if batches else 0
+        batches += [batches[i % len(batches)] for i in range(missing)]
+        return batches[self.rank :: self.world_size]
+
+    def _fill(self, order: NDArray[np.integer]) -> list[list[int]]:
+        """Batches in the order in which they fill up, then those that never do."""
+        open_batches: dict[int, list[int]] = {}
+        batches = []
+        for index in order.tolist():
+            group = 0 if self.groups is None else int(self.groups[index])
+            batch = open_batches.setdefault(group, [])
+            batch.append(index)
+            if len(batch) == self.batch_size:
+                batches.append(open_batches.pop(group))
+        return batches if self.drop_last else batches + list(open_batches.values())
+
+
+def build_loader(
+    dataset: DetectionDataset,
+    *,
+    batch_size: int,
+    shuffle: bool,
+    seed: int,
+    num_workers: int,
+    rank: int = 0,
+    world_size: int = 1,
+    aspect_grouping: bool = False,
+    pin_memory: bool = False,
+    drop_last: bool = False,
+    persistent: bool = False,
+) -> DataLoader[Sample]:
+    """A loader of `Batch`es whose `batch_sampler` is a `ResumableBatchSampler`: set its position before iterating.
+
+    aspect_grouping: a batch holds wide images or tall ones, by the sizes that the annotations declare.
+    persistent: keep the workers from one epoch to the next.
+    """
+    sizes = dataset.annotations.sizes
+    sampler = ResumableBatchSampler(
+        len(dataset),
+        batch_size,
+        seed=seed,
+        shuffle=shuffle,
+        rank=rank,
+        world_size=world_size,
+        groups=(sizes[:, 0] > sizes[:, 1]).astype(np.int64) if aspect_grouping else None,
+        drop_last=drop_last,
+    )
+    return DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        num_workers=num_workers,
+        collate_fn=partial(collate, pad_multiple=dataset.preprocess.pad_multiple),
+        pin_memory=pin_memory,
+        persistent_workers=persistent and num_workers > 0,
+        worker_init_fn=_start_worker,
+        # the loader draws a number per epoch; from a generator of its own, the global one does not depend on how
+        # often a run was resumed
+        generator=torch.Generator().manual_seed(seed),
+    )
+
+
+def _start_worker(worker_id: int) -> None:
+    cv2.setNumThreads(0)  # workers are the parallelism; OpenCV's threads would fight over their cores

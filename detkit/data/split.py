@@ -1,0 +1,67 @@
+"""From a data config to the annotations of one of its splits."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from detkit.data.annotations import Annotations
+from detkit.errors import UserError
+
+
+def read_split(data: Mapping[str, Any], split: str | None, classes: Sequence[str] | None = None) -> Annotations:
+    """The annotations of `split` of a data config (keys: root, reader, classes, repair).
+
+    classes: the list that a model was trained with; without it `data.classes` counts, and without that the
+    reader finds them. Raises UserError where the root or the split does not exist, where a class name looks
+    mistyped, and with repair=error on the first fault.
+    """
+    if split is None:
+        raise UserError("no split is given: set data.train_split, data.val_split or data.test_split")
+    root = _existing_root(data)
+    reader = data["reader"] if callable(data["reader"]) else instantiate(data["reader"])
+    given = classes if classes is not None else data.get("classes")
+    annotations: Annotations = reader(root, split, None if given is None else [str(name) for name in given])
+    if given is not None:
+        _reject_mistyped(annotations)
+    if annotations.faults and data.get("repair") == "error":
+        first, count = annotations.faults[0], len(annotations.faults)
+        raise UserError(f"{first.where}: {first.kind}: {first.message} (and {count - 1} more; data.repair=error)")
+    return annotations
+
+
+def describe_faults(annotations: Annotations) -> str:
+    """One line for a log: how many faults of each kind the reader left out; empty if none."""
+    counts = Counter(fault.kind for fault in annotations.faults)
+    return ", ".join(f"{count} x {kind}" for kind, count in counts.most_common())
+
+
+def _existing_root(data: Mapping[str, Any]) -> Path:
+    if OmegaConf.is_config(data) and OmegaConf.is_missing(data, "root"):
+        raise UserError("data.root is not set: add data.root=<folder of the data set>")
+    root = Path(data["root"]).expanduser()
+    if not root.is_dir():
+        raise UserError(f"data.root={root} does not exist (current folder: {Path.cwd()})")
+    return root
+
+
+def _reject_mistyped(annotations: Annotations) -> None:
+    """A class without objects whose name is close to one in the files is a slip, not a choice."""
+    counts = np.bincount(annotations.labels, minlength=len(annotations.classes))
+    unused = [name for name, count in zip(annotations.classes, counts, strict=True) if count == 0]
+    unknown = {fault.message.split("'")[1] for fault in annotations.faults if fault.kind == "unknown class"}
+    for name in unused:
+        by_lower = {other.lower(): other for other in sorted(unknown)}
+        close = difflib.get_close_matches(name.lower(), list(by_lower), n=1, cutoff=0.8)
+        if close:
+            raise UserError(
+                f"data.classes: no object is called {name!r}, but some are {by_lower[close[0]]!r} "
+                f"({annotations.source}; classes in the files and not in data.classes: {', '.join(sorted(unknown))})"
+            )
