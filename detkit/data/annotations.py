@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -72,6 +73,7 @@ class Annotations:
     areas: float64 [M] pixels, where the format declares them (COCO: of the mask); None: those of the boxes.
     category_ids: the number of each class in the COCO file, to write results back; None elsewhere.
     source: where this came from, for messages. faults: what the reader found wrong and left out.
+    left_out: how many objects have a class name that is not in `classes`, by that name.
     """
 
     classes: list[str]
@@ -86,6 +88,7 @@ class Annotations:
     areas: NDArray[np.float64] | None = None
     category_ids: list[int] | None = None
     faults: list[Fault] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -140,6 +143,7 @@ class Annotations:
             areas=np.concatenate(areas) if len(areas) == len(parts) else None,
             source=" + ".join(part.source for part in parts),
             faults=[fault for part in parts for fault in part.faults],
+            left_out=dict(sum((Counter(part.left_out) for part in parts), Counter())),
         )
 
 

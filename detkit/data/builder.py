@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -38,6 +39,7 @@ class AnnotationBuilder:
         self._labels: list[int] = []
         self._difficult: list[bool] = []
         self._areas: list[float | None] = []
+        self._left_out: Counter[str] = Counter()
 
     def fault(self, kind: str, where: object, message: str) -> None:
         """Record something wrong."""
@@ -49,8 +51,10 @@ class AnnotationBuilder:
             self.fault("duplicate id", where, f"image {image_id} is listed twice; its first entry counts")
             return
         known = [item for item in objects if item.name in self._label_of]
-        for name in sorted({item.name for item in objects} - self._label_of.keys()):
+        left_out = Counter(item.name for item in objects if item.name not in self._label_of)
+        for name in sorted(left_out):
             self.fault("unknown class", where, f"class {name!r} is not in data.classes{nearest(name, self.classes)}")
+        self._left_out.update(left_out)
         self._paths.append(str(path))
         self._ids[image_id] = None
         self._sizes.append(size)
@@ -77,6 +81,7 @@ class AnnotationBuilder:
             category_ids=category_ids,
             source=self.source,
             faults=self.faults,
+            left_out=dict(self._left_out),
         )
 
 

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from detkit.data.annotations import Annotations
 from detkit.data.image import read_image
 from detkit.data.preprocess import Preprocess
-from detkit.data.repair import Policy, box_faults, clip_boxes, usable
+from detkit.data.repair import Policy, box_faults, repair_boxes
 from detkit.data.transform import Augment
 from detkit.errors import UserError
 from detkit.types import Target
@@ -127,17 +127,12 @@ class DetectionDataset(Dataset[Sample]):
             kinds = ", ".join(f"{int(mask.sum())} {kind}" for kind, mask in wrong.items())
             raise UserError(f"{self.annotations.source}: image {self.annotations.image_ids[index]} has {kinds}")
         faults.extend(kind for kind, mask in wrong.items() for _ in range(int(mask.sum())))
-        if self.repair == "drop" and wrong:
-            keep = ~np.any(list(wrong.values()), axis=0)
-        else:
-            keep = np.isfinite(boxes).all(axis=1)
-        clipped = clip_boxes(boxes, size)
-        keep &= usable(clipped)
+        cut, keep = repair_boxes(boxes, size, self.repair)
         if self.difficult == "drop":
             keep &= ~difficult
         flags = np.zeros_like(difficult) if self.difficult == "keep" else difficult
         return {
-            "boxes": clipped[keep].astype(np.float32),
+            "boxes": cut[keep],
             "labels": labels[keep].copy(),
             "difficult": flags[keep].copy(),
         }

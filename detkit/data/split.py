@@ -55,13 +55,11 @@ def _existing_root(data: Mapping[str, Any]) -> Path:
 def _reject_mistyped(annotations: Annotations) -> None:
     """A class without objects whose name is close to one in the files is a slip, not a choice."""
     counts = np.bincount(annotations.labels, minlength=len(annotations.classes))
-    unused = [name for name, count in zip(annotations.classes, counts, strict=True) if count == 0]
-    unknown = {fault.message.split("'")[1] for fault in annotations.faults if fault.kind == "unknown class"}
-    for name in unused:
-        by_lower = {other.lower(): other for other in sorted(unknown)}
-        close = difflib.get_close_matches(name.lower(), list(by_lower), n=1, cutoff=0.8)
-        if close:
+    others = {name.lower(): name for name in sorted(annotations.left_out)}
+    for name, count in zip(annotations.classes, counts, strict=True):
+        close = difflib.get_close_matches(name.lower(), list(others), n=1, cutoff=0.8)
+        if count == 0 and close:
             raise UserError(
-                f"data.classes: no object is called {name!r}, but some are {by_lower[close[0]]!r} "
-                f"({annotations.source}; classes in the files and not in data.classes: {', '.join(sorted(unknown))})"
+                f"data.classes: no object is called {name!r}; did you mean {others[close[0]]!r}? "
+                f"({annotations.source} also has: {', '.join(sorted(annotations.left_out))})"
             )

@@ -42,6 +42,8 @@ class Augment:
         target: "boxes" float32 [N, 4] xyxy pixels inside the image, "proposals" [P, 4] likewise where there are
         any; every other entry is a column [N] of the boxes. Boxes that fall away take their entries with them.
         """
+        if not self._compose.transforms:
+            return image, target
         # one generator for all: set_random_seed would give each transform its own of the same seed, and two flips
         # would always agree
         self._compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
