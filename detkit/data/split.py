@@ -25,10 +25,16 @@ def read_split(data: Mapping[str, Any], split: str | None, classes: Sequence[str
     """
     if split is None:
         raise UserError("no split is given: set data.train_split, data.val_split or data.test_split")
-    root = _existing_root(data)
+    root = _root(data)
     reader = data["reader"] if callable(data["reader"]) else instantiate(data["reader"])
     given = classes if classes is not None else data.get("classes")
-    annotations: Annotations = reader(root, split, None if given is None else [str(name) for name in given])
+    try:
+        annotations: Annotations = reader(root, split, None if given is None else [str(name) for name in given])
+    except UserError as error:
+        if root.is_dir():
+            raise
+        # said only now: a reader may create its folder
+        raise UserError(f"data.root={root} does not exist (current folder: {Path.cwd()})") from error
     if given is not None:
         _reject_mistyped(annotations)
     if annotations.faults and data.get("repair") == "error":
@@ -43,13 +49,10 @@ def describe_faults(annotations: Annotations) -> str:
     return ", ".join(f"{count} x {kind}" for kind, count in counts.most_common())
 
 
-def _existing_root(data: Mapping[str, Any]) -> Path:
+def _root(data: Mapping[str, Any]) -> Path:
     if OmegaConf.is_config(data) and OmegaConf.is_missing(data, "root"):
         raise UserError("data.root is not set: add data.root=<folder of the data set>")
-    root = Path(data["root"]).expanduser()
-    if not root.is_dir():
-        raise UserError(f"data.root={root} does not exist (current folder: {Path.cwd()})")
-    return root
+    return Path(data["root"]).expanduser()
 
 
 def _reject_mistyped(annotations: Annotations) -> None:
