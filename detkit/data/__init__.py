@@ -1,1 +1,5 @@
-"""Data sets: reading, checking, augmenting, batching."""
+"""Data sets: reading, repairing, augmenting, batching."""
+
+import os
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else importing albumentations asks the network for a newer one

@@ -33,8 +33,8 @@ class DetectionDataset(Dataset[Sample]):
     A sample is a pure function of (seed, epoch, index): any worker, in any order, gives the same.
 
     difficult: "keep" makes them ordinary objects, "drop" removes them, "ignore" leaves the flag to the model.
-    repair: what to do about broken data. "clip" cuts boxes at the border and drops those without an inside;
-        "drop" drops every faulty box; "error" raises UserError naming the file.
+    repair: what to do about broken data. "clip" cuts boxes at the border and drops those without an inside
+        and duplicates; "drop" drops every faulty box; "error" raises UserError naming the file.
     unreadable: what stands in for an image that cannot be decoded, unless repair is "error": "next", the next
         readable one (training), or "blank", a black image that keeps its id and objects (evaluation: they
         count as missed). Whatever was repaired is named in target["faults"], a tuple of kinds.
@@ -75,9 +75,11 @@ class DetectionDataset(Dataset[Sample]):
         found = self._objects(index, image, faults)
         if self.augment is not None:
             image, found = self.augment(image, found, _mix(self.seed, epoch, index))
-        size = image.shape[0], image.shape[1]
+        pixels = self.preprocess(image)
+        boxes = self.preprocess.to_input(found["boxes"], (image.shape[0], image.shape[1]))
+        boxes, _ = repair_boxes(boxes, (pixels.shape[0], pixels.shape[1]), "clip")  # rounding may reach beyond
         target: Target = {
-            "boxes": torch.from_numpy(self.preprocess.to_input(found["boxes"], size)),
+            "boxes": torch.from_numpy(boxes),
             "labels": torch.from_numpy(found["labels"]),
             "difficult": torch.from_numpy(found["difficult"]),
             "image_id": self.annotations.image_ids[index],
@@ -85,8 +87,7 @@ class DetectionDataset(Dataset[Sample]):
         }
         if faults:
             target["faults"] = tuple(faults)  # type: ignore[typeddict-unknown-key]
-        pixels = np.ascontiguousarray(self.preprocess(image).transpose(2, 0, 1))
-        return Sample(torch.from_numpy(pixels), target)
+        return Sample(torch.from_numpy(pixels).permute(2, 0, 1), target)
 
     def _read(self, index: int, faults: list[str]) -> tuple[int, NDArray[np.uint8]]:
         """The image at `index`, or its stand-in, with the index of what was read."""
@@ -122,12 +123,12 @@ class DetectionDataset(Dataset[Sample]):
     def _objects(self, index: int, image: NDArray[np.uint8], faults: list[str]) -> dict[str, NDArray[Any]]:
         boxes, labels, difficult = self.annotations.objects(index)
         size = image.shape[0], image.shape[1]
-        wrong = {kind: mask for kind, mask in box_faults(boxes, size).items() if mask.any()}
+        wrong = {kind: mask for kind, mask in box_faults(boxes, size, labels).items() if mask.any()}
         if wrong and self.repair == "error":
             kinds = ", ".join(f"{int(mask.sum())} {kind}" for kind, mask in wrong.items())
             raise UserError(f"{self.annotations.source}: image {self.annotations.image_ids[index]} has {kinds}")
         faults.extend(kind for kind, mask in wrong.items() for _ in range(int(mask.sum())))
-        cut, keep = repair_boxes(boxes, size, self.repair)
+        cut, keep = repair_boxes(boxes, size, self.repair, labels)
         if self.difficult == "drop":
             keep &= ~difficult
         flags = np.zeros_like(difficult) if self.difficult == "keep" else difficult

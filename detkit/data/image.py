@@ -23,7 +23,9 @@ def read_image(path: str | Path, *, upright: bool = True) -> NDArray[np.uint8]:
     """
     try:
         with Image.open(path) as image:
-            return to_rgb(ImageOps.exif_transpose(image) if upright else image)
+            if upright:
+                ImageOps.exif_transpose(image, in_place=True)
+            return to_rgb(image)
     except FileNotFoundError as error:
         raise UserError(f"no such image: {path}") from error
     except Exception as error:  # on broken bytes a decoder may raise anything

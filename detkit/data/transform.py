@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import random
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import albumentations
 import numpy as np
 from numpy.typing import NDArray
+
+from detkit.errors import UserError
 
 
 class Augment:
@@ -22,17 +25,21 @@ class Augment:
     """
 
     def __init__(self, *, transforms: Sequence[Any], min_visibility: float = 0.1, min_size: float = 2.0) -> None:
-        self._compose = albumentations.Compose(
-            list(transforms),
-            bbox_params=albumentations.BboxParams(
-                format="pascal_voc",  # absolute pixels; Albumentations too takes them as half-open
-                clip=True,
-                min_visibility=min_visibility,
-                min_width=min_size,
-                min_height=min_size,
-            ),
-            additional_targets={"proposals": "bboxes"},
+        boxes = albumentations.BboxParams(
+            format="pascal_voc",  # absolute pixels; half-open there as here
+            clip=True,
+            min_visibility=min_visibility,
+            min_width=min_size,
+            min_height=min_size,
         )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Got processor for bboxes")  # a list of colour changes moves no box
+            try:
+                self._compose = albumentations.Compose(
+                    list(transforms), bbox_params=boxes, additional_targets={"proposals": "bboxes"}, strict=True
+                )
+            except ValueError as error:  # strict: a mistyped argument of a transform is not ignored
+                raise UserError(f"augment.transforms: {error}") from error
 
     def __call__(
         self, image: NDArray[np.uint8], target: dict[str, NDArray[Any]], seed: int

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hydra.utils import instantiate
+
+from detkit.data.preprocess import Letterbox, Preprocess, ShortSide, Warp
+
+KINDS: list[Preprocess] = [
+    ShortSide(),
+    ShortSide(short=320, max=400, pad_multiple=32),
+    Warp(),
+    Warp(height=7, width=512),
+    Letterbox(),
+    Letterbox(size=33, fill=0),
+]
+SIZES = [(480, 640), (375, 500), (1, 1), (3, 5000), (2000, 17), (417, 650)]
+
+
+@pytest.mark.parametrize("preprocess", KINDS, ids=str)
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_there_and_back(preprocess: Preprocess, size: tuple[int, int]) -> None:
+    height, width = size
+    generator = np.random.default_rng(0)
+    corners = generator.uniform(0, 1, (50, 2, 2)) * [width, height]
+    boxes = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1).astype(np.float32)
+    inside = preprocess.to_input(boxes, size)
+    assert inside.dtype == np.float32
+    np.testing.assert_allclose(preprocess.to_original(inside, size), boxes, rtol=1e-5, atol=1e-3)
+    tensors = torch.from_numpy(boxes)
+    torch.testing.assert_close(preprocess.to_input(tensors, size).numpy(), inside)
+    torch.testing.assert_close(
+        preprocess.to_original(preprocess.to_input(tensors, size), size), tensors, rtol=1e-5, atol=1e-3
+    )
+
+
+@pytest.mark.parametrize("preprocess", KINDS, ids=str)
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_the_picture_has_the_size_of_the_geometry(preprocess: Preprocess, size: tuple[int, int]) -> None:
+    image = preprocess(np.full((*size, 3), 200, np.uint8))
+    geometry = preprocess.geometry(size)
+    assert image.shape == (*geometry.size, 3)
+    assert image.flags.c_contiguous
+    whole = preprocess.to_input(np.array([[0, 0, size[1], size[0]]], np.float64), size)[0]
+    left, top, right, bottom = whole.round().astype(int)
+    assert (image[top:bottom, left:right] == 200).all()
+    outside = image.sum() - image[top:bottom, left:right].sum(dtype=np.int64)
+    assert (right - left) * (bottom - top) == geometry.size[0] * geometry.size[1] or outside >= 0
+
+
+def test_short_side_by_hand() -> None:
+    assert ShortSide().geometry((375, 500)).size == (600, 800)
+    assert ShortSide().geometry((300, 600)).size == (500, 1000)
+    assert ShortSide(short=320, max=640).geometry((480, 640)).size == (320, 427)  # 426.67
+    assert ShortSide(short=1, max=100).geometry((2, 5)).size == (1, 3)  # 2.5 rounds up
+    assert ShortSide(short=600, max=1000).geometry((1, 5000)).size == (1, 1000)
+
+
+def test_letterbox_by_hand() -> None:
+    geometry = Letterbox(size=416).geometry((480, 640))
+    assert geometry == ((416, 416), (312 / 480, 416 / 640), (52, 0))
+    image = Letterbox(size=8, fill=9)(np.full((4, 8, 3), 200, np.uint8))
+    assert image[:, 0, 0].tolist() == [9, 9, 200, 200, 200, 200, 9, 9]
+
+
+def test_to_original_clips() -> None:
+    found = Letterbox(size=100).to_original(torch.tensor([[-5.0, 0.0, 300.0, 100.0]]), (50, 100))
+    assert found.tolist() == [[0, 0, 100, 50]]
+    assert Warp().to_original(torch.zeros(0, 4), (3, 4)).shape == (0, 4)
+
+
+@pytest.mark.parametrize("preprocess", KINDS, ids=str)
+def test_the_dict_builds_the_same(preprocess: Preprocess) -> None:
+    described = preprocess.to_dict()
+    assert described["_target_"] == f"detkit.data.preprocess.{type(preprocess).__name__}"
+    assert instantiate(described) == preprocess
+
+
+def test_the_interior_moves_with_the_boxes() -> None:
+    image = np.zeros((60, 80, 3), np.uint8)
+    image[20:40, 40:60] = 255
+    for preprocess in (ShortSide(short=90, max=300), Warp(height=120, width=40), Letterbox(size=160)):
+        bright = np.argwhere(preprocess(image)[:, :, 0] > 127)
+        y1, x1 = bright.min(axis=0)
+        y2, x2 = bright.max(axis=0) + 1
+        expected = preprocess.to_input(np.array([[40.0, 20.0, 60.0, 40.0]]), (60, 80))[0]
+        np.testing.assert_allclose([x1, y1, x2, y2], expected, atol=0.5)
