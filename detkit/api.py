@@ -20,12 +20,12 @@ from detkit.data.image import read_image, to_rgb
 from detkit.data.loader import collate
 from detkit.data.preprocess import Preprocess
 from detkit.engine.checkpoint import load_checkpoint
+from detkit.engine.detect import autocast, place_model, to_device
 from detkit.engine.distributed import choose_device
 from detkit.errors import UserError
 from detkit.model.detector import Detector
 from detkit.types import Detections, Target
 
-PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 OneImage: TypeAlias = "str | PathLike[str] | NDArray[Any] | Image.Image | Tensor"
 
 
@@ -35,7 +35,7 @@ def load(checkpoint: str | PathLike[str], *, device: str = "auto", precision: st
     device: auto takes CUDA where there is one. precision: fp32, bf16 or fp16.
     Raises UserError naming the file where it is missing or no checkpoint. Code in a checkpoint is never run.
     """
-    content = load_checkpoint(checkpoint)
+    content = load_checkpoint(Path(checkpoint))
     return LoadedDetector(
         build_from_checkpoint(content), classes=content["classes"], device=choose_device(device), precision=precision
     )
@@ -47,12 +47,12 @@ class LoadedDetector:
     def __init__(
         self, detector: Detector, *, classes: Sequence[str], device: torch.device | str = "cpu", precision: str = "fp32"
     ) -> None:
-        if precision not in PRECISIONS:
-            raise UserError(f"precision={precision}: one of {', '.join(PRECISIONS)}")
-        self.detector = detector.to(device).eval()
-        self.classes = list(classes)
         self.device = torch.device(device)
+        autocast(self.device, precision)  # a wrong precision is told now, not at the first image
         self.precision = precision
+        self.detector = detector.eval()
+        place_model(detector, self.device, channels_last=True)
+        self.classes = list(classes)
 
     @property
     def preprocess(self) -> Preprocess:
@@ -66,7 +66,7 @@ class LoadedDetector:
 
     @overload
     def predict(
-        self, inputs: Sequence[OneImage], *, score_threshold: float | None = ..., batch_size: int = ...
+        self, inputs: list[Any] | tuple[Any, ...], *, score_threshold: float | None = ..., batch_size: int = ...
     ) -> list[Detections]: ...
 
     def predict(
@@ -74,9 +74,9 @@ class LoadedDetector:
     ) -> Detections | list[Detections]:
         """The objects in one image (-> Detections) or in a sequence of images (-> a list, in order).
 
-        An image is a path, an array [H, W, 3] uint8 RGB, a PIL image, or a tensor [3, H, W] uint8 or float 0..1;
-        a stack with one more dimension counts as a sequence. Boxes are in pixels of the image as given; a file is
-        turned upright by its EXIF tag first.
+        An image is a path, an array [H, W, 3] uint8 RGB, a PIL image, or a tensor [3, H, W] uint8 or float 0..1.
+        A sequence is a list, a tuple, or an array or tensor of images stacked along a first dimension.
+        Boxes are in pixels of the image as given; a file is turned upright by its EXIF tag first.
         score_threshold: keep scores of at least this; None keeps all above the threshold in the detector's config.
         batch_size: images in one forward pass.
         Raises UserError naming the input that is no image.
@@ -106,9 +106,9 @@ class LoadedDetector:
         for index, image in enumerate(images):
             canvas = torch.from_numpy(np.ascontiguousarray(self.preprocess(image))).permute(2, 0, 1)
             samples.append(Sample(canvas, Target(image_id=str(index), original_size=(image.shape[0], image.shape[1]))))
-        batch = replace(collate(samples, self.preprocess.pad_multiple), targets=None).to(self.device)
-        with torch.autocast(self.device.type, PRECISIONS[self.precision], enabled=self.precision != "fp32"):
-            found = self.detector.predict(batch)
+        batch = replace(collate(samples, self.preprocess.pad_multiple), targets=None)
+        with autocast(self.device, self.precision):
+            found = self.detector.predict(to_device(batch, self.device, channels_last=True))
         named = [replace(one.to("cpu"), names=self.classes) for one in found]
         return named if score_threshold is None else [one[one.scores >= score_threshold] for one in named]
 

@@ -62,6 +62,9 @@ def main(argv: list[str] | None = None) -> int:
         return 130
     except SystemExit as end:  # argparse and Hydra's own --help end so
         return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BrokenPipeError:  # the reader of `detkit ... | head` has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except Exception as error:
         cause = _user_error(error)
         if cause is None:
@@ -103,7 +106,7 @@ def _run(name: str, arguments: list[str]) -> int:
 
     try:
         overrides.check_replaced_groups(loader, options.overrides)
-        with _process_as_hydra_expects(f"detkit {name}", arguments):
+        with _process_as_hydra_expects(name, arguments):
             hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=verb.config)(job)()
     except HydraException as error:
         reason = overrides.explain(loader, options.config_name or verb.config, options.overrides)
@@ -112,18 +115,20 @@ def _run(name: str, arguments: list[str]) -> int:
 
 
 @contextmanager
-def _process_as_hydra_expects(program: str, arguments: list[str]) -> Iterator[None]:
-    """Hydra reads its arguments from sys.argv, and ends the process on an error unless HYDRA_FULL_ERROR is set."""
-    argv, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
-    sys.argv, os.environ["HYDRA_FULL_ERROR"] = [program, *arguments], "1"
+def _process_as_hydra_expects(verb: str, arguments: list[str]) -> Iterator[None]:
+    """Hydra takes its arguments from sys.argv, the name of the job from the environment (or a module), and ends the
+    process on an error unless HYDRA_FULL_ERROR is set."""
+    argv, environment = sys.argv, dict(os.environ)
+    sys.argv = [f"detkit {verb}", *arguments]
+    os.environ.update(HYDRA_FULL_ERROR="1", HYDRA_MAIN_MODULE=verb)
     try:
         yield
     finally:
         sys.argv = argv
-        if full_error is None:
-            os.environ.pop("HYDRA_FULL_ERROR", None)
-        else:
-            os.environ["HYDRA_FULL_ERROR"] = full_error
+        for key in ("HYDRA_FULL_ERROR", "HYDRA_MAIN_MODULE"):
+            os.environ.pop(key)
+            if key in environment:
+                os.environ[key] = environment[key]
 
 
 def _load(path: str) -> Callable[[Any], Any]:

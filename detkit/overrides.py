@@ -121,7 +121,7 @@ def _explain_key(config: DictConfig, key: str, groups: list[str]) -> str | None:
             return f"no key {key}: {parent} is a single value"
         if OmegaConf.is_list(node):  # Hydra's own message on a bad list index is clear
             return None
-        keys = [str(name) for name in node]
+        keys = [str(name) for name in node if not str(name).startswith("_") or name == part]
         if part not in keys:
             below = f"{parent}." if parent else ""
             rest = "".join(f".{name}" for name in parts[depth + 1 :])
