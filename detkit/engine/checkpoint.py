@@ -1,0 +1,95 @@
+"""Checkpoint files: written whole or not at all, read without running anything that is inside."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from detkit import __version__
+from detkit.errors import UserError
+
+FORMAT = 1
+
+
+def save_checkpoint(path: str | Path, content: Mapping[str, Any]) -> None:
+    """Write tensors and plain data to `path`; after a crash at any moment the file is the old one or the new one."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            torch.save({"format": FORMAT, "detkit_version": __version__, **content}, file)
+            _to_disk(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def copy_checkpoint(source: str | Path, path: str | Path) -> None:
+    """Copy a checkpoint, as atomically as it was written."""
+    path = Path(path)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        shutil.copyfile(source, temporary)
+        with open(temporary, "rb+") as file:
+            _to_disk(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def load_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") -> dict[str, Any]:
+    """The content of a checkpoint file, or of checkpoints/best.pt where `path` is a run folder.
+
+    Raises UserError where there is no such file or it is not a checkpoint that this version reads.
+    """
+    path = find_checkpoint(path)
+    try:
+        content = torch.load(path, map_location=map_location, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path} is not a detkit checkpoint: {reason}") from error
+    if not isinstance(content, dict) or "format" not in content:
+        raise UserError(f"{path} is not a detkit checkpoint: it has no 'format'")
+    if content["format"] != FORMAT:
+        made_by = f"detkit {content.get('detkit_version', '?')}"
+        raise UserError(f"{path} was written by {made_by} in format {content['format']}; this version reads {FORMAT}")
+    return content
+
+
+def find_checkpoint(path: str | Path, name: str = "best.pt") -> Path:
+    """`path` itself if it is a file; in a run folder, its checkpoints/`name`. Raises UserError."""
+    path = Path(path).expanduser()
+    if path.is_file():
+        return path
+    candidates = [path / "checkpoints" / name, path / name] if path.is_dir() else []
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    tried = ", ".join(str(candidate) for candidate in candidates)
+    raise UserError(
+        f"no checkpoint in {path} (tried {tried})" if candidates else f"no checkpoint {path} (in {Path.cwd()})"
+    )
+
+
+def _to_disk(descriptor: int) -> None:
+    os.fsync(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself survive a power cut, where the system can."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,90 @@
+"""A detector over a whole split, each process its share: the detections as packed columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from detkit.data.annotations import Annotations
+from detkit.data.dataset import DetectionDataset
+from detkit.data.loader import build_loader
+from detkit.data.preprocess import Preprocess
+from detkit.engine.distributed import World
+from detkit.errors import UserError
+from detkit.metric.records import Predictions
+from detkit.model.detector import Detector
+from detkit.types import Batch, Detections
+
+PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def autocast(device: torch.device, precision: str) -> Any:
+    """The context in which a forward pass runs in `precision` (fp32, bf16 or fp16). Raises UserError."""
+    if precision not in PRECISIONS:
+        raise UserError(f"precision={precision}: choose one of {', '.join(PRECISIONS)}")
+    if precision == "fp16" and device.type != "cuda":
+        raise UserError(f"precision=fp16 needs a GPU, not device={device}; use bf16 or fp32")
+    dtype = PRECISIONS[precision]
+    return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
+
+
+def to_device(batch: Batch, device: torch.device, channels_last: bool) -> Batch:
+    """The batch where the model is, its images in the memory layout that the model has."""
+    batch = batch.to(device)
+    if channels_last:
+        batch.images = batch.images.contiguous(memory_format=torch.channels_last)
+    return batch
+
+
+def place_model(model: nn.Module, device: torch.device, channels_last: bool) -> nn.Module:
+    """The model itself, moved to `device` and into the memory layout asked for."""
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    return model.to(device=device, memory_format=layout)  # type: ignore[call-overload]
+
+
+def evaluation_loader(
+    annotations: Annotations, preprocess: Preprocess, world: World, *, batch_size: int, num_workers: int, repair: str
+) -> DataLoader:
+    """The batches of this process's share of a split: every image once, broken ones as blanks, nothing augmented."""
+    dataset = DetectionDataset(
+        annotations, preprocess=preprocess, difficult="ignore", repair=repair, unreadable="blank"  # type: ignore[arg-type]
+    )  # fmt: skip
+    return build_loader(
+        dataset,
+        batch_size=batch_size,
+        shuffle=False,
+        seed=0,
+        num_workers=num_workers,
+        rank=world.rank,
+        world_size=world.size,
+        pin_memory=world.device.type == "cuda",
+    )
+
+
+@torch.inference_mode()
+def detect_split(
+    detector: Detector, loader: DataLoader, world: World, *, precision: str, channels_last: bool, progress: Any = None
+) -> Predictions:
+    """The detections of the whole split on the main process; on the others, of their share only.
+
+    detector: in eval mode. loader: of `evaluation_loader`. progress: called with the number of images done.
+    """
+    index_of = {image_id: index for index, image_id in enumerate(loader.dataset.annotations.image_ids)}  # type: ignore[attr-defined]
+    images: list[int] = []
+    found: list[Detections] = []
+    for batch in loader:
+        with autocast(world.device, precision):
+            detections = detector.predict(to_device(batch, world.device, channels_last))
+        found += [item.to("cpu") for item in detections]
+        images += [index_of[image_id] for image_id in batch.image_ids]
+        if progress is not None:
+            progress(len(images))
+    mine = Predictions.from_detections(found, np.array(images, np.int64))
+    parts: Sequence[Predictions] = world.gather(mine)
+    return Predictions.concatenate(parts) if world.is_main else mine

@@ -1,0 +1,109 @@
+"""One process or many: started by torchrun, or alone; the training loop reads the same."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from detkit.errors import UserError
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes that train together, seen from one of them; every method works with one process too."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes files and talks."""
+        return self.rank == 0
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """The model whose backward averages gradients over all processes."""
+        if self.size == 1:
+            return model
+        return DistributedDataParallel(model, device_ids=[self.device] if self.device.type == "cuda" else None)
+
+    def broadcast(self, value: Any) -> Any:
+        """The main process's `value`, on every process."""
+        if self.size == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0, device=self.device)
+        return box[0]
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every process's `value` in order of rank; on other processes than the main one, an empty list."""
+        if self.size == 1:
+            return [value]
+        found: list[Any] | None = [None] * self.size if self.is_main else None
+        dist.gather_object(value, found)
+        return found or []
+
+    def any(self, flag: bool) -> bool:
+        """Whether `flag` is set on any process."""
+        if self.size == 1:
+            return flag
+        flags = torch.tensor([float(flag)], device=self.device)
+        dist.all_reduce(flags, op=dist.ReduceOp.MAX)
+        return bool(flags.item())
+
+    def mean(self, values: dict[str, float]) -> dict[str, float]:
+        """The mean of each value over the processes, which all have the same names."""
+        if self.size == 1 or not values:
+            return values
+        total = torch.tensor(list(values.values()), dtype=torch.float32, device=self.device)
+        dist.all_reduce(total)
+        return dict(zip(values, (total / self.size).tolist(), strict=True))
+
+
+@contextmanager
+def join_world(device: str) -> Iterator[World]:
+    """The world of this process: alone, or those that `torchrun` started (nccl on CUDA, gloo on CPU)."""
+    size, rank, local = (int(os.environ.get(key, default)) for key, default in _ENVIRONMENT)
+    if size == 1:
+        yield World(0, 1, choose_device(device))
+        return
+    chosen = choose_device(device, local)
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    try:
+        yield World(rank, size, chosen)
+        dist.barrier()
+    finally:
+        # while an error is on its way the others may be waiting for this process: it leaves, and torchrun ends them
+        if sys.exc_info()[0] is None or chosen.type == "cpu":
+            dist.destroy_process_group()
+
+
+_ENVIRONMENT = (("WORLD_SIZE", "1"), ("RANK", "0"), ("LOCAL_RANK", "0"))
+
+
+def choose_device(name: str, local_rank: int = 0) -> torch.device:
+    """The device that `device=` means: auto takes a GPU where there is one. Raises UserError."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"device={name}: write auto, cpu, cuda or cuda:1") from error
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise UserError(f"device={name}, but torch sees no GPU here; use device=cpu or device=auto")
+        device = torch.device("cuda", device.index if device.index is not None else local_rank)
+        if device.index >= torch.cuda.device_count():
+            raise UserError(f"device={device}, but there are only {torch.cuda.device_count()} GPUs")
+    return device

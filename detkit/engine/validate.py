@@ -1,0 +1,81 @@
+"""A detector measured on a split: detections from every process, numbers on the main one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from detkit.data.annotations import Annotations
+from detkit.engine.detect import detect_split
+from detkit.engine.distributed import World
+from detkit.metric.evaluate import evaluate
+from detkit.metric.records import GroundTruth, Predictions
+from detkit.model.detector import Detector
+from detkit.types import Detections, Target
+
+
+def validate(
+    detector: Detector,
+    loader: DataLoader,
+    world: World,
+    *,
+    precision: str,
+    channels_last: bool,
+    progress: Callable[[int], Any] | None = None,
+) -> tuple[dict[str, Any], Predictions]:
+    """(metrics of the whole split, predictions): the metrics on every process, all the predictions on the main one.
+
+    loader: of `evaluation_loader`. The detector is put in eval mode for the time and back.
+    """
+    annotations: Annotations = loader.dataset.annotations  # type: ignore[attr-defined]
+    with eval_mode(detector):
+        predictions = detect_split(
+            detector, loader, world, precision=precision, channels_last=channels_last, progress=progress
+        )
+    metrics = evaluate(predictions, ground_truth_of(annotations), annotations.classes) if world.is_main else {}
+    return world.broadcast(metrics), predictions
+
+
+def ground_truth_of(annotations: Annotations) -> GroundTruth:
+    """The objects to be found: as annotated, without boxes that have no inside, which nothing could match."""
+    truth = GroundTruth.from_annotations(annotations)
+    x1, y1, x2, y2 = truth.boxes.T
+    keep = (x2 > x1) & (y2 > y1)
+    columns = ("image", "boxes", "labels", "difficult", "crowd", "area")
+    return replace(truth, **{name: getattr(truth, name)[keep] for name in columns})
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Eval mode inside the block; afterwards the mode the model was in."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+def detections_of(predictions: Predictions, image: int, classes: list[str]) -> Detections:
+    """The detections of one image, best first."""
+    rows = np.flatnonzero(predictions.image == image)
+    rows = rows[np.argsort(-predictions.scores[rows], kind="stable")]
+    return Detections(
+        torch.from_numpy(predictions.boxes[rows]).float(),
+        torch.from_numpy(predictions.scores[rows]).float(),
+        torch.from_numpy(predictions.labels[rows]),
+        classes,
+    )
+
+
+def target_of(annotations: Annotations, image: int) -> Target:
+    """The objects of one image as annotated, in the pixels of its file."""
+    boxes, labels, difficult = (Tensor(torch.from_numpy(column.copy())) for column in annotations.objects(image))
+    return Target(boxes=boxes, labels=labels, difficult=difficult, image_id=annotations.image_ids[image])
