@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import albumentations
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from detkit.data.annotations import Annotations
+from detkit.data.builder import AnnotationBuilder, RawObject
+from detkit.data.dataset import DetectionDataset, Sample
+from detkit.data.image import read_image
+from detkit.data.preprocess import Letterbox, ShortSide, Warp
+from detkit.data.transform import Augment
+from detkit.data.voc import read_voc
+from detkit.errors import UserError
+
+SAME = Warp(height=40, width=60)  # the size of the pictures: resizes nothing
+CAT = ("cat", (11, 11, 30, 20), False)
+HARD = ("dog", (1, 1, 20, 40), True)
+
+
+def read(root: Path) -> Annotations:
+    return read_voc(root, "train", ["cat", "dog"])
+
+
+def assert_contract(sample: Sample) -> None:
+    image, target = sample
+    assert image.dtype == torch.uint8
+    _, height, width = image.shape
+    boxes = target["boxes"]
+    assert boxes.dtype == torch.float32
+    assert boxes.shape == (len(target["labels"]), 4)
+    assert target["labels"].dtype == torch.int64
+    assert target["difficult"].dtype == torch.bool
+    assert (boxes[:, 2:] > boxes[:, :2]).all()
+    assert (boxes >= 0).all()
+    assert (boxes <= torch.tensor([width, height, width, height])).all()
+
+
+def test_a_sample_is_the_picture_and_its_objects(make_voc) -> None:
+    annotations = read(make_voc({"a": [CAT, HARD], "b": []}))
+    dataset = DetectionDataset(annotations, preprocess=SAME)
+    sample = dataset[0]
+    assert_contract(sample)
+    np.testing.assert_array_equal(sample.image.permute(1, 2, 0).numpy(), read_image(annotations.image_paths[0]))
+    assert sample.target["boxes"].tolist() == [[10, 10, 30, 20], [0, 0, 20, 40]]
+    assert sample.target["labels"].tolist() == [0, 1]
+    assert sample.target["difficult"].tolist() == [False, True]
+    assert sample.target["image_id"] == "a"
+    assert sample.target["original_size"] == (40, 60)
+    assert "faults" not in sample.target
+    empty = dataset[1]
+    assert_contract(empty)
+    assert empty.target["boxes"].shape == (0, 4)
+
+
+@pytest.mark.parametrize("preprocess", [ShortSide(short=33, max=50), Warp(height=7, width=99), Letterbox(size=31)])
+def test_boxes_are_in_the_frame_of_the_input(make_voc, preprocess) -> None:
+    sample = DetectionDataset(read(make_voc({"a": [CAT, HARD]})), preprocess=preprocess)[0]
+    assert_contract(sample)
+    back = preprocess.to_original(sample.target["boxes"], sample.target["original_size"])
+    np.testing.assert_allclose(back, [[10, 10, 30, 20], [0, 0, 20, 40]], atol=1e-3)
+
+
+def test_difficult(make_voc) -> None:
+    annotations = read(make_voc({"a": [CAT, HARD]}))
+    flags = {
+        policy: DetectionDataset(annotations, preprocess=SAME, difficult=policy)[0].target["difficult"].tolist()
+        for policy in ("keep", "drop", "ignore")
+    }
+    assert flags == {"keep": [False, False], "drop": [False], "ignore": [False, True]}
+    assert annotations.difficult.tolist() == [False, True]
+    with pytest.raises(UserError, match=r"data.difficult=maybe: choose one of keep, drop, ignore"):
+        DetectionDataset(annotations, preprocess=SAME, difficult="maybe")  # type: ignore[arg-type]
+
+
+def test_repair(make_voc) -> None:
+    beyond, twice, flat = ("cat", (0, 1, 70, 40), False), CAT, ("cat", (10, 9, 9, 12), False)
+    annotations = read(make_voc({"a": [beyond, CAT, twice, flat]}))
+    clipped = DetectionDataset(annotations, preprocess=SAME)[0]
+    assert_contract(clipped)
+    assert clipped.target["boxes"].tolist() == [[0, 0, 60, 40], [10, 10, 30, 20]]
+    assert sorted(clipped.target["faults"]) == ["duplicate box", "out-of-range box", "zero-size box"]
+    dropped = DetectionDataset(annotations, preprocess=SAME, repair="drop")[0]
+    assert dropped.target["boxes"].tolist() == [[10, 10, 30, 20]]
+    with pytest.raises(UserError, match=r"image a has 1 zero-size box, 1 out-of-range box, 1 duplicate box"):
+        DetectionDataset(annotations, preprocess=SAME, repair="error")[0]
+
+
+def test_unreadable_images(make_voc) -> None:
+    root = make_voc({"a": [CAT], "b": [CAT, HARD], "c": []})
+    annotations = read(root)
+    (root / "JPEGImages" / "b.png").write_bytes(b"no picture")
+    stand_in = DetectionDataset(annotations, preprocess=SAME)[1]
+    assert stand_in.target["image_id"] == "c"
+    assert stand_in.target["faults"] == ("unreadable image",)
+    blank = DetectionDataset(annotations, preprocess=SAME, unreadable="blank")[1]
+    assert blank.target["image_id"] == "b"
+    assert len(blank.target["boxes"]) == 2
+    assert blank.image.max() == 0
+    with pytest.raises(UserError, match=r"cannot read image .*b.png"):
+        DetectionDataset(annotations, preprocess=SAME, repair="error")[1]
+    (root / "JPEGImages" / "c.png").unlink()
+    assert DetectionDataset(annotations, preprocess=SAME)[1].target["image_id"] == "a"
+    (root / "JPEGImages" / "a.png").unlink()
+    with pytest.raises(UserError, match="none of its 3 images can be read"):
+        DetectionDataset(annotations, preprocess=SAME)[1]
+
+
+@pytest.mark.parametrize(
+    ("declared", "expected"),
+    [((40, 60), (40, 60)), ((60, 40), (60, 40)), ((0, 0), (60, 40)), ((400, 600), (60, 40))],
+    ids=["annotated as stored", "annotated upright", "not declared", "declared wrongly"],
+)
+def test_exif_frame_is_the_one_that_was_annotated(tmp_path: Path, declared, expected) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored 40 x 60, shown 60 x 40
+    Image.new("RGB", (60, 40)).save(tmp_path / "x.jpg", exif=exif)
+    builder = AnnotationBuilder(["cat"], "test")
+    box = RawObject("cat", (0, 0, expected[1], expected[0]))
+    builder.add(path=tmp_path / "x.jpg", image_id="x", size=declared, objects=[box], where="x")
+    annotations = builder.build()
+    sample = DetectionDataset(annotations, preprocess=ShortSide(short=40))[0]
+    assert sample.target["original_size"] == expected
+    assert sample.image.shape[1:] == expected
+    wrong = declared not in ((60, 40), (0, 0))
+    assert sample.target.get("faults", ()) == (("size mismatch",) if wrong else ())
+    if wrong:
+        with pytest.raises(UserError, match="but its annotation declares"):
+            DetectionDataset(annotations, preprocess=SAME, repair="error")[0]
+
+
+def test_a_sample_depends_on_seed_epoch_and_index_only(make_voc) -> None:
+    annotations = read(make_voc({name: [CAT] for name in "abcdefgh"}))
+    transforms = [albumentations.RandomCropFromBorders(p=1), albumentations.ColorJitter(p=1)]
+
+    def samples(seed: int, keys: list[tuple[int, int]]) -> list[torch.Tensor]:
+        dataset = DetectionDataset(annotations, preprocess=SAME, augment=Augment(transforms=transforms), seed=seed)
+        return [dataset[key].image for key in keys]
+
+    keys = [(index, epoch) for epoch in range(2) for index in range(8)]
+    first, again = samples(0, keys), samples(0, keys[::-1])[::-1]
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(first[:8], first[8:], strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(first, samples(1, keys), strict=True))
+    assert torch.equal(samples(0, [(3, 0)])[0], first[3])
+
+
+def test_it_travels_to_workers(make_voc) -> None:
+    annotations = read(make_voc({"a": [CAT], "gone": []}))
+    flip = Augment(transforms=[albumentations.HorizontalFlip(p=1)])
+    dataset = DetectionDataset(annotations, preprocess=SAME, augment=flip)
+    copy = pickle.loads(pickle.dumps(dataset))
+    assert torch.equal(copy[0].image, dataset[0].image)
+    assert len(copy) == 2
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", ["bccd", "raccoon"])
+def test_real_sets_give_sound_samples(shared_data: Path, name: str) -> None:
+    split = {"bccd": "test", "raccoon": "all"}[name]
+    dataset = DetectionDataset(read_voc(shared_data / name, split), preprocess=ShortSide(short=120, max=200))
+    for index in range(len(dataset)):
+        assert_contract(dataset[index])
