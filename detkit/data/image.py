@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, TiffImagePlugin
 
 from detkit.errors import UserError
 from detkit.types import Size
@@ -19,7 +19,7 @@ _TURNED = (5, 6, 7, 8)  # orientations that swap height and width
 def read_image(path: str | Path, *, upright: bool = True) -> NDArray[np.uint8]:
     """The picture at `path` as uint8 [H, W, 3] RGB, contiguous; raises UserError naming the file.
 
-    upright: turn it as its EXIF orientation says, which is how every viewer shows it.
+    upright: turn it as its EXIF orientation says, which is how every viewer shows it; TIFF files always are.
     """
     try:
         with Image.open(path) as image:
@@ -37,7 +37,12 @@ def read_image_size(path: str | Path, *, upright: bool = True) -> Size:
     try:
         with Image.open(path) as image:
             width, height = image.size
-            turned = upright and image.getexif().get(_ORIENTATION) in _TURNED
+            turned = image.getexif().get(_ORIENTATION) in _TURNED
+            if isinstance(image, TiffImagePlugin.TiffImageFile):
+                # Pillow turns these itself, some versions before and some after the size is asked for
+                width, height = image.tag_v2[TiffImagePlugin.IMAGEWIDTH], image.tag_v2[TiffImagePlugin.IMAGELENGTH]
+            else:
+                turned = turned and upright
     except FileNotFoundError as error:
         raise UserError(f"no such image: {path}") from error
     except Exception as error:  # on broken bytes a decoder may raise anything
