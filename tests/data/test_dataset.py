@@ -11,6 +11,7 @@ from PIL import Image
 
 from detkit.data.annotations import Annotations
 from detkit.data.builder import AnnotationBuilder, RawObject
+from detkit.data.coco import read_coco
 from detkit.data.dataset import DetectionDataset, Sample
 from detkit.data.image import read_image
 from detkit.data.preprocess import Letterbox, ShortSide, Warp
@@ -160,9 +161,22 @@ def test_it_travels_to_workers(make_voc) -> None:
 
 
 @pytest.mark.real_data
-@pytest.mark.parametrize("name", ["bccd", "raccoon"])
-def test_real_sets_give_sound_samples(shared_data: Path, name: str) -> None:
-    split = {"bccd": "test", "raccoon": "all"}[name]
-    dataset = DetectionDataset(read_voc(shared_data / name, split), preprocess=ShortSide(short=120, max=200))
-    for index in range(len(dataset)):
-        assert_contract(dataset[index])
+@pytest.mark.parametrize(
+    ("reader", "root", "split"),
+    [
+        (read_voc, "bccd", "test"),
+        (read_voc, "raccoon", "all"),
+        (read_voc, "voc2012_100/VOC2012", "val"),
+        (read_coco, "coco33", "instances"),
+    ],
+)
+def test_real_sets_give_sound_samples(shared_data: Path, reader, root: str, split: str) -> None:
+    annotations = reader(shared_data / root, split)
+    dataset = DetectionDataset(annotations, preprocess=ShortSide(short=120, max=200))
+    samples = [dataset[index] for index in range(len(dataset))]
+    for sample in samples:
+        assert_contract(sample)
+    faults = [kind for sample in samples for kind in sample.target.get("faults", ())]
+    assert (
+        len(annotations.boxes) - len(faults) <= sum(len(s.target["labels"]) for s in samples) <= len(annotations.boxes)
+    )
