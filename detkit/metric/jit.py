@@ -1,0 +1,18 @@
+"""Compiled inner loops that also work where nothing can be written to disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def compiled(function: F) -> F:
+    """`function` as machine code, kept on disk beside the module or in the user's cache where either is writable."""
+    try:
+        return cast(F, numba.njit(cache=True)(function))
+    except RuntimeError:  # no writable place for the cache, e.g. a read-only container: compile in each process
+        return cast(F, numba.njit(function))

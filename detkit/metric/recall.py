@@ -1,0 +1,95 @@
+"""How well class-agnostic proposals cover the objects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detkit.metric.jit import compiled
+from detkit.metric.match import overlap
+from detkit.metric.records import GroundTruth
+
+AVERAGE_RECALL_IOUS = np.linspace(0.5, 0.95, 10)
+
+
+def proposal_recall(
+    proposals: Iterable[Any],
+    ground_truth: GroundTruth,
+    classes: Sequence[str],
+    *,
+    counts: Sequence[int] = (100, 300, 1000),
+    iou_thresholds: Sequence[float] = (0.5, 0.7),
+) -> dict[str, Any]:
+    """Recall of the best 100, 300, 1000 proposals of each image, as `summarise_recall` lists it.
+
+    proposals: for each image of `ground_truth`, in its order, boxes xyxy [P, 4] in original pixels, best first
+    (array or tensor); may be a generator, nothing of it is kept. Difficult objects are left out.
+    """
+    asked = np.flatnonzero(~ground_truth.difficult)
+    asked = asked[np.argsort(ground_truth.image[asked], kind="stable")]
+    ends = np.searchsorted(ground_truth.image[asked], np.arange(ground_truth.num_images), side="right")
+    best = np.zeros((len(counts), len(asked)))
+    num_proposals, start, images = 0, 0, 0
+    for boxes, end in zip(proposals, ends, strict=True):
+        best[:, start:end] = best_overlap(boxes, ground_truth.boxes[asked[start:end]], counts)
+        num_proposals, start, images = num_proposals + len(boxes), end, images + 1
+    summary = summarise_recall(best, ground_truth.labels[asked], classes, counts=counts, iou_thresholds=iou_thresholds)
+    return {"proposals_per_image": num_proposals / images if images else None, **summary}
+
+
+def best_overlap(proposals: Any, gt_boxes: NDArray[np.float64], counts: Sequence[int]) -> NDArray[np.float64]:
+    """float64 [K, M]: the highest IoU of each object with the first counts[k] of proposals [P, 4], 0 if none."""
+    boxes = np.ascontiguousarray(proposals, np.float64).reshape(-1, 4)
+    order = np.argsort(counts)
+    best = np.zeros((len(counts), len(gt_boxes)))
+    best[order] = _running_best(boxes, np.asarray(gt_boxes, np.float64), np.asarray(counts, np.int64)[order])
+    return best
+
+
+def summarise_recall(
+    best: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    classes: Sequence[str],
+    *,
+    counts: Sequence[int],
+    iou_thresholds: Sequence[float],
+) -> dict[str, Any]:
+    """The rows of a proposal table from the best IoU of each object, float64 [K, M], and its label, int64 [M].
+
+    For each count, e.g. "300": recall_50, recall_70, the share of objects covered at that IoU; average_recall, its
+    mean over IoU .5:.05:.95; ABO, the mean best IoU by class, and MABO, the mean of those (Uijlings et al. 2013,
+    section 4). Several objects may be covered by one proposal. None where there are no objects.
+    """
+    names = [f"recall_{round(100 * threshold)}" for threshold in iou_thresholds]
+    summary: dict[str, Any] = {}
+    for count, row in zip(counts, best, strict=True):
+        abo = {name: _mean(row[labels == label]) for label, name in enumerate(classes)}
+        summary[str(count)] = {
+            **{name: _mean(row >= threshold) for name, threshold in zip(names, iou_thresholds, strict=True)},
+            "average_recall": _mean(row[:, None] >= AVERAGE_RECALL_IOUS),
+            "MABO": _mean(np.array([value for value in abo.values() if value is not None])),
+            "ABO": abo,
+        }
+    return summary
+
+
+def _mean(values: NDArray[Any]) -> float | None:
+    return float(values.mean()) if values.size else None
+
+
+@compiled
+def _running_best(
+    boxes: NDArray[np.float64], gt_boxes: NDArray[np.float64], counts: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    best = np.zeros((len(counts), len(gt_boxes)))
+    for g in range(len(gt_boxes)):
+        highest, p = 0.0, 0
+        for k in range(len(counts)):  # ascending
+            while p < min(counts[k], len(boxes)):
+                highest = max(highest, overlap(boxes[p], gt_boxes[g], False))
+                p += 1
+            best[k, g] = highest
+    return best
