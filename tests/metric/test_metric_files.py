@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from detkit.errors import UserError
+from detkit.metric.average_precision import curves
+from detkit.metric.coco_json import coco_results
+from detkit.metric.files import evaluate_files, read_ground_truth, read_predictions
+from detkit.metric.match import group, voc_argmax
+from detkit.metric.records import Predictions
+
+THRESHOLDS = (0.1, 0.3, 0.5, 0.75)
+
+
+def write(folder: Path, files: dict[str, str]) -> Path:
+    folder.mkdir()
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    return folder
+
+
+def coco_file(path: Path, **changes) -> Path:
+    content = {
+        "images": [{"id": 7, "file_name": "b.jpg"}, {"id": 3, "file_name": "a.jpg"}],
+        "categories": [{"id": 90, "name": "dog"}, {"id": 2, "name": "cat"}],
+        "annotations": [
+            {"id": 1, "image_id": 7, "category_id": 90, "bbox": [1, 2, 10, 20], "area": 150, "iscrowd": 0},
+            {"id": 2, "image_id": 3, "category_id": 2, "bbox": [0, 0, 5, 5], "area": 25, "iscrowd": 1},
+        ],
+    }
+    path.write_text(json.dumps(content | changes))
+    return path
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("detections", "objects"),
+    [
+        ("object_detection_metrics_sample_2/detections", "object_detection_metrics_sample_2/groundtruths"),
+        ("review_test_case_1/dets", "review_test_case_1/gts"),
+    ],
+)
+def test_published_voc_numbers(shared_data: Path, detections: str, objects: str):
+    folder = shared_data / "fixtures"
+    metrics = evaluate_files(folder / detections, folder / objects, iou_thresholds=THRESHOLDS)
+    by_iou = metrics["voc"]["by_iou"].values()
+    assert [row["mAP_area"] for row in by_iou] == pytest.approx([0.3371980676, 0.2456866804, 0.0222222222, 0], abs=1e-9)
+    published = [0.3333333333, 0.2683982683, 0.0303030303, 0]  # with 9 of 15 found taken as below 0.6 at IoU .1
+    assert [row["mAP_11pt_float"] for row in by_iou] == pytest.approx(published, abs=1e-9)
+    exact = [0.3333333333 + 9 / 23 / 11, *published[1:]]
+    assert [row["mAP_11pt"] for row in by_iou] == pytest.approx(exact, abs=1e-4)
+
+
+@pytest.mark.real_data
+def test_published_curve(shared_data: Path):
+    folder = shared_data / "fixtures" / "object_detection_metrics_sample_2"
+    listed = [
+        [float(word.strip("' ")) for word in line.split("[")[1].split("]")[0].split(",")]
+        for line in (folder / "results" / "results.txt").read_text().splitlines()
+        if line.startswith(("Precision:", "Recall:"))
+    ]
+    reference = read_ground_truth(folder / "groundtruths")
+    predictions, classes = read_predictions(folder / "detections", reference)
+    grouped = group(predictions, reference.ground_truth, len(classes))
+    curve = curves(grouped, voc_argmax(grouped, [0.3]))[0]
+    assert curve.precision == pytest.approx(listed[0], abs=0.005 + 1e-9)
+    assert curve.recall == pytest.approx(listed[1], abs=0.005 + 1e-9)
+
+
+def test_coco_json(tmp_path):
+    reference = read_ground_truth(coco_file(tmp_path / "gt.json"))
+    truth = reference.ground_truth
+    assert reference.classes == ["cat", "dog"] and truth.image_ids == ["3", "7"]
+    assert truth.image.tolist() == [1, 0] and truth.labels.tolist() == [1, 0]
+    assert truth.boxes.tolist() == [[1, 2, 11, 22], [0, 0, 5, 5]] and truth.area.tolist() == [150, 25]
+    assert truth.crowd.tolist() == [False, True] and truth.difficult.tolist() == [False, True]
+
+
+@pytest.mark.parametrize("wrap", [list, lambda rows: {"annotations": rows}])
+def test_results_round_trip(tmp_path, wrap):
+    reference = read_ground_truth(coco_file(tmp_path / "gt.json"))
+    found = Predictions(image=[1, 0], boxes=[[1, 2, 11, 22], [0, 0, 5, 5.5]], scores=[1 / 3, 0.5], labels=[1, 0])
+    rows = coco_results(found, reference.ground_truth.image_ids, category_ids=[2, 90])
+    assert rows[0] == {"image_id": 7, "category_id": 90, "bbox": [1, 2, 10, 20], "score": 1 / 3}
+    (tmp_path / "found.json").write_text(json.dumps(wrap(rows)))
+    back, _ = read_predictions(tmp_path / "found.json", reference)
+    for name in ("image", "boxes", "scores", "labels"):
+        assert getattr(back, name).tolist() == getattr(found, name).tolist()
+
+
+def test_results_that_list_their_own_ids(tmp_path):
+    reference = read_ground_truth(coco_file(tmp_path / "gt.json"))
+    content = {
+        "images": [{"id": 0, "file_name": "b.png"}],
+        "categories": [{"id": 2, "name": "dog"}],
+        "annotations": [{"image_id": 0, "category_id": 2, "bbox": [0, 0, 1, 1], "score": 0.5}],
+    }
+    (tmp_path / "found.json").write_text(json.dumps(content))
+    found, _ = read_predictions(tmp_path / "found.json", reference)
+    assert found.image.tolist() == [1] and found.labels.tolist() == [1]
+
+
+def test_results_keep_names_that_are_no_numbers():
+    found = Predictions(image=[0, 1], boxes=np.ones((2, 4)), scores=[1, 1], labels=[0, 1])
+    rows = coco_results(found, ["000005", "2007_000027"])
+    assert [(row["image_id"], row["category_id"]) for row in rows] == [("000005", 1), ("2007_000027", 2)]
+
+
+def test_text_folders(tmp_path):
+    objects = write(tmp_path / "gt", {"a.txt": "dining table 0 0 9 9\n\n", "b.txt": ""})
+    found = write(tmp_path / "found", {"a.txt": "dining table .5 0 0 9 9\nzebra .4 0 0 9 9\n"})
+    metrics = evaluate_files(found, objects)
+    assert metrics["protocol"]["num_images"] == 2 and metrics["protocol"]["text_boxes"] == "inclusive"
+    assert metrics["voc"]["per_class"]["dining table"]["ap_area"] == 1
+    assert metrics["voc"]["per_class"]["zebra"]["ap_area"] is None
+    assert read_ground_truth(objects).ground_truth.boxes.tolist() == [[0, 0, 10, 10]]
+    assert read_ground_truth(objects, inclusive=False).ground_truth.boxes.tolist() == [[0, 0, 9, 9]]
+
+
+def test_text_predictions_of_coco_images(tmp_path):
+    reference = read_ground_truth(coco_file(tmp_path / "gt.json"))
+    folder = write(tmp_path / "found", {"b.txt": "dog .5 1 2 10 20"})
+    found, classes = read_predictions(folder, reference, inclusive=False)
+    assert classes == ["cat", "dog"] and found.image.tolist() == [1] and found.labels.tolist() == [1]
+
+
+def row(**changes):
+    return {"image_id": 7, "category_id": 2, "bbox": [0, 0, 1, 1], "score": 0.5} | changes
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([row(image_id=8)], "image_id 8 is not in the ground truth"),
+        ([row(category_id=1)], "category_id 1 is not in the ground truth"),
+        ([row(bbox=[1, 2, 3])], "every bbox must be 4 numbers"),
+        ([row(), row(score=float("nan"))], "score of entry 1 is nan"),
+        ([{"image_id": 7}], "entry 0, .* has no category_id, bbox, score"),
+        ({"a": 1}, "is no COCO results file"),
+    ],
+)
+def test_bad_results_are_named(tmp_path, rows, message):
+    reference = read_ground_truth(coco_file(tmp_path / "gt.json"))
+    (tmp_path / "found.json").write_text(json.dumps(rows))
+    with pytest.raises(UserError, match=message):
+        read_predictions(tmp_path / "found.json", reference)
+
+
+def test_bad_files_are_named(tmp_path):
+    with pytest.raises(UserError, match=r"none\.json does not exist"):
+        read_ground_truth(tmp_path / "none.json")
+    (tmp_path / "bad.json").write_text("{")
+    with pytest.raises(UserError, match=r"bad\.json cannot be read as json"):
+        read_ground_truth(tmp_path / "bad.json")
+    (tmp_path / "list.json").write_text("[]")
+    with pytest.raises(UserError, match="is no COCO annotation file"):
+        read_ground_truth(tmp_path / "list.json")
+    with pytest.raises(UserError, match=r"has no \.txt files"):
+        read_ground_truth(write(tmp_path / "empty", {}))
+    with pytest.raises(UserError, match=r"a\.txt line 2 is 'cat 1 2 3', must be `name x y w h`"):
+        read_ground_truth(write(tmp_path / "gt", {"a.txt": "cat 1 2 3 4\ncat 1 2 3"}))
+    reference = read_ground_truth(write(tmp_path / "ok", {"image_a.txt": "cat 1 2 3 4"}))
+    with pytest.raises(UserError, match=r"file image_b is not in the ground truth; did you mean 'image_a'"):
+        read_predictions(write(tmp_path / "found", {"image_b.txt": "cat .5 1 2 3 4"}), reference)
+
+
+def test_empty_files(tmp_path):
+    truth = coco_file(tmp_path / "gt.json", annotations=[])
+    (tmp_path / "found.json").write_text("[]")
+    assert evaluate_files(tmp_path / "found.json", truth)["coco"]["AP"] is None
