@@ -25,19 +25,22 @@ def box_faults(
 
     sizes: (H, W) of the image they are in, or [N, 2], one per box; a side of 0 is unknown and nothing is beyond it.
     labels: [N]; where given, all boxes are of one image, and those that repeat an earlier one are "duplicate box".
-    The other kinds exclude each other: "not finite", "inverted" (x2 < x1 or y2 < y1), "zero-size", "out of range",
-    in part or wholly beyond the image by more than half a pixel.
+    The other kinds exclude each other: "not finite", "inverted" (x2 < x1 or y2 < y1), "zero-size", "one-pixel" (a
+    side of at most that: a click, not a box), "out-of-range", in part or wholly, by more than half a pixel.
     """
-    x1, y1, x2, y2 = boxes.T
     finite = np.isfinite(boxes).all(axis=1)
+    x1, y1, x2, y2 = np.where(finite[:, None], boxes, 0).T
     inverted = finite & ((x2 < x1) | (y2 < y1))
-    empty = finite & ~inverted & ((x2 == x1) | (y2 == y1))
+    shorter = np.minimum(x2 - x1, y2 - y1)
+    empty = finite & ~inverted & (shorter == 0)
+    click = finite & (shorter > 0) & (shorter <= 1)
     beyond = (boxes[:, :2] < -ROUNDING).any(axis=1) | (boxes[:, 2:] > _limits(sizes)[..., 2:] + ROUNDING).any(axis=1)
     faults = {
         "not finite box": ~finite,
         "inverted box": inverted,
         "zero-size box": empty,
-        "out-of-range box": finite & ~inverted & ~empty & beyond,
+        "one-pixel box": click,
+        "out-of-range box": finite & (shorter > 1) & beyond,
     }
     if labels is not None:
         faults["duplicate box"] = duplicates(boxes, labels)
@@ -66,8 +69,8 @@ def repair_boxes(
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Boxes float32 [N, 4], corners in order and cut at the image border, and a mask [N] of those to keep.
 
-    "clip" keeps what has an inside after that, unless the cut left a sliver under a pixel wide; "drop" keeps only
-    what had no fault before. With `labels` (all of one image) duplicates go too. What "error" means is up to the
+    "clip" keeps what has an inside after that (one pixel, too, as published scores count it), unless the cut left a
+    sliver under a pixel wide; "drop" keeps only what had no fault before. With `labels` (all of one image) duplicates go too. What "error" means is up to the
     caller: it knows the name of the image.
     """
     finite = np.nan_to_num(boxes, posinf=np.finfo(np.float32).max, neginf=np.finfo(np.float32).min)
