@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detkit.metric.match import EVERY_AREA, IGNORED, TRUE_POSITIVE, Grouped, Matched, Matcher, group
+from detkit.metric.match import EVERY_AREA, IGNORED, TRUE_POSITIVE, Grouped, Matched, Matcher, group, voc_argmax
 from detkit.metric.records import GroundTruth, Predictions
 
 Integrator = Callable[[NDArray[np.float64], NDArray[np.float64]], float]
@@ -20,7 +20,7 @@ Integrator = Callable[[NDArray[np.float64], NDArray[np.float64]], float]
 
 def area(recall: NDArray[np.float64], precision: NDArray[np.float64]) -> float:
     """The area under the falling envelope of the curve (PASCAL VOC 2010 and later)."""
-    return float(np.diff(recall, prepend=0.0) @ _envelope(precision))
+    return float(np.diff(recall, prepend=0.0) @ falling_envelope(precision))
 
 
 def eleven_point(recall: NDArray[np.float64], precision: NDArray[np.float64]) -> float:
@@ -42,12 +42,13 @@ def n101(recall: NDArray[np.float64], precision: NDArray[np.float64]) -> float:
     return _mean_at(np.linspace(0, 1, 101), recall, precision)
 
 
-def _envelope(precision: NDArray[np.float64]) -> NDArray[np.float64]:
+def falling_envelope(precision: NDArray[np.float64]) -> NDArray[np.float64]:
+    """float64 [K]: the best precision at this recall or beyond."""
     return np.maximum.accumulate(precision[::-1])[::-1]
 
 
 def _mean_at(levels: NDArray[np.float64], recall: NDArray[np.float64], precision: NDArray[np.float64]) -> float:
-    best = np.append(_envelope(precision), 0.0)  # levels beyond the last recall find the 0
+    best = np.append(falling_envelope(precision), 0.0)  # levels beyond the last recall find the 0
     return float(best[np.searchsorted(recall, levels, side="left")].mean())
 
 
@@ -77,6 +78,14 @@ def curves(grouped: Grouped, matched: Matched, threshold: int = 0) -> list[Curve
     """The curve of each class at the IoU threshold of that index."""
     starts = np.searchsorted(grouped.labels, np.arange(grouped.num_classes + 1))
     return [_curve(grouped, matched, threshold, label, starts) for label in range(grouped.num_classes)]
+
+
+def voc_curves(
+    predictions: Predictions, ground_truth: GroundTruth, num_classes: int, iou_threshold: float = 0.5
+) -> list[Curve]:
+    """The curve of each class under the PASCAL VOC rule, for plots."""
+    grouped = group(predictions, ground_truth, num_classes)
+    return curves(grouped, voc_argmax(grouped, [iou_threshold]))
 
 
 def _curve(grouped: Grouped, matched: Matched, threshold: int, label: int, starts: NDArray[np.int64]) -> Curve:

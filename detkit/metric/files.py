@@ -6,22 +6,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from detkit.metric.coco_json import read_coco_objects, read_coco_results
+from detkit.metric.coco_json import coco_results, read_coco_objects, read_coco_results
 from detkit.metric.evaluate import evaluate
 from detkit.metric.records import Predictions
 from detkit.metric.reference import Reference
 from detkit.metric.text_boxes import read_text_detections, read_text_objects
+
+__all__ = ["coco_results", "evaluate_files", "read_ground_truth", "read_predictions"]
 
 
 def evaluate_files(
     predictions: str | Path,
     ground_truth: str | Path,
     *,
-    iou_thresholds: Sequence[float] = (0.5,),
+    iou_thresholds: Sequence[float] = (0.1, 0.3, 0.5, 0.75),
     confusion_score: float = 0.5,
     inclusive: bool = True,
 ) -> dict[str, Any]:
-    """`evaluate` on files: see `read_ground_truth` and `read_predictions` for what they may be."""
+    """`evaluate` on files: see `read_ground_truth` and `read_predictions` for what they may be.
+
+    iou_thresholds: those of metrics["voc"]["by_iou"]. inclusive: of text files; named in metrics["protocol"].
+    """
     reference = read_ground_truth(ground_truth, inclusive=inclusive)
     found, classes = read_predictions(predictions, reference, inclusive=inclusive)
     metrics = evaluate(
@@ -31,9 +36,8 @@ def evaluate_files(
         voc_iou_thresholds=iou_thresholds,
         confusion_score=confusion_score,
     )
-    texts = [str(path) for path in (predictions, ground_truth) if Path(path).is_dir()]
     metrics["protocol"] |= {"predictions": str(predictions), "ground_truth": str(ground_truth)}
-    if texts:
+    if Path(predictions).is_dir() or Path(ground_truth).is_dir():
         metrics["protocol"]["text_boxes"] = "inclusive" if inclusive else "half-open"
     return metrics
 
