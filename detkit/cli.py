@@ -83,6 +83,7 @@ def _run(name: str, arguments: list[str]) -> int:
     import hydra
     from hydra._internal.utils import get_args_parser
     from hydra.errors import HydraException
+    from omegaconf import MissingMandatoryValue
 
     from detkit import overrides
 
@@ -94,10 +95,9 @@ def _run(name: str, arguments: list[str]) -> int:
 
     def job(config: Any) -> Any:
         try:
-            overrides.check_missing(config)
             outcome = _load(verb.function)(config)
         except Exception as error:
-            cause = _user_error(error)
+            cause = overrides.missing(config) if isinstance(error, MissingMandatoryValue) else _user_error(error)
             if cause is None:
                 raise
             raise SystemExit(_report(cause, error)) from error  # Hydra would add lines of its own to an exception

@@ -42,12 +42,11 @@ def check_replaced_groups(loader: ConfigLoaderImpl, overrides: list[str]) -> Non
             )
 
 
-def check_missing(config: DictConfig) -> None:
-    """Raise UserError that names every key of `config` still `???`."""
-    missing = sorted(OmegaConf.missing_keys(config))
-    if missing:
-        needed = " ".join(f"{key}=..." for key in missing)
-        raise UserError(f"no value for {', '.join(missing)}\nadd to the command, or set in your experiment: {needed}")
+def missing(config: DictConfig) -> UserError:
+    """The error that names every key of `config` still `???`."""
+    keys = sorted(OmegaConf.missing_keys(config))
+    needed = " ".join(f"{key}=..." for key in keys)
+    return UserError(f"no value for {', '.join(keys)}\nadd to the command, or set in your experiment: {needed}")
 
 
 def explain(loader: ConfigLoaderImpl, config_name: str, overrides: list[str]) -> str | None:

@@ -132,7 +132,7 @@ def test_a_wrong_precision_is_answered_with_the_list():
 def checkpoint(tmp_path_factory, compose_train, build):
     """A run folder with an untrained small detector."""
     overrides = ["model=faster_rcnn_light", "data.root=unused"]
-    config = OmegaConf.to_container(compose_train(*overrides), resolve=False)
+    config = {"model": OmegaConf.to_container(compose_train(*overrides).model, resolve=True)}
     detector = build(*overrides, num_classes=2)
     path = tmp_path_factory.mktemp("run") / "checkpoints" / "best.pt"
     content = {"model": detector.state_dict(), "ema": None, "config": config, "classes": ["cat", "dog"]}

@@ -1,0 +1,210 @@
+"""One HTML file that tells a run: numbers, curves, pictures, what it was made with; it loads nothing from outside."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Mapping, Sequence
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from detkit.errors import UserError
+from detkit.visualize.chart import Point, heat_table, line_chart, meter, stacked_bar
+
+PICTURE_WIDTH = 480
+
+
+def write_report(run_dir: str | Path, pictures: Sequence[Image.Image] = ()) -> Path:
+    """Write `report.html` into a run folder from what is there, and return its path.
+
+    Taken are metrics.json, metrics.jsonl, config.yaml, environment.json and plots/*.png; what is missing is left out.
+    pictures: annotated examples to show. Raises UserError where the folder has neither metrics file.
+    """
+    run_dir = Path(run_dir)
+    metrics = _read_json(run_dir / "metrics.json")
+    history = read_history(run_dir / "metrics.jsonl")
+    if not metrics and not history:
+        raise UserError(f"{run_dir} is no run folder with results: it has neither metrics.json nor metrics.jsonl")
+    environment = _read_json(run_dir / "environment.json") or metrics.get("environment", {})
+    sections = [
+        _header(run_dir, metrics, environment),
+        _curves(history),
+        _per_class(metrics),
+        _examples(pictures),
+        _plots(sorted((run_dir / "plots").glob("*.png"))),
+        _confusion(metrics.get("confusion")),
+        _timing(metrics.get("timing")),
+        _details(run_dir, metrics, environment),
+    ]
+    style = files("detkit.visualize").joinpath("report.css").read_text(encoding="utf-8")
+    page = (
+        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f"<title>{escape(run_dir.resolve().name)} – detkit</title><style>{style}</style></head><body>"  # noqa: RUF001
+        f"{''.join(filter(None, sections))}</body></html>\n"
+    )
+    path = run_dir / "report.html"
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def read_history(path: Path) -> list[dict[str, Any]]:
+    """The rows of a metrics.jsonl; a last line that was cut off by a crash is left out, no file is no rows."""
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return rows
+
+
+def _header(run_dir: Path, metrics: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
+    tiles = {
+        "VOC mAP@0.5, area": _percent(metrics, "voc", "mAP_area"),
+        "VOC mAP@0.5, 11 points": _percent(metrics, "voc", "mAP_11pt"),
+        "COCO AP@.5:.95": _percent(metrics, "coco", "AP"),
+        "COCO AP75": _percent(metrics, "coco", "AP75"),
+        "COCO AR@100": _percent(metrics, "coco", "AR_100"),
+    }
+    median = _get(metrics, "timing", "total_ms", "p50")
+    if median is not None:
+        tiles["ms per image, p50"] = f"{median:.1f}"
+    boxes = "".join(f"<div><b>{value}</b><span>{name}</span></div>" for name, value in tiles.items() if value)
+    protocol = metrics.get("protocol", {})
+    counts = [
+        f"{protocol[key]} {name}"
+        for key, name in (("num_images", "images"), ("num_objects", "objects"), ("num_detections", "detections"))
+        if key in protocol
+    ]
+    made = [str(environment[key]) for key in ("time", "device") if environment.get(key)]
+    return (
+        f'<h1>{escape(run_dir.resolve().name)}</h1><p class="soft">{escape(", ".join([*counts, *made]))}</p>'
+        f'<div class="tiles">{boxes}</div>'
+    )
+
+
+def _curves(history: Sequence[Mapping[str, Any]]) -> str:
+    def line(key: str) -> list[Point]:
+        return [(float(row["step"]), float(row[key])) for row in history if _is_number(row.get(key))]
+
+    losses = sorted({key for row in history for key in row if key.startswith("train/loss/")})
+    names = {"val/mAP_area": "VOC mAP, area", "val/AP": "COCO AP", "val/AP50": "COCO AP50"}
+    charts = [
+        line_chart({key.removeprefix("train/loss/"): line(key) for key in losses}, "steps", "Training loss"),
+        line_chart({name: line(key) for key, name in names.items()}, "steps", "Validation"),
+    ]
+    return _section("Training", f'<div class="two">{"".join(charts)}</div>' if any(charts) else "")
+
+
+def _per_class(metrics: Mapping[str, Any]) -> str:
+    rows = []
+    coco = _get(metrics, "coco", "per_class") or {}
+    for name, row in (_get(metrics, "voc", "per_class") or {}).items():
+        best = row.get("best_threshold")
+        numbers = [row.get("num_objects", ""), row.get("num_detections", ""), "" if best is None else f"{best:.2f}"]
+        cells = "".join(f'<td class="n">{value}</td>' for value in numbers)
+        bars = [row.get("ap_area"), coco.get(name, {}).get("AP"), row.get("precision"), row.get("recall")]
+        rows.append(f"<tr><th>{escape(name)}</th>{cells}{''.join(f'<td>{meter(value)}</td>' for value in bars)}</tr>")
+    head = "".join(
+        f"<th>{name}</th>"
+        for name in ("class", "objects", "detections", "best F1 at", "AP@0.5, area", "COCO AP", "precision", "recall")
+    )
+    return _section(
+        "Classes", f'<div class="scroll"><table><tr>{head}</tr>{"".join(rows)}</table></div>' if rows else ""
+    )
+
+
+def _examples(pictures: Sequence[Image.Image]) -> str:
+    shown = "".join(f'<img alt="detections" src="{_embedded(_small(picture), "JPEG")}">' for picture in pictures)
+    note = '<p class="soft">Ground truth is dashed; objects that were missed are named in white.</p>'
+    return _section("Examples", f'{note}<div class="pictures">{shown}</div>' if shown else "")
+
+
+def _plots(paths: Sequence[Path]) -> str:
+    shown = "".join(
+        f'<img alt="{escape(path.stem)}" src="data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}">'
+        for path in paths
+    )
+    return _section("Plots", f'<div class="two plots">{shown}</div>' if shown else "")
+
+
+def _confusion(confusion: Mapping[str, Any] | None) -> str:
+    if not confusion:
+        return ""
+    note = (
+        f'<p class="soft">Detections with a score of at least {confusion["score_threshold"]:g}, matched at IoU '
+        f"{confusion['iou_threshold']:g}; rows are the truth, columns what was said.</p>"
+    )
+    table = heat_table(confusion["rows"], confusion["columns"], confusion["counts"])
+    return _section("Confusion", f'{note}<div class="scroll">{table}</div>')
+
+
+def _timing(timing: Mapping[str, Any] | None) -> str:
+    if not timing:
+        return ""
+    stages = {name: _mean_ms(value) for name, value in timing.get("stages_ms", {}).items()}
+    facts = ", ".join(f"{key} {value}" for key, value in timing.items() if isinstance(value, (str, int, float)))
+    total = ", ".join(f"{key} {value:.1f} ms" for key, value in timing.get("total_ms", {}).items() if _is_number(value))
+    return _section(
+        "Time per image",
+        f'<p class="soft">{escape("; ".join(filter(None, (total, facts))))}</p>{stacked_bar(stages, "ms")}',
+    )
+
+
+def _details(run_dir: Path, metrics: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
+    config = run_dir / "config.yaml"
+    blocks = {
+        "Protocol": json.dumps(metrics["protocol"], indent=2) if "protocol" in metrics else "",
+        "Config": config.read_text(encoding="utf-8") if config.is_file() else "",
+        "Environment": json.dumps(environment, indent=2) if environment else "",
+    }
+    folded = "".join(
+        f"<details><summary>{name}</summary><pre>{escape(text)}</pre></details>"
+        for name, text in blocks.items()
+        if text
+    )
+    return _section("What it was made with", folded)
+
+
+def _section(title: str, body: str) -> str:
+    return f"<section><h2>{title}</h2>{body}</section>" if body else ""
+
+
+def _small(picture: Image.Image) -> Image.Image:
+    small = picture.copy()
+    small.thumbnail((PICTURE_WIDTH, 2 * PICTURE_WIDTH))
+    return small
+
+
+def _embedded(picture: Image.Image, kind: str) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, quality=85)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _get(node: Any, *keys: str) -> Any:
+    for key in keys:
+        node = node.get(key) if isinstance(node, Mapping) else None
+    return node
+
+
+def _percent(metrics: Mapping[str, Any], *keys: str) -> str:
+    value = _get(metrics, *keys)
+    return "" if value is None else f"{100 * value:.1f}"
+
+
+def _mean_ms(value: Any) -> float:
+    return float(value["mean"] if isinstance(value, Mapping) else value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
