@@ -69,9 +69,9 @@ def repair_boxes(
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Boxes float32 [N, 4], corners in order and cut at the image border, and a mask [N] of those to keep.
 
-    "clip" keeps what has an inside after that (one pixel, too, as published scores count it), unless the cut left a
-    sliver under a pixel wide; "drop" keeps only what had no fault before. With `labels` (all of one image) duplicates go too. What "error" means is up to the
-    caller: it knows the name of the image.
+    "clip" keeps what has an inside after that, even one pixel, as published scores count it, unless the cut left a
+    sliver under a pixel wide; "drop" keeps only what had no fault before. With `labels` (all of one image) duplicates
+    go too. What "error" means is up to the caller: it knows the name of the image.
     """
     finite = np.nan_to_num(boxes, posinf=np.finfo(np.float32).max, neginf=np.finfo(np.float32).min)
     ordered = np.concatenate(
