@@ -7,7 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from detkit.data.builder import nearest
 from detkit.errors import UserError
+from detkit.metric.evaluate import evaluate
+from detkit.metric.records import GroundTruth, Predictions
 
 
 @dataclass(frozen=True)
@@ -30,16 +36,24 @@ class Best:
 
 
 def select_metric(metrics: Mapping[str, Any], name: str) -> float | None:
-    """The number at a dotted name like voc.mAP_area. Raises UserError listing what there is."""
-    node: Any = metrics
-    for word in name.split("."):
-        if not isinstance(node, Mapping) or word not in node:
-            known = [
-                f"{group}.{key}"
-                for group in ("voc", "coco")
-                for key, value in metrics.get(group, {}).items()
-                if not isinstance(value, Mapping)
-            ]
-            raise UserError(f"trainer.best_metric={name} is not measured; choose one of {', '.join(known)}")
-        node = node[word]
-    return node
+    """The number at a dotted name like voc.mAP_area; None where there was nothing to measure."""
+    group, _, key = name.partition(".")
+    return metrics[group][key]
+
+
+def check_metric(name: str, where: str) -> None:
+    """Raise UserError, with the list of what there is, unless every evaluation measures `name`."""
+    nothing: NDArray[Any] = np.zeros(0)
+    metrics = evaluate(
+        Predictions(image=nothing, boxes=nothing, scores=nothing, labels=nothing),
+        GroundTruth(image=nothing, boxes=nothing, labels=nothing, num_images=0),
+        ["any"],
+    )
+    known = [
+        f"{group}.{key}"
+        for group in ("voc", "coco")
+        for key, value in metrics[group].items()
+        if not isinstance(value, Mapping)
+    ]
+    if name not in known:
+        raise UserError(f"{where}={name} is not measured{nearest(name, known)}")

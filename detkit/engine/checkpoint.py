@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from detkit import __version__
 from detkit.errors import UserError
@@ -25,7 +26,8 @@ def save_checkpoint(path: str | Path, content: Mapping[str, Any]) -> None:
     try:
         with open(temporary, "wb") as file:
             torch.save({"format": FORMAT, "detkit_version": __version__, **content}, file)
-            _to_disk(file.fileno())
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -39,7 +41,7 @@ def copy_checkpoint(source: str | Path, path: str | Path) -> None:
     try:
         shutil.copyfile(source, temporary)
         with open(temporary, "rb+") as file:
-            _to_disk(file.fileno())
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -65,6 +67,12 @@ def load_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") 
     return content
 
 
+def best_weights(run: str | Path) -> dict[str, Tensor]:
+    """The weights of the best checkpoint of a run folder: their average where one was kept."""
+    saved = load_checkpoint(run)
+    return saved["ema"] or saved["model"]
+
+
 def find_checkpoint(path: str | Path, name: str = "best.pt") -> Path:
     """`path` itself if it is a file; in a run folder, its checkpoints/`name`. Raises UserError."""
     path = Path(path).expanduser()
@@ -78,10 +86,6 @@ def find_checkpoint(path: str | Path, name: str = "best.pt") -> Path:
     raise UserError(
         f"no checkpoint in {path} (tried {tried})" if candidates else f"no checkpoint {path} (in {Path.cwd()})"
     )
-
-
-def _to_disk(descriptor: int) -> None:
-    os.fsync(descriptor)
 
 
 def _sync_folder(folder: Path) -> None:

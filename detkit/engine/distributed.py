@@ -36,6 +36,17 @@ class World:
             return model
         return DistributedDataParallel(model, device_ids=[self.device] if self.device.type == "cuda" else None)
 
+    @contextmanager
+    def main_first(self) -> Iterator[None]:
+        """The block runs on the main process, then on the others: it may make files that they then find."""
+        if self.size > 1 and not self.is_main:
+            dist.barrier()
+        try:
+            yield
+        finally:
+            if self.size > 1 and self.is_main:
+                dist.barrier()
+
     def broadcast(self, value: Any) -> Any:
         """The main process's `value`, on every process."""
         if self.size == 1:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import copy
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+Model = TypeVar("Model", bound=nn.Module)
 
-class Ema:
+
+class Ema(Generic[Model]):
     """A copy of `model` that follows it: average = decay * average + (1 - decay) * current, after every step.
 
     The decay rises as (1 + step) / (10 + step) up to `decay`, so that a short training is not stuck at its start.
     Running statistics are averaged like weights; counters are copied.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
+    def __init__(self, model: Model, decay: float) -> None:
         self.decay = decay
-        self.module = copy.deepcopy(model).requires_grad_(False).eval()
+        self.module: Model = copy.deepcopy(model).requires_grad_(False).eval()
         self._pairs = _floating_pairs(self.module, model)
         self._source = model
 
@@ -34,7 +37,7 @@ class Ema:
 
 def _floating_pairs(average: nn.Module, current: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
     """The floating-point tensors of both, without those that never change (frozen weights, constants)."""
-    pairs = [
+    pairs: list[tuple[Tensor, Tensor]] = [
         (mine, theirs)
         for mine, theirs in zip(average.parameters(), current.parameters(), strict=True)
         if theirs.requires_grad

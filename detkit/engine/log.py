@@ -6,7 +6,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,13 +54,18 @@ class Window:
 class RunLog:
     """The log of one run; a process that is not the main one has a silent one.
 
-    folder: gets metrics.jsonl and tensorboard/. bar: whether to show progress on stderr: a bar on a terminal,
-    a line every half minute elsewhere.
+    folder: gets metrics.jsonl and tensorboard/. every: steps between two rows of training. pictures: how many of each
+    evaluation `draw` is to be given. bar: whether to show progress on stderr: a bar on a terminal, a line every half
+    minute elsewhere.
     """
 
-    def __init__(self, folder: Path, budget: Duration, *, tensorboard: bool, bar: bool, silent: bool = False) -> None:
+    def __init__(
+        self, folder: Path, budget: Duration, *, every: int, tensorboard: bool, pictures: int, bar: bool, silent: bool
+    ) -> None:
+        self.every = every
         self._budget = budget
-        self._file = None if silent else open(folder / "metrics.jsonl", "a", encoding="utf-8")
+        self.pictures = pictures if tensorboard and not silent else 0
+        self._path = None if silent else folder / "metrics.jsonl"
         self._board: Any = None
         if tensorboard and not silent:
             from torch.utils.tensorboard import SummaryWriter
@@ -82,20 +87,21 @@ class RunLog:
 
     def write(self, phase: str, epoch: float, now: Progress, values: Mapping[str, Any]) -> None:
         """One row of metrics.jsonl, and a TensorBoard scalar for every number in it."""
-        if self._file is None:
+        if self._path is None:
             return
         row = {"step": now.step, "epoch": round(epoch, 4), "time": round(now.seconds, 3), "phase": phase}
-        self._file.write(json.dumps(row | {key: _plain(value) for key, value in values.items()}) + "\n")
-        self._file.flush()
+        with open(self._path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(row | {key: _plain(value) for key, value in values.items()}) + "\n")
         if self._board is not None:
             for key, value in values.items():
                 if isinstance(value, (int, float)) and math.isfinite(value):
                     self._board.add_scalar(key, value, now.step)
 
-    def picture(self, name: str, image: Any, now: Progress) -> None:
-        """A PIL image for TensorBoard."""
+    def draw(self, pictures: Sequence[Any], now: Progress) -> None:
+        """PIL images for TensorBoard."""
         if self._board is not None:
-            self._board.add_image(name, np.asarray(image), now.step, dataformats="HWC")
+            for index, picture in enumerate(pictures):
+                self._board.add_image(f"val/{index}", np.asarray(picture), now.step, dataformats="HWC")
 
     def show(self, epoch: float, now: Progress, values: Mapping[str, float]) -> None:
         """Move the bar on; `values` as from `Window.means`."""
@@ -122,15 +128,25 @@ class RunLog:
             f"wait {100 * values.get('time/data_wait', 0):.0f}%, left {clock(left)}"
         )
 
-    def close(self) -> None:
-        """Flush and close everything."""
+    def __enter__(self) -> RunLog:
+        return self
+
+    def __exit__(self, *error: object) -> None:
         if self._bar is not None:
             self._bar.refresh()
             self._bar.close()
         if self._board is not None:
             self._board.close()
-        if self._file is not None:
-            self._file.close()
+
+
+def scalars(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """The overall numbers of an evaluation by their name in TensorBoard: val/mAP_area, val/AP50, ..."""
+    return {
+        f"val/{name}": value
+        for group in ("voc", "coco")
+        for name, value in metrics[group].items()
+        if isinstance(value, float)
+    }
 
 
 def clock(seconds: float) -> str:

@@ -21,18 +21,17 @@ def first_bad(values: Mapping[str, float]) -> str | None:
     return next((name for name, value in values.items() if not math.isfinite(value)), None)
 
 
-def stop(step: int, values: Mapping[str, float], batches: Sequence[Batch], folder: Path) -> TrainingDiverged:
-    """Save the batches of the step and return the error to raise: it says what happened and what to try.
+def diverged(step: int, values: Mapping[str, float], batches: Sequence[Batch], path: Path) -> TrainingDiverged:
+    """Save the batches of the step to `path` and return the error to raise: what happened and what to try.
 
     values: loss terms and gradient norm of the step. The weights have not been changed by this step.
     """
-    path = folder / "nan_batch.pt"
     torch.save([batch_to_plain(batch) for batch in batches], path)
     shown = ", ".join(f"{name}={value:.4g}" for name, value in values.items())
     images = ", ".join(image_id for batch in batches for image_id in batch.image_ids)
     return TrainingDiverged(
         f"step {step}: {first_bad(values) or 'a value on another process'} is not finite ({shown})\n"
-        f"images: {images}\nthe batch is in {path}; checkpoints/last.pt is from before\n"
+        f"images: {images}\nthe batch is in {path}; checkpoints/last.pt, if written, is from before\n"
         "try a lower optimizer.lr, more schedule.warmup, trainer.clip_norm=10, or trainer.precision=fp32"
     )
 

@@ -7,9 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader
 
 from detkit.data.annotations import Annotations
@@ -18,7 +16,6 @@ from detkit.engine.distributed import World
 from detkit.metric.evaluate import evaluate
 from detkit.metric.records import GroundTruth, Predictions
 from detkit.model.detector import Detector
-from detkit.types import Detections, Target
 
 
 def validate(
@@ -61,21 +58,3 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         model.train(training)
-
-
-def detections_of(predictions: Predictions, image: int, classes: list[str]) -> Detections:
-    """The detections of one image, best first."""
-    rows = np.flatnonzero(predictions.image == image)
-    rows = rows[np.argsort(-predictions.scores[rows], kind="stable")]
-    return Detections(
-        torch.from_numpy(predictions.boxes[rows]).float(),
-        torch.from_numpy(predictions.scores[rows]).float(),
-        torch.from_numpy(predictions.labels[rows]),
-        classes,
-    )
-
-
-def target_of(annotations: Annotations, image: int) -> Target:
-    """The objects of one image as annotated, in the pixels of its file."""
-    boxes, labels, difficult = (Tensor(torch.from_numpy(column.copy())) for column in annotations.objects(image))
-    return Target(boxes=boxes, labels=labels, difficult=difficult, image_id=annotations.image_ids[image])

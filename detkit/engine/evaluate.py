@@ -1,0 +1,203 @@
+"""`detkit eval`: a checkpoint, or predictions in files, measured; one table and the files of a report come out."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from tqdm import tqdm
+
+from detkit.config import build_from_checkpoint
+from detkit.data.annotations import Annotations
+from detkit.data.builder import nearest
+from detkit.data.split import describe_faults, read_split
+from detkit.engine.checkpoint import load_checkpoint
+from detkit.engine.detect import autocast, evaluation_loader, place_model, to_device
+from detkit.engine.distributed import World, join_world
+from detkit.engine.environment import describe_environment
+from detkit.engine.examples import draw_examples, spread
+from detkit.engine.results import format_table, write_metrics, write_predictions
+from detkit.engine.speed import measure_speed
+from detkit.engine.validate import eval_mode, ground_truth_of, validate
+from detkit.errors import UserError
+from detkit.metric.files import evaluate_files
+from detkit.metric.recall import proposal_recall
+from detkit.model.detector import Detector
+
+READERS = re.compile(r"detkit\.data\.\w+\.read_\w+")  # what a checkpoint may name to read its data with
+
+
+def run_eval(config: DictConfig) -> dict[str, Any]:
+    """Evaluate as `config` (configs/eval.yaml) says, into `config.run_dir`; returns what metrics.json holds.
+
+    Raises UserError for what the config gets wrong, or where checkpoint and data have different classes.
+    """
+    folder = Path(config.run_dir)
+    if config.predictions is not None or config.ground_truth is not None:
+        return _evaluate_files(config, folder)
+    if config.checkpoint is None:
+        raise UserError("add checkpoint=<a .pt file or a run folder>, or predictions=<file> ground_truth=<file>")
+    with join_world(config.device) as world:
+        saved = load_checkpoint(config.checkpoint)
+        detector = build_from_checkpoint(saved)
+        place_model(detector, world.device, config.channels_last)
+        data = merge_data(config.data, saved["config"]["data"])
+        annotations = read_test_split(data, config.split, saved["classes"])
+        if world.is_main and annotations.faults:
+            print(f"left out while reading: {describe_faults(annotations)}", file=sys.stderr)
+        return measure(
+            detector,
+            annotations,
+            world,
+            folder,
+            precision=config.precision,
+            channels_last=config.channels_last,
+            repair=data["repair"],
+            about={"checkpoint": str(config.checkpoint), "step": saved["position"]["step"]},
+            **config.evaluation,
+        )
+
+
+def measure(
+    detector: Detector,
+    annotations: Annotations,
+    world: World,
+    folder: Path,
+    *,
+    precision: str,
+    channels_last: bool,
+    repair: str,
+    about: Mapping[str, Any],
+    batch_size: int,
+    num_workers: int,
+    timing_images: int,
+    timing_warmup: int,
+    proposal_recall: bool,
+    pictures: int,
+) -> dict[str, Any]:
+    """Accuracy, speed and pictures of a detector on a split: prints the table, fills `folder`, returns the metrics.
+
+    With several processes all call this; the main one writes, and measures the time alone.
+    folder gets metrics.json, predictions.json, plots/, pictures/ and report.html. about: goes into the protocol.
+    """
+    options: dict[str, Any] = {"precision": precision, "channels_last": channels_last}
+    detector.eval()
+    loader = evaluation_loader(
+        annotations, detector.preprocess, world, batch_size=batch_size, num_workers=num_workers, repair=repair
+    )
+    shown = world.is_main and sys.stderr.isatty()
+    with tqdm(total=len(annotations), desc="evaluating", unit="img", disable=not shown, leave=False) as bar:
+        metrics, predictions = validate(
+            detector, loader, world, **options, progress=lambda done: bar.update(done * world.size - bar.n)
+        )
+    if world.is_main:
+        metrics["protocol"] |= {"split": annotations.source, **about, "precision": precision}
+        if proposal_recall and hasattr(detector, "propose"):
+            metrics["proposals"] = measure_proposals(
+                detector, annotations, batch_size=batch_size, num_workers=num_workers, repair=repair, **options
+            )
+        paths = [annotations.image_paths[index] for index in spread(len(annotations), timing_images)]
+        if paths:
+            metrics["timing"] = measure_speed(detector, paths, warmup=timing_warmup, **options)
+        metrics["environment"] = describe_environment(world.device)
+        write_metrics(folder, metrics)
+        write_predictions(folder, predictions, annotations)
+        write_plots(folder, predictions, annotations)
+        write_pictures(folder, draw_examples(predictions, annotations, pictures))
+        print(format_table(metrics))
+        print(f"written to {folder}")
+    return world.broadcast(metrics)
+
+
+@torch.inference_mode()
+def measure_proposals(
+    detector: Any,
+    annotations: Annotations,
+    *,
+    batch_size: int,
+    num_workers: int,
+    repair: str,
+    precision: str,
+    channels_last: bool,
+) -> dict[str, Any]:
+    """Recall of what a two-stage detector proposes, best 100, 300 and 1000, on this process alone."""
+    device = detector.pixel_mean.device
+    loader = evaluation_loader(
+        annotations,
+        detector.preprocess,
+        World(0, 1, device),
+        batch_size=batch_size,
+        num_workers=num_workers,
+        repair=repair,
+    )
+
+    def proposals() -> Any:
+        for batch in loader:
+            with autocast(device, precision):
+                found = detector.propose(to_device(batch, device, channels_last))
+            yield from (boxes.float().cpu() for boxes in found)
+
+    with eval_mode(detector):
+        return proposal_recall(proposals(), ground_truth_of(annotations), annotations.classes)
+
+
+def read_test_split(data: Mapping[str, Any], split: str | None, classes: Sequence[str]) -> Annotations:
+    """The split to evaluate on: `split`, else data.test_split, else data.val_split.
+
+    Raises UserError where the data has its own class list and it is not that of the model, or where no object of
+    the split belongs to a class of the model.
+    """
+    given = data.get("classes")
+    if given is not None and list(given) != list(classes):
+        unknown = [name for name in given if name not in classes]
+        hint = f"; {unknown[0]!r} is none of them{nearest(unknown[0], classes)}" if unknown else ""
+        raise UserError(f"data.classes={list(given)}, but the model was trained for {list(classes)}{hint}")
+    annotations = read_split(data, split or data["test_split"] or data["val_split"], classes)
+    strangers = [fault for fault in annotations.faults if fault.kind == "unknown class"]
+    if len(annotations.labels) == 0 and strangers:
+        raise UserError(f"{annotations.source} has no object of a class of the model: {strangers[0].message}")
+    return annotations
+
+
+def merge_data(given: Mapping[str, Any], saved: Mapping[str, Any]) -> dict[str, Any]:
+    """The data config of the command line, filled up with that of the checkpoint where it is null.
+
+    Raises UserError where the checkpoint would run anything but one of detkit's own readers.
+    """
+    missing = {str(key) for key in OmegaConf.missing_keys(given)} if OmegaConf.is_config(given) else set()
+    chosen = {key: given[key] for key in given if key not in missing and given[key] is not None}
+    data = dict(saved) | chosen
+    target = str(data["reader"]["_target_"]) if "reader" not in chosen else None
+    if target is not None and not READERS.fullmatch(target):
+        raise UserError(f"the checkpoint reads its data with {target}; to allow that, choose data=... yourself")
+    return data
+
+
+def write_plots(folder: Path, predictions: Any, annotations: Annotations) -> None:
+    """Fill folder/plots with precision-recall curves and the confusion matrix."""
+
+
+def write_pictures(folder: Path, pictures: Sequence[Any]) -> None:
+    """Write folder/pictures/*.jpg and, with everything else that is in the folder, report.html."""
+    from detkit.visualize.report import write_report
+
+    (folder / "pictures").mkdir(parents=True, exist_ok=True)
+    for index, picture in enumerate(pictures):
+        picture.save(folder / "pictures" / f"{index:03}.jpg", quality=90)
+    write_report(folder, pictures)
+
+
+def _evaluate_files(config: DictConfig, folder: Path) -> dict[str, Any]:
+    if config.predictions is None or config.ground_truth is None or config.checkpoint is not None:
+        raise UserError("predictions=... and ground_truth=... go together, and without checkpoint=")
+    metrics = evaluate_files(config.predictions, config.ground_truth)
+    metrics["environment"] = describe_environment(torch.device("cpu"))
+    write_metrics(folder, metrics)
+    print(format_table(metrics))
+    print(f"written to {folder}")
+    return metrics

@@ -1,0 +1,99 @@
+"""What an evaluation leaves behind: one table for the reader, metrics.json, predictions.json, plots, pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from detkit.data.annotations import Annotations
+from detkit.metric.files import coco_results
+from detkit.metric.records import Predictions
+
+
+def write_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
+    """Write metrics.json into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+
+
+def write_predictions(folder: Path, predictions: Predictions, annotations: Annotations) -> None:
+    """Write predictions.json, COCO results, into `folder`.
+
+    Category ids are those of the COCO file that the annotations came from, elsewhere label + 1, so 1 is the first
+    class. Image ids that are whole numbers become numbers. Boxes are [x, y, width, height] in pixels.
+    """
+    rows = coco_results(predictions, list(annotations.image_ids), annotations.category_ids)
+    (folder / "predictions.json").write_text(json.dumps(rows) + "\n", encoding="utf-8")
+
+
+def format_table(metrics: Mapping[str, Any]) -> str:
+    """The numbers of metrics.json as text: overall with their protocol, by class, time by stage."""
+    parts = [_overall(metrics), _by_class(metrics)]
+    if "proposals" in metrics:
+        parts.append(_proposals(metrics["proposals"]))
+    if "timing" in metrics:
+        parts.append(_timing(metrics["timing"]))
+    return "\n\n".join(parts)
+
+
+def percent(value: float | None) -> str:
+    """A fraction as 12.34; what could not be measured as a dash."""
+    return "-" if value is None else f"{100 * value:.2f}"
+
+
+def _overall(metrics: Mapping[str, Any]) -> str:
+    voc, coco, protocol = metrics["voc"], metrics["coco"], metrics["protocol"]
+    of = f" of {protocol['split']}" if "split" in protocol else ""
+    left = {"mAP_area": "VOC mAP@.5 area", "mAP_11pt": "VOC mAP@.5 11-point"}
+    right = {"AP": "COCO AP@.5:.95", "AP50": "AP50", "AP75": "AP75"}
+    right |= {"AP_S": "small", "AP_M": "medium", "AP_L": "large", "AR_100": "AR@100"}
+    return "\n".join(
+        [
+            f"{protocol['num_images']} images{of}, {protocol['num_objects']} objects"
+            f" and {protocol['num_difficult']} difficult ones (ignored), {protocol['num_detections']} detections",
+            "   ".join(f"{name} {percent(voc[key])}" for key, name in left.items()),
+            "   ".join(f"{name} {percent(coco[key])}" for key, name in right.items()),
+        ]
+    )
+
+
+def _by_class(metrics: Mapping[str, Any]) -> str:
+    rows = metrics["voc"]["per_class"]
+    width = max([len(name) for name in rows] + [12])
+    lines = [
+        f"{'class':<{width}}{'objects':>9}{'AP area':>9}{'AP 11pt':>9}{'COCO AP':>9}"
+        f"{'best F1':>9}{'at score':>9}{'precision':>11}{'recall':>8}"
+    ]
+    for name, row in rows.items():
+        score = "-" if row["best_threshold"] is None else f"{row['best_threshold']:.2f}"
+        lines.append(
+            f"{name:<{width}}{row['num_objects']:>9}{percent(row['ap_area']):>9}{percent(row['ap_11pt']):>9}"
+            f"{percent(metrics['coco']['per_class'][name]['AP']):>9}{percent(row['best_f1']):>9}{score:>9}"
+            f"{percent(row['precision']):>11}{percent(row['recall']):>8}"
+        )
+    return "\n".join(lines)
+
+
+def _proposals(proposals: Mapping[str, Any]) -> str:
+    lines = [f"{'proposals':<12}{'recall@.5':>10}{'recall@.7':>10}{'avg recall':>11}"]
+    for count, row in proposals.items():
+        if isinstance(row, Mapping):
+            lines.append(
+                f"{count:<12}{percent(row['recall_50']):>10}{percent(row['recall_70']):>10}"
+                f"{percent(row['average_recall']):>11}"
+            )
+    return "\n".join(lines)
+
+
+def _timing(timing: Mapping[str, Any]) -> str:
+    total, stages = timing["total_ms"], timing["stages_ms"]
+    return "\n".join(
+        [
+            f"ms per image: mean {total['mean']:.1f}, p50 {total['p50']:.1f}, p95 {total['p95']:.1f}"
+            f" (batch 1, {timing['images']} images after {timing['warmup']} to warm up, {timing['precision']},"
+            f" {timing['device_name']}, {timing['threads']} threads)",
+            "   ".join(f"{stage} {value:.1f}" for stage, value in stages.items()),
+        ]
+    )

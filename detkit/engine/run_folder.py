@@ -1,0 +1,91 @@
+"""The folder of a run: which one, what is written at its start, and whether a checkpoint in it can be gone on from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from torch import nn
+
+from detkit.data.annotations import Annotations
+from detkit.data.split import describe_faults
+from detkit.engine.budget import Duration, Progress
+from detkit.engine.checkpoint import find_checkpoint
+from detkit.engine.distributed import World
+from detkit.engine.environment import describe_environment
+from detkit.errors import UserError
+
+# What may differ between a run and its continuation: how long, how fast, where; not what is learned from what.
+FREE = (
+    "name", "resume", "run_dir", "device", "logger", "evaluation", "data.root", "loader.num_workers",
+    "trainer.budget", "trainer.eval_every", "trainer.save_every", "trainer.patience", "trainer.compile",
+)  # fmt: skip
+
+
+def find_run(resume: str | bool | None, run_dir: Path) -> tuple[Path | None, Path]:
+    """(the checkpoint to go on from or None, the folder of the run).
+
+    resume: null starts anew in `run_dir`. A path (last.pt or a run folder) goes on with that run, in its folder.
+    true goes on with the run in `run_dir`, else with the newest one beside it; where there is none it starts anew.
+    """
+    if resume is None or resume is False:
+        return None, run_dir
+    if resume is True:
+        runs = [run_dir, *sorted(run_dir.parent.glob("*/"), key=lambda path: path.name, reverse=True)]
+        found = next((run for run in runs if (run / "checkpoints" / "last.pt").is_file()), None)
+        return (None, run_dir) if found is None else (found / "checkpoints" / "last.pt", found)
+    checkpoint = find_checkpoint(resume, "last.pt").resolve()
+    return checkpoint, checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
+
+
+def check_same_training(saved: Mapping[str, Any], settings: Mapping[str, Any], path: Path, processes: int) -> None:
+    """Raise UserError that names what differs between `settings` and those of the checkpoint `saved` at `path`."""
+    if len(saved["rng"]) != processes:
+        raise UserError(f"resume={path}: saved by {len(saved['rng'])} processes, it cannot go on with {processes}")
+    before, now = dict(_leaves(saved["config"])), dict(_leaves(settings))
+    different = [
+        f"{key}={now.get(key, '<absent>')} (was {before.get(key, '<absent>')})"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key) and not any(key == free or key.startswith(f"{free}.") for free in FREE)
+    ]
+    if different:
+        raise UserError(
+            f"resume={path}: this is another training than the one it was saved by: {', '.join(different)}\n"
+            "repeat the command of the first run and add resume=..."
+        )
+
+
+def open_folder(folder: Path, settings: Mapping[str, Any], world: World) -> None:
+    """Make the folder and write config.yaml (resolved) and environment.json into it."""
+    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(OmegaConf.create(dict(settings)), folder / "config.yaml")
+    environment = describe_environment(world.device) | {"processes": world.size}
+    (folder / "environment.json").write_text(json.dumps(environment, indent=2) + "\n", encoding="utf-8")
+
+
+def headline(
+    folder: Path, annotations: Annotations, detector: nn.Module, world: World, budget: Duration, now: Progress
+) -> str:
+    """What is about to happen, for the reader of the log."""
+    count = sum(parameter.numel() for parameter in detector.parameters() if parameter.requires_grad)
+    length = f"{budget.total / 60:g} minutes" if budget.timed else f"{budget.total:g} steps"
+    lines = [
+        f"run folder: {folder}",
+        f"{annotations.source}: {len(annotations)} images, {len(annotations.labels)} objects of "
+        f"{len(annotations.classes)} classes ({', '.join(annotations.classes[:20])})",
+        f"{count / 1e6:.2f} M parameters, {length} on {world.size} x {world.device}"
+        + (f", going on after step {now.step}" if now.step else ""),
+    ]
+    faults = describe_faults(annotations)
+    return "\n".join([*lines, f"left out while reading: {faults}"] if faults else lines)
+
+
+def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, Mapping) and node:
+        for key, value in node.items():
+            yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, node
