@@ -44,7 +44,8 @@ def inspect_image(annotations: Annotations, index: int) -> Inspection:
         orientation = _orientation(path)
     except UserError as error:
         kind = "unreadable image" if Path(path).is_file() else "missing image"
-        faults = [Fault(kind, path, str(error)), *_faulty_boxes(annotations, index, declared)]
+        reason = str(error).removeprefix(f"cannot read image {path}: ")
+        faults = [Fault(kind, path, reason), *_faulty_boxes(annotations, index, declared)]
         return Inspection(declared, False, True, None, faults)
 
     shown: Size = (pixels.shape[0], pixels.shape[1])
