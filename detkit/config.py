@@ -35,7 +35,7 @@ def build_preprocess(config: Mapping[str, Any]) -> Preprocess:
 
 def build_detector(model: Mapping[str, Any], num_classes: int, preprocess: Preprocess) -> Detector:
     """The detector of a `model` config node for `num_classes` classes."""
-    return build(model, num_classes=num_classes, preprocess=preprocess)
+    return build(model, _partial_=True)(num_classes=num_classes, preprocess=preprocess)
 
 
 def build_from_checkpoint(checkpoint: Mapping[str, Any]) -> Detector:

@@ -7,9 +7,9 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from detkit.errors import UserError
 from detkit.ops.anchor import Rounding, base_anchors, grid_anchors
 from detkit.types import Size
-
 
 Convention = Literal["exact", "caffe", "torchvision"]
 
@@ -31,6 +31,11 @@ class AnchorGrid(nn.Module):
         convention: Convention = "exact",
     ) -> None:
         super().__init__()
+        if len({len(level_sizes) for level_sizes in sizes}) != 1:
+            raise UserError(
+                f"anchors.sizes={[list(level_sizes) for level_sizes in sizes]}: one head serves all levels, so each "
+                "needs as many sizes as the others"
+            )
         self.num_levels = len(sizes)
         self.convention = convention
         rounding: Rounding = {"exact": "none", "caffe": "base16", "torchvision": "half_extent"}[convention]  # type: ignore[assignment]

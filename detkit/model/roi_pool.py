@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import box_area, roi_align, roi_pool
+from torchvision.ops import box_area, roi_pool
 
+from detkit.ops.roi_align import roi_align
 from detkit.types import FeatureSpec
 
 # Symbols: R regions of all images, C channels, k cells along a side.
@@ -84,6 +85,4 @@ class RoIAlign(_RoIPooler):
         self.aligned = aligned
 
     def pool(self, feature: Tensor, regions: Tensor, scale: float) -> Tensor:
-        return roi_align(
-            feature, regions.to(feature.dtype), self.size, scale, self.sampling_ratio, aligned=self.aligned
-        )
+        return roi_align(feature, regions, self.size, scale, self.sampling_ratio, self.aligned)

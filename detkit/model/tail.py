@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from timm.layers import freeze_batch_norm_2d
 from torch import Tensor, nn
 
-from detkit.model.backbone.freeze import Norm, freeze_batch_norm
+from detkit.model.backbone.freeze import Norm
 from detkit.model.backbone.pretrained import torchvision_model
 
 
@@ -45,7 +46,7 @@ class Res5(nn.Module):
         self.layer4 = net.layer4
         self.out_features = net.fc.in_features
         if norm == "frozen":
-            freeze_batch_norm(self)
+            freeze_batch_norm_2d(self)
 
     def forward(self, pooled: Tensor) -> Tensor:
         return self.layer4(pooled).mean(dim=(2, 3))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -64,6 +64,7 @@ class TwoStageDetector(Detector):
 def build_two_stage(
     *,
     backbone: Callable[..., nn.Module],
+    strides: Sequence[int],
     proposer: Callable[..., nn.Module],
     roi_head: Callable[..., nn.Module],
     postprocess: nn.Module,
@@ -77,13 +78,13 @@ def build_two_stage(
     """Assemble a two-stage detector: each part is given the shapes of the part before it.
 
     Parts are callables (`_partial_: true` in the config) except `postprocess`; parts that a model has no use for are
-    None. Raises UserError where a part is a string, which is what `model.backbone=resnet50` makes of it.
+    None. strides: of the maps that the backbone gives. Raises UserError where a part is a string, which is what `model.backbone=resnet50` makes of it.
     """
     reject_strings(
         backbone=backbone, neck=neck, proposer=proposer, roi_pool=roi_pool, tail=tail, predictor=predictor,
         roi_head=roi_head, postprocess=postprocess,
     )  # fmt: skip
-    trunk = backbone()
+    trunk = backbone(strides=strides)
     pyramid = nn.Identity() if neck is None else neck(features=trunk.features)
     features = trunk.features if neck is None else pyramid.features
     parts: dict[str, Any] = {}

@@ -17,6 +17,16 @@ from detkit.types import Batch
 NUM_CLASSES = 20
 
 
+@torch.no_grad()
+def spread(model: torch.nn.Module, layer: torch.nn.Module, std: float) -> None:
+    """Scale a layer so that its outputs on a noise image vary as those of a trained model do."""
+    seen = []
+    hook = layer.register_forward_hook(lambda _, __, output: seen.append(output))
+    model([torch.rand(3, 320, 320)])
+    hook.remove()
+    layer.weight.mul_(std / torch.cat([output.flatten() for output in seen]).std())
+
+
 def theirs() -> torch.nn.Module:
     """A torchvision detector with fixed random weights that finds objects everywhere."""
     torch.manual_seed(0)
@@ -28,16 +38,17 @@ def theirs() -> torch.nn.Module:
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.running_mean.normal_(0, 0.1)
                 module.running_var.uniform_(0.8, 1.2)
-        model.rpn.head.bbox_pred.weight.mul_(10)
-        model.rpn.head.cls_logits.weight.mul_(30)
-        model.roi_heads.box_predictor.cls_score.weight.mul_(100)
-        model.roi_heads.box_predictor.bbox_pred.weight.mul_(10)
+    box = model.roi_heads.box_predictor
+    spread(model, model.rpn.head.cls_logits, 2.0)
+    spread(model, model.rpn.head.bbox_pred, 0.3)
+    spread(model, box.cls_score, 2.0)
+    spread(model, box.bbox_pred, 1.0)
     return model
 
 
 def compare(build: Callable, images: list[torch.Tensor]) -> None:
     reference = theirs()
-    model = build("model=faster_rcnn_fpn", num_classes=NUM_CLASSES).eval()
+    model = build("model=faster_rcnn_fpn", "preprocess.short=320", "preprocess.max=533", num_classes=NUM_CLASSES).eval()
     model.load_state_dict(convert_faster_rcnn(reference.state_dict()))
     for image in images:
         height, width = image.shape[1:]

@@ -37,7 +37,8 @@ def test_labels_and_offsets_follow_the_overlap() -> None:
     assert torch.equal(labels[fg], target["labels"][iou[fg].argmax(dim=1)])
     background = iou[~fg].max(dim=1).values
     assert ((background >= 0.1) & (background < 0.5)).all()
-    assert torch.allclose(decode(offsets, boxes[fg], (0.1, 0.1, 0.2, 0.2)), target["boxes"][iou[fg].argmax(1)], atol=1e-3)
+    owners = target["boxes"][iou[fg].argmax(dim=1)]
+    assert torch.allclose(decode(offsets, boxes[fg], (0.1, 0.1, 0.2, 0.2)), owners, atol=1e-3)
 
 
 def test_ground_truths_are_in_the_pool_but_not_difficult_ones() -> None:

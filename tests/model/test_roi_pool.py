@@ -34,7 +34,7 @@ def test_roi_align_on_a_pyramid_equals_torchvision() -> None:
 
 
 def test_roi_pool_is_the_maximum_of_each_cell() -> None:
-    feature, region = torch.randn(1, 3, 20, 30), torch.tensor([[35.0, 20, 300, 200]])
+    feature, region = torch.randn(1, 3, 20, 30), torch.tensor([[35.0, 20, 300, 203]])
     got = RoIPool(features=[FeatureSpec(3, 16)], size=4)([feature], [region])[0]
     x1, y1, x2, y2 = (round(v / 16) for v in region[0].tolist())
     width, height = (x2 - x1 + 1) / 4, (y2 - y1 + 1) / 4  # corners are inclusive cells (Fast R-CNN's layer)

@@ -28,7 +28,8 @@ def target(boxes: list[list[float]], difficult: list[bool] | None = None) -> Tar
 
 def batch(*targets: Target, size: tuple[int, int] = (128, 160)) -> Batch:
     sizes = [size] * len(targets)
-    return Batch(torch.zeros(len(targets), 3, *size, dtype=torch.uint8), sizes, sizes, ["x"] * len(targets), list(targets))
+    images = torch.zeros(len(targets), 3, *size, dtype=torch.uint8)
+    return Batch(images, sizes, sizes, ["x"] * len(targets), list(targets))
 
 
 def test_anchors_across_the_border_take_no_part_and_every_best_tie_is_positive() -> None:

@@ -5,29 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
+from timm.layers import freeze_batch_norm_2d
 from torch import nn
-from torchvision.ops import FrozenBatchNorm2d
 
+# "frozen" uses the statistics that came with the weights: at the one or two images per step of the R-CNN family,
+# those of a batch are too noisy to learn from.
 Norm = Literal["live", "frozen"]
 
 
 def freeze(modules: Iterable[nn.Module]) -> None:
-    """Stop the learning of modules, batch statistics included: in place."""
+    """Stop the learning of modules, batch statistics below them included: in place."""
     for module in modules:
-        freeze_batch_norm(module)
+        freeze_batch_norm_2d(module)
         for parameter in module.parameters():
             parameter.requires_grad_(False)
 
 
-def freeze_batch_norm(module: nn.Module) -> None:
-    """Replace each batch norm below `module` by the fixed affine map of its statistics and weights: in place.
-
-    At the one or two images per step of the R-CNN family, batch statistics are too noisy to learn from.
-    """
-    for name, child in list(module.named_children()):
-        if isinstance(child, nn.BatchNorm2d):
-            frozen = FrozenBatchNorm2d(child.num_features, eps=child.eps)
-            frozen.load_state_dict(child.state_dict(), strict=False)
-            setattr(module, name, frozen)
-        else:
-            freeze_batch_norm(child)
+def freeze_up_to(net: nn.Module, last: str) -> None:
+    """Stop the learning of all parts of `net` that are registered before or below its submodule `last`: in place."""
+    names = [name for name, _ in net.named_modules()]
+    end = max(index for index, name in enumerate(names) if name == last or name.startswith(f"{last}."))
+    for name in names[1 : end + 1]:
+        part = net.get_submodule(name)
+        if hasattr(part, "running_var") or not list(part.children()):
+            parent, _, child = name.rpartition(".")
+            part.requires_grad_(False)
+            setattr(net.get_submodule(parent), child, freeze_batch_norm_2d(part))

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 
+from timm.layers import freeze_batch_norm_2d
 from torch import Tensor, nn
 
 from detkit.errors import UserError
-from detkit.model.backbone.freeze import Norm, freeze, freeze_batch_norm
+from detkit.model.backbone.freeze import Norm, freeze
 from detkit.model.backbone.pretrained import IMAGENET_MEAN, IMAGENET_STD, torchvision_model
 from detkit.types import FeatureSpec
 
@@ -30,7 +31,7 @@ class ResNet(nn.Module):
         self,
         *,
         name: str = "resnet50",
-        strides: Sequence[int] = (16,),
+        strides: Sequence[int],
         frozen_stages: int = 2,
         norm: Norm = "frozen",
         pretrained: bool = True,
@@ -51,7 +52,7 @@ class ResNet(nn.Module):
             if stride in strides:
                 self.features.append(FeatureSpec(_out_channels(layer), stride))
         if norm == "frozen":
-            freeze_batch_norm(self)
+            freeze_batch_norm_2d(self)
         if frozen_stages > 0:
             stages = [getattr(self, stage) for stage in STAGES.values() if hasattr(self, stage)]
             freeze([self.stem, *stages[: frozen_stages - 1]])

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from timm.layers import freeze_batch_norm_2d
 from torch import Tensor, nn
 
 from detkit.errors import UserError
-from detkit.model.backbone.freeze import Norm, freeze_batch_norm
+from detkit.model.backbone.freeze import Norm, freeze_up_to
 from detkit.model.backbone.pretrained import timm_model
 from detkit.types import FeatureSpec
 
@@ -15,30 +16,52 @@ from detkit.types import FeatureSpec
 class TimmBackbone(nn.Module):
     """The feature maps of a timm model at the given strides; `mean` and `std` are those of its weights.
 
-    name: as in `timm.list_models()`. norm: as in `ResNet`.
+    name: as in `timm.list_models()`. norm: "frozen" uses the batch statistics of the weights, "live" learns them.
+    frozen_stride: all layers up to the map of this stride do not learn; 0 for none.
     """
 
     def __init__(
         self,
         *,
         name: str = "tf_efficientnet_lite0",
-        strides: Sequence[int] = (8, 16, 32),
+        strides: Sequence[int],
         norm: Norm = "live",
+        frozen_stride: int = 0,
         pretrained: bool = True,
     ) -> None:
         super().__init__()
-        available = timm_model(name, pretrained=False, key="model.backbone").feature_info.reduction()  # type: ignore[union-attr, operator]
-        missing = sorted(set(strides) - set(available))
+        available = timm_model(name, pretrained=False, key="model.backbone").feature_info  # all maps it has
+        reductions = available.reduction()  # type: ignore[union-attr, operator]
+        missing = sorted({*strides, frozen_stride or strides[0]} - set(reductions))
         if missing:
-            raise UserError(f"model.strides={list(strides)}: {name} has maps at {available}, none at {missing}")
-        indices = tuple(available.index(stride) for stride in strides)
+            raise UserError(
+                f"{name} has maps of strides {reductions}, none of {missing}: change model.strides={list(strides)} "
+                f"or model.backbone.frozen_stride={frozen_stride}"
+            )
+        indices = tuple(reductions.index(stride) for stride in strides)
         self.net = timm_model(name, pretrained=pretrained, key="model.backbone", out_indices=indices)
         info = self.net.feature_info
         self.features = [FeatureSpec(c, s) for c, s in zip(info.channels(), info.reduction(), strict=True)]  # type: ignore[union-attr, operator]
         self.mean = tuple(255 * m for m in self.net.default_cfg["mean"])  # type: ignore[index, union-attr]
         self.std = tuple(255 * s for s in self.net.default_cfg["std"])  # type: ignore[index, union-attr]
+
+        def stage(stride: int) -> str:  # some of timm's extractors rename the stages of the model
+            name = available.module_name(reductions.index(stride))  # type: ignore[union-attr, operator]
+            return name if name in dict(self.net.named_modules()) else name.replace(".", "_")
+
+        _drop_after(self.net, stage(max(strides)))
+        if frozen_stride > 0:
+            freeze_up_to(self.net, stage(frozen_stride))
         if norm == "frozen":
-            freeze_batch_norm(self.net)
+            freeze_batch_norm_2d(self.net)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         return self.net(images)
+
+
+def _drop_after(net: nn.Module, last: str) -> None:
+    """Remove the stages that follow `last` in its container, which timm keeps and runs for nothing: in place."""
+    container, _, index = last.rpartition(".")
+    stages = net.get_submodule(container)
+    if isinstance(stages, nn.Sequential):
+        del stages[int(index) + 1 :]

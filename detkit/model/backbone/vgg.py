@@ -23,7 +23,7 @@ class VGG(nn.Module):
     std = IMAGENET_STD
 
     def __init__(
-        self, *, name: str = "vgg16", strides: Sequence[int] = (16,), frozen_blocks: int = 2, pretrained: bool = True
+        self, *, name: str = "vgg16", strides: Sequence[int], frozen_blocks: int = 2, pretrained: bool = True
     ) -> None:
         super().__init__()
         layers = torchvision_model(name, pretrained=pretrained, key="model.backbone").features

@@ -1,0 +1,47 @@
+"""Batch norms folded into the convolutions before them: the same outputs, for inference only."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+@torch.no_grad()
+def fold_batch_norm(module: nn.Module, example: Tensor) -> int:
+    """Fold, in place, every batch norm of `module` whose input is the output of a convolution; returns how many.
+
+    The pairs are found by running `module(example)`, whatever the code between them looks like. An activation that
+    the norm carries (timm's BatchNormAct2d) stays. The module must be in eval mode and cannot be trained further.
+    """
+    producers: dict[int, tuple[nn.Conv2d, Tensor]] = {}  # the tensor is kept, so that its id stays its own
+    pairs: list[tuple[nn.Conv2d, str]] = []
+    hooks = []
+    for name, part in module.named_modules():
+        if isinstance(part, nn.Conv2d):
+            hooks.append(part.register_forward_hook(lambda conv, _, out: producers.update({id(out): (conv, out)})))
+        elif hasattr(part, "running_var"):
+
+            def note(_: nn.Module, inputs: tuple[Tensor], name: str = name) -> None:
+                if id(inputs[0]) in producers:
+                    pairs.append((producers[id(inputs[0])][0], name))
+
+            hooks.append(part.register_forward_pre_hook(note))
+    module(example)
+    for hook in hooks:
+        hook.remove()
+    for conv, name in pairs:
+        parent, _, child = name.rpartition(".")
+        norm = module.get_submodule(name)
+        _scale(conv, norm)
+        setattr(module.get_submodule(parent), child, getattr(norm, "act", nn.Identity()))
+    return len(pairs)
+
+
+def _scale(conv: nn.Conv2d, norm: nn.Module) -> None:
+    """Give `conv` the affine map of `norm`: y = (x - mean) / sqrt(var + eps) * weight + bias."""
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()  # type: ignore[operator]
+    shift = norm.bias - norm.running_mean * scale  # type: ignore[operator]
+    if conv.bias is not None:
+        shift = shift + conv.bias * scale
+    conv.weight.mul_(scale[:, None, None, None])
+    conv.bias = nn.Parameter(shift.clone(), requires_grad=False)
