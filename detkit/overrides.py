@@ -25,8 +25,10 @@ def parse(overrides: list[str]) -> list[Override]:
         return OverridesParser.create().parse_overrides(overrides)
     except OverrideParseException as error:
         reason = str(error).partition("\nSee https")[0]
+        key, _, value = error.override.partition("=")
+        quoted = f"""; if the value is text with special characters, write '{key}="{value}"'""" if value else ""
         raise UserError(
-            f"{error.override}: expected key=value or group=option ('key=[1, 2]' in quotes for a list)\n{reason}"
+            f"cannot read {error.override}: expected key=value or group=option{quoted}\n{reason}"
         ) from error
 
 

@@ -25,7 +25,7 @@ def line_chart(lines: Mapping[str, Sequence[Point]], x_title: str, title: str) -
     x_max = max(x for points in lines.values() for x, _ in points) or 1.0
     y_max = nice_ceiling(max(y for points in lines.values() for _, y in points))
     parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">']
-    for share in (0, 0.25, 0.5, 0.75, 1):
+    for share in (0, 0.2, 0.4, 0.6, 0.8, 1):
         y = _y(share * y_max, y_max)
         parts.append(f'<line class="grid" x1="{LEFT}" y1="{y:.1f}" x2="{WIDTH}" y2="{y:.1f}"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{share * y_max:.3g}</text>')

@@ -44,12 +44,17 @@ def write_report(run_dir: str | Path, pictures: Sequence[Image.Image] = ()) -> P
     style = files("detkit.visualize").joinpath("report.css").read_text(encoding="utf-8")
     page = (
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>{escape(run_dir.resolve().name)} – detkit</title><style>{style}</style></head><body>"  # noqa: RUF001
+        f"<title>{escape(run_name(run_dir))} – detkit</title><style>{style}</style></head><body>"  # noqa: RUF001
         f"{''.join(filter(None, sections))}</body></html>\n"
     )
     path = run_dir / "report.html"
     path.write_text(page, encoding="utf-8")
     return path
+
+
+def run_name(run_dir: Path) -> str:
+    """The two last folders: what was run, and when."""
+    return " / ".join(run_dir.resolve().parts[-2:])
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:
@@ -83,20 +88,20 @@ def _header(run_dir: Path, metrics: Mapping[str, Any], environment: Mapping[str,
     ]
     made = [str(environment[key]) for key in ("time", "device") if environment.get(key)]
     return (
-        f'<h1>{escape(run_dir.resolve().name)}</h1><p class="soft">{escape(", ".join([*counts, *made]))}</p>'
+        f'<h1>{escape(run_name(run_dir))}</h1><p class="soft">{escape(", ".join([*counts, *made]))}</p>'
         f'<div class="tiles">{boxes}</div>'
     )
 
 
 def _curves(history: Sequence[Mapping[str, Any]]) -> str:
-    def line(key: str) -> list[Point]:
-        return [(float(row["step"]), float(row[key])) for row in history if _is_number(row.get(key))]
+    def line(key: str, scale: float = 1) -> list[Point]:
+        return [(float(row["step"]), scale * row[key]) for row in history if _is_number(row.get(key))]
 
     losses = sorted({key for row in history for key in row if key.startswith("train/loss/")})
     names = {"val/mAP_area": "VOC mAP, area", "val/AP": "COCO AP", "val/AP50": "COCO AP50"}
     charts = [
         line_chart({key.removeprefix("train/loss/"): line(key) for key in losses}, "steps", "Training loss"),
-        line_chart({name: line(key) for key, name in names.items()}, "steps", "Validation"),
+        line_chart({name: line(key, 100) for key, name in names.items()}, "steps", "Validation, %"),
     ]
     return _section("Training", f'<div class="two">{"".join(charts)}</div>' if any(charts) else "")
 

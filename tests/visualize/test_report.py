@@ -38,7 +38,7 @@ def test_everything_is_told_in_one_small_file(run_dir):
     path = write_report(run_dir, [Image.new("RGB", (1000, 600))])
     page = path.read_text()
     assert path == run_dir / "report.html"
-    for word in ("50.0", "40.5", "cat", "backbone", "Training loss", "Validation", "spurious", "seed: 12345", "fast"):
+    for word in ("50.0", "40.5", "cat", "backbone", "Training loss", "Validation, %", "spurious", "seed: 12345", "fast"):
         assert word in page
     assert len(page) < 100_000
 
