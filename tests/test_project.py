@@ -30,7 +30,7 @@ LAYERS = {
     "ops": {"ops", "types"},
     "metric": {"metric", "data", "ops", "types", "errors"},
     "model": {"model", "ops", "types", "errors", "data.preprocess"},
-    "data": {"data", "ops", "types", "errors"},
+    "data": {"data", "ops", "types", "errors", "visualize.palette"},
 }
 
 
