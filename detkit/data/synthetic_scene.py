@@ -49,18 +49,17 @@ def draw_scene(seed: int, index: int, size: Size) -> Scene:
     rng = np.random.default_rng((seed, index))
     items = _arrange(rng, size)
     owner, visible = _visibility(items, size)
-    image = _texture(rng, size, _colour(rng), _colour(rng))
+    canvas = _texture(rng, size, _colour(rng), _colour(rng))
     light = rng.uniform(0, 2 * np.pi)
     for item in items:
-        _paint(rng, image, item.stencil, light)
-    image = _expose(rng, image)
+        _paint(rng, canvas, item.stencil, light)
 
     objects = [number for number, item in enumerate(items) if item.label >= 0]
     masks = np.zeros(size, np.uint8)
     for place, number in enumerate(objects):
         masks[owner == number] = place + 1
     return Scene(
-        image=image,
+        image=_expose(rng, canvas),
         boxes=np.array([_box(owner == number) for number in objects], np.float32).reshape(-1, 4),
         labels=np.array([items[number].label for number in objects], np.int64),
         difficult=np.array([visible[number] < HARD for number in objects], np.bool_),

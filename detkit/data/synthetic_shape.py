@@ -121,5 +121,5 @@ def cut_stencil(rng: Generator, contours: Contours, centre: tuple[float, float],
     points = [radius * contour @ rotate.T @ squeeze.T + offset for contour in contours]
     canvas = np.zeros((2 * half + 1, 2 * half + 1), np.uint8)
     scaled = [np.round(contour * 2**_SUBPIXEL_BITS).astype(np.int32) for contour in points]
-    cv2.fillPoly(canvas, scaled, 255, cv2.LINE_AA, _SUBPIXEL_BITS)  # type: ignore[call-overload]
-    return Stencil(canvas.astype(np.float32) / 255, left, top)
+    cv2.fillPoly(canvas, scaled, 255, cv2.LINE_AA, _SUBPIXEL_BITS)
+    return Stencil(np.asarray(canvas / 255, np.float32), left, top)
