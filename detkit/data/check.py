@@ -10,14 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from tqdm import tqdm
 
 from detkit.data.annotations import Annotations
 from detkit.data.inspect_image import Inspection, inspect_image
-from detkit.data.repaired_copy import write_repaired
+from detkit.data.repair import Policy
+from detkit.data.repaired_copy import check_empty, write_repaired
 from detkit.data.split import read_split
 from detkit.data.summary import Summary, summarise, summary_text
 from detkit.errors import UserError
@@ -86,8 +87,14 @@ def check_dataset(splits: Mapping[str, Annotations]) -> Report:
 
 def run_check(config: DictConfig) -> int:
     """The verb `check_data`: print the report, write what is asked for; 0 where the data set is clean, else 1."""
-    data: dict[str, Any] = OmegaConf.to_container(config.data, resolve=True)  # type: ignore[assignment]
-    splits = read_splits({**data, "repair": "clip"})  # with "error" a reader would stop at the first fault
+    policy = config.data.repair
+    if policy not in get_args(Policy):
+        raise UserError(f"data.repair={policy}: choose one of {', '.join(get_args(Policy))}")
+    if config.output is not None:
+        check_empty(Path(config.output))
+    data = config.data.copy()
+    data.repair = "clip"  # with "error" a reader would stop at the first fault
+    splits = read_splits(data)
     report = check_dataset(splits)
     print(report.text(config.limit))
     if config.report is not None:
@@ -96,10 +103,10 @@ def run_check(config: DictConfig) -> int:
         path.write_text(json.dumps(report.to_dict(), indent=1) + "\n", encoding="utf-8")
         print(f"all faults: {path}")
     if config.output is not None:
-        if data["repair"] == "error" and report.faults:
+        if policy == "error" and report.faults:
             first = report.faults[0]
             raise UserError(f"data.repair=error: no copy is written: {first.where}: {first.kind}: {first.message}")
-        print(write_repaired(splits, report.inspections, Path(config.output), data["repair"]))
+        print(write_repaired(splits, report.inspections, Path(config.output), policy))
     return int(bool(report.faults))
 
 

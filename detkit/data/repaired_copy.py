@@ -30,8 +30,7 @@ def write_repaired(
     that EXIF turns are stored turned, as PNG; all others are copied byte by byte. Where ids repeat, or hold slashes,
     they change. Raises UserError where `output` is not empty.
     """
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise UserError(f"output={output} is not an empty folder")
+    check_empty(output)
     writer = VocWriter(output, next(iter(splits.values())).classes)
     kept = _kept_images(inspections)
     names: set[str] = set()
@@ -58,6 +57,12 @@ def write_repaired(
         f"wrote {num_images} of {all_images} images with {num_objects} of {all_objects} objects to {output}; "
         f"use it with: data=voc data.root={output} and the splits {', '.join(map(_plain, splits))}"
     )
+
+
+def check_empty(output: Path) -> None:
+    """Raise UserError where `output` exists and is not an empty folder."""
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UserError(f"output={output} is not an empty folder")
 
 
 def _kept_images(inspections: Mapping[str, Sequence[Inspection]]) -> dict[str, list[int]]:

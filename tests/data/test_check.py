@@ -114,6 +114,15 @@ def test_error_policy_writes_no_copy(broken: Path, tmp_path: Path, config: Compo
     assert not (tmp_path / "fixed").exists()
 
 
+def test_mistakes_are_told_before_the_pass(broken: Path, config: Compose) -> None:
+    with pytest.raises(UserError, match="is not set: add data"):
+        run_check(config())
+    with pytest.raises(UserError, match="repair=fix: choose one of clip, drop, error"):
+        run_check(config(f"data.root={broken}", "data.repair=fix"))
+    with pytest.raises(UserError, match="is not an empty folder"):
+        run_check(config(f"data.root={broken}", f"output={broken}"))
+
+
 def test_no_split_is_a_mistake(broken: Path, config: Compose) -> None:
     none = config(f"data.root={broken}", "data.train_split=null", "data.val_split=null")
     with pytest.raises(UserError, match="no split to check"):
