@@ -41,13 +41,13 @@ format: $(INSTALLED)
 	$(BIN)/ruff format .
 
 bench: $(INSTALLED)
-	$(BIN)/python benchmarks/speed.py device=cpu
+	$(BIN)/python benchmarks/speed.py --device cpu
 
 # Fails where there is no CUDA device: an unchecked GPU must not look like a checked one.
 gpu-check: $(INSTALLED)
 	@$(BIN)/python -c 'import sys, torch; sys.exit(0 if torch.cuda.is_available() else "make gpu-check: torch sees no CUDA device")'
 	$(BIN)/python -m pytest -q -m gpu
-	$(BIN)/python benchmarks/speed.py device=cuda
+	$(BIN)/python benchmarks/speed.py --device cuda --models faster_rcnn_light faster_rcnn_fpn --precisions fp32 bf16
 
 clean:
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache
