@@ -17,6 +17,7 @@ from detkit.errors import UserError
 from detkit.visualize.chart import Point, heat_table, line_chart, meter, stacked_bar
 
 PICTURE_WIDTH = 480
+SHOWN_AS_TEXT = {"confusion", "stages", "loss"}  # plots that the page has as tables and charts of its own
 
 
 def write_report(run_dir: str | Path, pictures: Sequence[Image.Image] = ()) -> Path:
@@ -36,8 +37,9 @@ def write_report(run_dir: str | Path, pictures: Sequence[Image.Image] = ()) -> P
         _curves(history),
         _per_class(metrics),
         _examples(pictures),
-        _plots(sorted((run_dir / "plots").glob("*.png"))),
+        _plots([path for path in sorted((run_dir / "plots").glob("*.png")) if path.stem not in SHOWN_AS_TEXT]),
         _confusion(metrics.get("confusion")),
+        _proposals(metrics.get("proposals")),
         _timing(metrics.get("timing")),
         _details(run_dir, metrics, environment),
     ]
@@ -147,6 +149,17 @@ def _confusion(confusion: Mapping[str, Any] | None) -> str:
     )
     table = heat_table(confusion["rows"], confusion["columns"], confusion["counts"])
     return _section("Confusion", f'{note}<div class="scroll">{table}</div>')
+
+
+def _proposals(proposals: Mapping[str, Any] | None) -> str:
+    columns = {"recall_50": "recall@0.5", "recall_70": "recall@0.7", "average_recall": "average recall"}
+    rows = "".join(
+        f"<tr><th>best {escape(count)}</th>{''.join(f'<td>{meter(row.get(key))}</td>' for key in columns)}</tr>"
+        for count, row in (proposals or {}).items()
+        if isinstance(row, Mapping)
+    )
+    head = "".join(f"<th>{name}</th>" for name in ("proposals", *columns.values()))
+    return _section("Proposals", f'<div class="scroll"><table><tr>{head}</tr>{rows}</table></div>' if rows else "")
 
 
 def _timing(timing: Mapping[str, Any] | None) -> str:

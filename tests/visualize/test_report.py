@@ -25,6 +25,11 @@ def run_dir(tmp_path):
     metrics = evaluate(found, truth, ["cat", "<script>dog"])
     metrics["timing"] = {"total_ms": {"mean": 41.0, "p50": 40.5, "p95": 50.0}, "device": "cpu"}
     metrics["timing"]["stages_ms"] = {"backbone": 20.0, "roi_head": 15.5, "other": -0.1}
+    recall = {"recall_50": 0.877, "recall_70": None, "average_recall": 0.5}
+    metrics["proposals"] = {"proposals_per_image": 150.0, "300": recall}
+    (tmp_path / "plots").mkdir()
+    for name in ("precision_recall", "confusion"):
+        Image.new("RGB", (4, 4)).save(tmp_path / "plots" / f"{name}.png")
     (tmp_path / "metrics.json").write_text(json.dumps(metrics))
     rows = [{"step": step, "phase": "train", "train/loss/total": 3 / step} for step in range(1, 900)]
     rows.append({"step": 900, "phase": "val", "val/mAP_area": 0.5, "val/AP": 0.3})
@@ -38,8 +43,21 @@ def test_everything_is_told_in_one_small_file(run_dir):
     path = write_report(run_dir, [Image.new("RGB", (1000, 600))])
     page = path.read_text()
     assert path == run_dir / "report.html"
-    for word in ("50.0", "40.5", "cat", "backbone", "Training loss", "Validation, %", "spurious", "seed: 12345", "fast"):
+    for word in (
+        "50.0",
+        "40.5",
+        "87.7",
+        "precision_recall",
+        "cat",
+        "backbone",
+        "Training loss",
+        "Validation, %",
+        "spurious",
+        "seed: 12345",
+        "fast",
+    ):
         assert word in page
+    assert 'alt="confusion"' not in page  # it is a table
     assert len(page) < 100_000
 
 
