@@ -6,7 +6,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed-by-make
-RUN ?= outputs/quickstart/$(shell date +%Y-%m-%d_%H-%M-%S)
+ifndef RUN
+RUN := outputs/quickstart/$(shell date +%Y-%m-%d_%H-%M-%S)
+endif
 
 .PHONY: help install quickstart test test-all lint format bench gpu-check clean
 
@@ -24,6 +26,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 quickstart: $(INSTALLED)
 	$(BIN)/detkit train experiment=quickstart hydra.run.dir=$(RUN)
+	@echo
+	@echo "annotated pictures: $(RUN)/pictures"
+	@echo "report:             $(RUN)/report.html"
+	@echo "use it on your own: $(BIN)/detkit predict checkpoint=$(RUN) source=FILE"
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -q -m "not slow and not real_data and not gpu"
