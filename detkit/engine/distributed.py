@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import gc
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -46,6 +46,12 @@ class World:
         finally:
             if self.size > 1 and self.is_main:
                 dist.barrier()
+
+    def share_buffers(self, model: nn.Module) -> None:
+        """Give every process the main one's buffers: batch statistics that each gathered from batches of its own."""
+        if self.size > 1:
+            for buffer in model.buffers():
+                dist.broadcast(buffer, src=0)
 
     def broadcast(self, value: Any) -> Any:
         """The main process's `value`, on every process."""
@@ -91,13 +97,11 @@ def join_world(device: str) -> Iterator[World]:
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
-    try:
-        yield World(rank, size, chosen)
-        dist.barrier()
-    finally:
-        # while an error is on its way the others may be waiting for this process: it leaves, and torchrun ends them
-        if sys.exc_info()[0] is None or chosen.type == "cpu":
-            dist.destroy_process_group()
+    # No `finally`: where this process fails the others may be waiting for it; it ends, and torchrun ends them.
+    yield World(rank, size, chosen)
+    dist.barrier()
+    gc.collect()  # a wrapped model is full of cycles, and while it lives so do the threads of the group
+    dist.destroy_process_group()
 
 
 _ENVIRONMENT = (("WORLD_SIZE", "1"), ("RANK", "0"), ("LOCAL_RANK", "0"))

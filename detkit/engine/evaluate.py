@@ -22,6 +22,7 @@ from detkit.engine.distributed import World, join_world
 from detkit.engine.environment import describe_environment
 from detkit.engine.examples import draw_examples, spread
 from detkit.engine.results import format_table, write_metrics, write_predictions
+from detkit.engine.run_folder import remove_unused
 from detkit.engine.speed import measure_speed
 from detkit.engine.validate import eval_mode, ground_truth_of, validate
 from detkit.errors import UserError
@@ -38,6 +39,7 @@ def run_eval(config: DictConfig) -> dict[str, Any]:
     Raises UserError for what the config gets wrong, or where checkpoint and data have different classes.
     """
     folder = Path(config.run_dir)
+    remove_unused(folder)
     if config.predictions is not None or config.ground_truth is not None:
         return _evaluate_files(config, folder)
     if config.checkpoint is None:

@@ -18,7 +18,7 @@ class FaultLog:
         """Take in what was repaired in these batches."""
         for batch in batches:
             for target in batch.targets or ():
-                self.seen.update((target["image_id"], kind) for kind in target.get("faults", ()))  # type: ignore[attr-defined]
+                self.seen.update((image_id, kind) for kind, image_id in target.get("faults", ()))
 
     @staticmethod
     def union(parts: Sequence[FaultLog]) -> FaultLog:

@@ -54,23 +54,34 @@ class Window:
 class RunLog:
     """The log of one run; a process that is not the main one has a silent one.
 
-    folder: gets metrics.jsonl and tensorboard/. every: steps between two rows of training. pictures: how many of each
-    evaluation `draw` is to be given. bar: whether to show progress on stderr: a bar on a terminal, a line every half
-    minute elsewhere.
+    folder: gets metrics.jsonl and tensorboard/. now: where the run starts or goes on. every: steps between two rows
+    of training. pictures: how many of each evaluation `draw` is to be given. bar: whether to show progress on
+    stderr: a bar on a terminal, a line every half minute elsewhere.
     """
 
     def __init__(
-        self, folder: Path, budget: Duration, *, every: int, tensorboard: bool, pictures: int, bar: bool, silent: bool
+        self,
+        folder: Path,
+        budget: Duration,
+        now: Progress,
+        *,
+        every: int,
+        tensorboard: bool,
+        pictures: int,
+        bar: bool,
+        silent: bool,
     ) -> None:
         self.every = every
         self._budget = budget
         self.pictures = pictures if tensorboard and not silent else 0
         self._path = None if silent else folder / "metrics.jsonl"
+        if self._path is not None:
+            forget_after(self._path, now.step)
         self._board: Any = None
         if tensorboard and not silent:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._board = SummaryWriter(str(folder / "tensorboard"))
+            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=now.step + 1)
         self._show = bar and not silent
         self._bar = (
             tqdm(total=budget.total, bar_format="{desc} {percentage:3.0f}%|{bar:20}| {postfix}", leave=True)
@@ -137,6 +148,13 @@ class RunLog:
             self._bar.close()
         if self._board is not None:
             self._board.close()
+
+
+def forget_after(path: Path, step: int) -> None:
+    """Drop the rows that a run wrote after its last checkpoint, at `step`, and before it was killed."""
+    if path.is_file():
+        rows = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        path.write_text("".join(row for row in rows if row.endswith("\n") and json.loads(row)["step"] <= step))
 
 
 def scalars(metrics: Mapping[str, Any]) -> dict[str, float]:

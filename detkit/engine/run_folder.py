@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 from torch import nn
 
@@ -64,6 +66,15 @@ def open_folder(folder: Path, settings: Mapping[str, Any], world: World) -> None
     OmegaConf.save(OmegaConf.create(dict(settings)), folder / "config.yaml")
     environment = describe_environment(world.device) | {"processes": world.size}
     (folder / "environment.json").write_text(json.dumps(environment, indent=2) + "\n", encoding="utf-8")
+
+
+def remove_unused(folder: Path) -> None:
+    """Remove the empty folder that Hydra made for this process where the run lives in another one, `folder`."""
+    if HydraConfig.initialized():
+        unused = Path(HydraConfig.get().runtime.output_dir)
+        if unused.resolve() != folder.resolve():
+            with suppress(OSError):  # not empty, or gone already
+                unused.rmdir()
 
 
 def headline(

@@ -19,20 +19,21 @@ from detkit.engine.best import Best, check_metric, select_metric
 from detkit.engine.budget import Duration, Progress, is_due, parse_optional
 from detkit.engine.checkpoint import best_weights, copy_checkpoint, load_checkpoint, save_checkpoint
 from detkit.engine.detect import evaluation_loader, place_model
-from detkit.engine.distributed import join_world
+from detkit.engine.distributed import World, join_world
 from detkit.engine.ema import Ema
 from detkit.engine.evaluate import measure, read_test_split
 from detkit.engine.examples import draw_examples
 from detkit.engine.fault_log import FaultLog
 from detkit.engine.log import RunLog, Window, scalars
 from detkit.engine.optimizer import set_lr
-from detkit.engine.random_state import get_random_state, seed_everything, set_deterministic, set_random_state
+from detkit.engine.random_state import deterministic, get_random_state, seed_everything, set_random_state
 from detkit.engine.results import percent
-from detkit.engine.run_folder import check_same_training, find_run, headline, open_folder
+from detkit.engine.run_folder import check_same_training, find_run, headline, open_folder, remove_unused
 from detkit.engine.step import take_step
 from detkit.engine.stream import BatchStream
 from detkit.engine.validate import validate
 from detkit.errors import UserError
+from detkit.visualize.report import write_report
 
 
 def train(config: DictConfig) -> dict[str, Any]:
@@ -41,180 +42,184 @@ def train(config: DictConfig) -> dict[str, Any]:
     Everything it makes is in the run folder, `config.run_dir`. Under torchrun every process calls this.
     Raises UserError for what the config gets wrong, TrainingDiverged where a loss is no longer a number.
     """
-    with join_world(config.device) as world:
-        # The run: its folder, and the checkpoint it goes on from.
-        config = config.copy()
-        trainer = config.trainer
-        path, folder = world.broadcast(find_run(config.resume, Path(config.run_dir)))
-        config.run_dir = str(folder)
-        settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-        saved = None if path is None else load_checkpoint(path)
-        if saved is not None:
-            check_same_training(saved, settings, path, world.size)
-        if trainer.deterministic:
-            set_deterministic()
-        check_metric(trainer.best_metric, "trainer.best_metric")
-        seed_everything(config.seed)
+    with join_world(config.device) as world, deterministic(config.trainer.deterministic):
+        return _train(config.copy(), world)
 
-        # The data.
-        with world.main_first():
-            annotations = read_split(config.data, config.data.train_split)
-        classes = annotations.classes
-        preprocess = build_preprocess(settings["preprocess"])
-        dataset = DetectionDataset(
-            annotations,
-            preprocess=preprocess,
-            augment=build(config.augment),
-            difficult=config.data.difficult,
-            repair=config.data.repair,
-            seed=config.seed,
-        )
-        loader = build_loader(
-            dataset,
-            shuffle=True,
-            seed=config.seed,
-            rank=world.rank,
-            world_size=world.size,
-            pin_memory=world.device.type == "cuda",
-            persistent=True,
-            **config.loader,
-        )
-        if len(loader) == 0:
-            raise UserError(f"{annotations.source} has no images to train on")
-        val_split = val_loader = None
-        if config.data.val_split is not None:
-            val_split = read_split(config.data, config.data.val_split, classes)
-            val_loader = evaluation_loader(
-                val_split,
-                preprocess,
-                world,
-                batch_size=config.evaluation.batch_size,
-                num_workers=config.evaluation.num_workers,
-                repair=config.data.repair,
-            )
 
-        # How long, and how often.
-        steps_per_epoch = Fraction(len(loader), trainer.accumulate)
-        budget = Duration.parse(trainer.budget, "trainer.budget", steps_per_epoch)
-        eval_every = parse_optional(trainer.eval_every, "trainer.eval_every", steps_per_epoch)
-        save_every = parse_optional(trainer.save_every, "trainer.save_every", steps_per_epoch)
-        timed = any(duration is not None and duration.timed for duration in (budget, eval_every, save_every))
+def _train(config: DictConfig, world: World) -> dict[str, Any]:
+    # The run: its folder, and the checkpoint it goes on from.
+    trainer = config.trainer
+    path, folder = world.broadcast(find_run(config.resume, Path(config.run_dir)))
+    config.run_dir = str(folder)
+    remove_unused(folder)
+    settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    saved = None if path is None else load_checkpoint(path)
+    if saved is not None:
+        check_same_training(saved, settings, path, world.size)
+    check_metric(trainer.best_metric, "trainer.best_metric")
+    seed_everything(config.seed)
 
-        # The model, and what changes it.
-        detector = build_detector(settings["model"], len(classes), preprocess)
-        place_model(detector, world.device, trainer.channels_last)
-        optimizer = build(config.optimizer)(detector)
-        schedule = build(config.schedule)
-        scaler = torch.amp.GradScaler(world.device.type, enabled=trainer.precision == "fp16")
-        if saved is not None:
-            detector.load_state_dict(saved["model"])
-            optimizer.load_state_dict(saved["optimizer"])
-            scaler.load_state_dict(saved["scaler"])
-        ema = None if trainer.ema is None else Ema(detector, trainer.ema)
-        if ema is not None and saved is not None:
-            ema.module.load_state_dict(saved["ema"])
-        averaged = detector if ema is None else ema.module  # what is evaluated
-        if trainer.compile:
-            getattr(detector, "backbone", detector).compile()
-        model = world.wrap(detector)
-
-        forward = {"precision": trainer.precision, "channels_last": trainer.channels_last}
-
-        # Where we are: at the start, or where the checkpoint was written.
-        now, stream, best, metrics = Progress(), BatchStream(loader), Best(), {}
-        if saved is None:
-            seed_everything(config.seed + world.rank)  # every process samples its own anchors and regions
-        else:
-            position = saved["position"]
-            now = Progress(position["step"], position["elapsed_s"])
-            stream = BatchStream(loader, position["epoch"], position["batch"])
-            best, metrics = Best(**saved["best"]), saved["metrics"]
-            set_random_state(saved["rng"][world.rank])
-
-        def save() -> None:
-            states = world.gather(get_random_state())
-            if not world.is_main:
-                return
-            content = {
-                "model": detector.state_dict(),
-                "ema": None if ema is None else ema.module.state_dict(),
-                "config": settings,
-                "classes": classes,
-                "preprocess": preprocess.to_dict(),
-                "optimizer": optimizer.state_dict(),
-                "scaler": scaler.state_dict(),
-                "rng": states,
-                "position": {
-                    "epoch": stream.epoch, "batch": stream.batch, "step": now.step, "elapsed_s": now.seconds,
-                },
-                "metrics": metrics,
-                "best": asdict(best),
-            }  # fmt: skip
-            last = folder / "checkpoints" / "last.pt"
-            if val_loader is None or best.step == now.step:  # first, so that after a crash it is never behind last.pt
-                save_checkpoint(last.with_name("best.pt"), content)
-                copy_checkpoint(last.with_name("best.pt"), last)
-            else:
-                save_checkpoint(last, content)
-
-        if world.is_main:
-            open_folder(folder, settings, world)
-        with RunLog(folder, budget, **config.logger, silent=not world.is_main) as log:
-            log.message(headline(folder, annotations, detector, world, budget, now))
-            window, faults = Window(), FaultLog()
-            while budget.passed(now) < 1 and not best.is_stale(trainer.patience):
-                # One step: an optimizer step on the mean loss of `accumulate` batches.
-                started, waited, before = time.perf_counter(), stream.waited, now
-                batches = [stream.take() for _ in range(trainer.accumulate)]
-                lr = set_lr(optimizer, schedule.factor(budget.passed(now), now.step))
-                values = take_step(
-                    model.train(), optimizer, scaler, batches, world, number=now.step + 1, folder=folder, **forward,
-                    clip_norm=trainer.clip_norm,
-                )  # fmt: skip
-                if ema is not None:
-                    ema.update(now.step + 1)
-                seconds = time.perf_counter() - started
-                now = Progress(now.step + 1, now.seconds + seconds)
-                if timed:
-                    now = world.broadcast(now)
-
-                # What is told of it.
-                faults.add(batches)
-                images = sum(len(batch) for batch in batches) * world.size
-                window.add(values, images=images, seconds=seconds, waited=stream.waited - waited)
-                epoch, ended = float(now.step / steps_per_epoch), budget.passed(now) >= 1
-                log.show(epoch, now, window.means())
-                if ended or now.step % log.every == 0:
-                    log.write("train", epoch, now, world.mean(window.means()) | {"train/lr": lr})
-                    window.clear()
-
-                # What is done from time to time.
-                evaluates = ended or is_due(eval_every, before, now)
-                if val_loader is not None and val_split is not None and evaluates:
-                    started = time.perf_counter()
-                    metrics, predictions = validate(averaged, val_loader, world, **forward)
-                    score = select_metric(metrics, trainer.best_metric)
-                    best = best.after(score, now.step)
-                    log.write("val", epoch, now, scalars(metrics) | {"time/val_s": time.perf_counter() - started})
-                    log.message(f"step {now.step}: {trainer.best_metric} {percent(score)}, best at step {best.step}")
-                    log.draw(draw_examples(predictions, val_split, log.pictures) if world.is_main else (), now)
-                if evaluates or is_due(save_every, before, now):
-                    save()
-            log.message(FaultLog.union(world.gather(faults)).describe())
-
-        # The result: the best weights on the test split, or on the validation split where there is none.
-        if config.data.test_split is None and config.data.val_split is None:
-            return {}
-        final = build_detector(without_pretrained(settings["model"]), len(classes), preprocess)
-        final.load_state_dict(world.broadcast(best_weights(folder) if world.is_main else None))
-        place_model(final, world.device, trainer.channels_last)
-        return measure(
-            final,
-            read_test_split(config.data, None, classes),
+    # The data.
+    with world.main_first():
+        annotations = read_split(config.data, config.data.train_split)
+    classes = annotations.classes
+    preprocess = build_preprocess(settings["preprocess"])
+    dataset = DetectionDataset(
+        annotations,
+        preprocess=preprocess,
+        augment=build(config.augment),
+        difficult=config.data.difficult,
+        repair=config.data.repair,
+        seed=config.seed,
+    )
+    loader = build_loader(
+        dataset,
+        shuffle=True,
+        seed=config.seed,
+        rank=world.rank,
+        world_size=world.size,
+        pin_memory=world.device.type == "cuda",
+        persistent=True,
+        **config.loader,
+    )
+    if len(loader) == 0:
+        raise UserError(f"{annotations.source} has no images to train on")
+    val_split = val_loader = None
+    if config.data.val_split is not None:
+        val_split = read_split(config.data, config.data.val_split, classes)
+        val_loader = evaluation_loader(
+            val_split,
+            preprocess,
             world,
-            folder,
+            batch_size=config.evaluation.batch_size,
+            num_workers=config.evaluation.num_workers,
             repair=config.data.repair,
-            about={"checkpoint": str(folder / "checkpoints" / "best.pt"), "step": best.step or now.step},
-            **forward,
-            **config.evaluation,
         )
+
+    # How long, and how often.
+    steps_per_epoch = Fraction(len(loader), trainer.accumulate)
+    budget = Duration.parse(trainer.budget, "trainer.budget", steps_per_epoch)
+    eval_every = parse_optional(trainer.eval_every, "trainer.eval_every", steps_per_epoch)
+    save_every = parse_optional(trainer.save_every, "trainer.save_every", steps_per_epoch)
+    timed = any(duration is not None and duration.timed for duration in (budget, eval_every, save_every))
+
+    # The model, and what changes it.
+    detector = build_detector(settings["model"], len(classes), preprocess)
+    place_model(detector, world.device, trainer.channels_last)
+    optimizer = build(config.optimizer)(detector)
+    schedule = build(config.schedule)
+    scaler = torch.amp.GradScaler(world.device.type, enabled=trainer.precision == "fp16")
+    if saved is not None:
+        detector.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+        scaler.load_state_dict(saved["scaler"])
+    ema = None if trainer.ema is None else Ema(detector, trainer.ema)
+    if ema is not None and saved is not None:
+        ema.module.load_state_dict(saved["ema"])
+    averaged = detector if ema is None else ema.module  # what is evaluated
+    if trainer.compile:
+        getattr(detector, "backbone", detector).compile()
+    model = world.wrap(detector)
+
+    forward = {"precision": trainer.precision, "channels_last": trainer.channels_last}
+
+    # Where we are: at the start, or where the checkpoint was written.
+    now, stream, best, metrics = Progress(), BatchStream(loader), Best(), {}
+    if saved is None:
+        seed_everything(config.seed + world.rank)  # every process samples its own anchors and regions
+    else:
+        position = saved["position"]
+        now = Progress(position["step"], position["elapsed_s"])
+        stream = BatchStream(loader, position["epoch"], position["batch"])
+        best, metrics = Best(**saved["best"]), saved["metrics"]
+        set_random_state(saved["rng"][world.rank])
+
+    def save() -> None:
+        states = world.gather(get_random_state())
+        if not world.is_main:
+            return
+        content = {
+            "model": detector.state_dict(),
+            "ema": None if ema is None else ema.module.state_dict(),
+            "config": settings,
+            "classes": classes,
+            "preprocess": preprocess.to_dict(),
+            "optimizer": optimizer.state_dict(),
+            "scaler": scaler.state_dict(),
+            "rng": states,
+            "position": {
+                "epoch": stream.epoch, "batch": stream.batch, "step": now.step, "elapsed_s": now.seconds,
+            },
+            "metrics": metrics,
+            "best": asdict(best),
+        }  # fmt: skip
+        last = folder / "checkpoints" / "last.pt"
+        if val_loader is None or best.step == now.step:  # first, so that after a crash it is never behind last.pt
+            save_checkpoint(last.with_name("best.pt"), content)
+            copy_checkpoint(last.with_name("best.pt"), last)
+        else:
+            save_checkpoint(last, content)
+
+    if world.is_main:
+        open_folder(folder, settings, world)
+    with RunLog(folder, budget, now, **config.logger, silent=not world.is_main) as log:
+        log.message(headline(folder, annotations, detector, world, budget, now))
+        window, faults = Window(), FaultLog()
+        while budget.passed(now) < 1 and not best.is_stale(trainer.patience):
+            # One step: an optimizer step on the mean loss of `accumulate` batches.
+            started, waited, before = time.perf_counter(), stream.waited, now
+            batches = [stream.take() for _ in range(trainer.accumulate)]
+            lr = set_lr(optimizer, schedule.factor(budget.passed(now), now.step))
+            values = take_step(
+                model.train(), optimizer, scaler, batches, world, number=now.step + 1, folder=folder, **forward,
+                clip_norm=trainer.clip_norm,
+            )  # fmt: skip
+            if ema is not None:
+                ema.update(now.step + 1)
+            seconds = time.perf_counter() - started
+            now = Progress(now.step + 1, now.seconds + seconds)
+            if timed:
+                now = world.broadcast(now)
+
+            # What is told of it.
+            faults.add(batches)
+            images = sum(len(batch) for batch in batches) * world.size
+            window.add(values, images=images, seconds=seconds, waited=stream.waited - waited)
+            epoch, ended = float(now.step / steps_per_epoch), budget.passed(now) >= 1
+            log.show(epoch, now, window.means())
+            if ended or now.step % log.every == 0:
+                log.write("train", epoch, now, world.mean(window.means()) | {"train/lr": lr})
+                window.clear()
+
+            # What is done from time to time.
+            evaluates = ended or is_due(eval_every, before, now)
+            if val_loader is not None and val_split is not None and evaluates:
+                started = time.perf_counter()
+                metrics, predictions = validate(averaged, val_loader, world, **forward)
+                score = select_metric(metrics, trainer.best_metric)
+                best = best.after(score, now.step)
+                log.write("val", epoch, now, scalars(metrics) | {"time/val_s": time.perf_counter() - started})
+                log.message(f"step {now.step}: {trainer.best_metric} {percent(score)}, best at step {best.step}")
+                log.draw(draw_examples(predictions, val_split, log.pictures) if world.is_main else (), now)
+            if evaluates or is_due(save_every, before, now):
+                save()
+        log.message(FaultLog.union(world.gather(faults)).describe())
+
+    # The result: the best weights on the test split, or on the validation split where there is none.
+    if config.data.test_split is None and config.data.val_split is None:
+        if world.is_main:
+            print(f"no split to evaluate on; see {write_report(folder)}")
+        return {}
+    final = build_detector(without_pretrained(settings["model"]), len(classes), preprocess)
+    final.load_state_dict(world.broadcast(best_weights(folder) if world.is_main else None))
+    place_model(final, world.device, trainer.channels_last)
+    return measure(
+        final,
+        read_test_split(config.data, None, classes),
+        world,
+        folder,
+        repair=config.data.repair,
+        about={"checkpoint": str(folder / "checkpoints" / "best.pt"), "step": best.step or now.step},
+        **forward,
+        **config.evaluation,
+    )

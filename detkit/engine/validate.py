@@ -32,6 +32,7 @@ def validate(
     loader: of `evaluation_loader`. The detector is put in eval mode for the time and back.
     """
     annotations: Annotations = loader.dataset.annotations  # type: ignore[attr-defined]
+    world.share_buffers(detector)
     with eval_mode(detector):
         predictions = detect_split(
             detector, loader, world, precision=precision, channels_last=channels_last, progress=progress

@@ -1,0 +1,60 @@
+"""A data set of a few drawn images, and the fake detector that trains on it in no time."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))  # configs name the fake as fake_detector.build_fake
+
+
+def write_voc(root: Path, boxes: dict[str, Sequence[tuple[str, int, int, int, int]]], split: str = "train") -> Path:
+    """A VOC folder with one 48x40 image of noise for each id, holding (class, xmin, ymin, xmax, ymax)."""
+    for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    for image_id, rows in boxes.items():
+        Image.fromarray(rng.integers(0, 255, (40, 48, 3), np.uint8)).save(root / "JPEGImages" / f"{image_id}.jpg")
+        objects = "".join(
+            f"<object><name>{name}</name><difficult>0</difficult><bndbox><xmin>{x1}</xmin><ymin>{y1}</ymin>"
+            f"<xmax>{x2}</xmax><ymax>{y2}</ymax></bndbox></object>"
+            for name, x1, y1, x2, y2 in rows
+        )
+        size = "<size><width>48</width><height>40</height><depth>3</depth></size>"
+        text = f"<annotation><filename>{image_id}.jpg</filename>{size}{objects}</annotation>"
+        (root / "Annotations" / f"{image_id}.xml").write_text(text)
+    (root / "ImageSets" / "Main" / f"{split}.txt").write_text("".join(f"{image_id}\n" for image_id in boxes))
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_voc(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Splits train (7 images, one of them empty) and val (3) of the classes dot and bar."""
+    root = tmp_path_factory.mktemp("tiny_voc")
+    rows = {f"t{i}": [("dot", 3 + i, 4, 20 + i, 30), ("bar", 20, 5 + i, 40, 30 + i)] for i in range(6)}
+    write_voc(root, {**rows, "t6": []}, "train")
+    return write_voc(root, {f"v{i}": [("dot", 2, 2 + i, 25, 30)] for i in range(3)}, "val")
+
+
+@pytest.fixture(scope="session")
+def run_fake() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """run_fake(root, run_dir, *overrides, processes=1): trains the fake in processes of its own."""
+
+    def run(*arguments: Any, processes: int = 1) -> subprocess.CompletedProcess[str]:
+        launcher = [sys.executable]
+        if processes > 1:
+            launcher += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+        command = [*launcher, str(HERE / "fake_detector.py"), *map(str, arguments)]
+        environment = os.environ | {"PYTHONPATH": f"{HERE.parents[1]}{os.pathsep}{HERE}", "OMP_NUM_THREADS": "1"}
+        return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
+
+    return run

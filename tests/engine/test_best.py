@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+import pytest
+
+from detkit.engine.best import Best, check_metric, select_metric
+from detkit.errors import UserError
+
+
+def test_only_a_higher_value_is_better() -> None:
+    best = Best().after(0.2, 10).after(0.2, 20).after(0.1, 30)
+    assert best == Best(0.2, 10, since=2)
+    assert best.is_stale(2) and not best.is_stale(3) and not best.is_stale(None)
+    assert best.after(0.3, 40) == Best(0.3, 40, since=0)
+
+
+def test_what_could_not_be_measured_is_worst_but_counts_as_first() -> None:
+    assert Best().after(None, 5).step == 5
+    assert Best().after(0.0, 5).after(None, 6) == Best(0.0, 5, since=1)
+
+
+def test_metric_names() -> None:
+    check_metric("coco.AP75", "k")
+    assert select_metric({"coco": {"AP75": 0.3}}, "coco.AP75") == 0.3
+    with pytest.raises(UserError, match=r"trainer.best_metric=coco.AP_75 is not measured; did you mean 'coco.AP75'"):
+        check_metric("coco.AP_75", "trainer.best_metric")

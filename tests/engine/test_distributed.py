@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from detkit.engine.checkpoint import load_checkpoint
+from detkit.engine.distributed import World, choose_device
+from detkit.errors import UserError
+
+from conftest import write_voc  # isort: skip
+
+
+def test_one_process_is_a_world() -> None:
+    world = World(0, 1, torch.device("cpu"))
+    assert world.is_main
+    assert world.gather(3) == [3] and world.broadcast("x") == "x" and world.mean({"a": 2.0}) == {"a": 2.0}
+    assert world.any(True) and not world.any(False)
+    model = torch.nn.Linear(1, 1)
+    assert world.wrap(model) is model
+
+
+def test_device_names() -> None:
+    assert choose_device("cpu") == torch.device("cpu")
+    with pytest.raises(UserError, match="device=gpu"):
+        choose_device("gpu")
+
+
+@pytest.mark.slow
+def test_two_processes_train_and_evaluate_though_one_sees_no_object(tmp_path: Path, run_fake: Callable) -> None:
+    # batches of one in an order that the seed fixes; objects only in images that process 0 gets: index 1 and 3
+    root = write_voc(tmp_path / "data", {"a": [], "b": [("dot", 2, 2, 30, 30)], "c": [], "d": [("dot", 5, 5, 40, 30)]})
+    write_voc(root, {"e": [("dot", 2, 2, 30, 30)], "f": [], "g": []}, "val")
+    done = run_fake(
+        root, tmp_path / "run", "trainer.budget=6it", "trainer.eval_every=3it", "trainer.accumulate=2",
+        "loader.batch_size=1", processes=2,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    saved = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt")
+    assert saved["position"]["step"] == 6 and len(saved["rng"]) == 2
+    assert saved["metrics"]["protocol"]["num_images"] == 3
+    assert done.stdout.count("written to") == 1
+
+
+@pytest.mark.slow
+def test_resumed_with_two_processes_equals_uninterrupted(tiny_voc: Path, tmp_path: Path, run_fake: Callable) -> None:
+    common = ("trainer.deterministic=true", "trainer.save_every=3it")
+    for run, steps in (("whole", 8), ("parts", 5), ("parts", 8)):
+        resume = ("resume=true",) if run == "parts" and steps == 8 else ()
+        done = run_fake(
+            tiny_voc, tmp_path / run, *common, *resume, f"trainer.budget={steps}it", "schedule=constant", processes=2
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+    one, other = (load_checkpoint(tmp_path / run / "checkpoints" / "last.pt")["model"] for run in ("whole", "parts"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.slow
+def test_an_error_on_one_process_ends_all(tiny_voc: Path, tmp_path: Path, run_fake: Callable) -> None:
+    done = run_fake(
+        tiny_voc, tmp_path / "run", "trainer.budget=20it", "model.poison=t3", "loader.batch_size=1", processes=2
+    )
+    assert done.returncode != 0
+    assert "loss/box is not finite" in done.stderr and "t3" in done.stderr

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from detkit.engine.run_folder import check_same_training, find_run
+from detkit.errors import UserError
+
+
+def run(folder: Path) -> Path:
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "checkpoints" / "last.pt").touch()
+    return folder
+
+
+def test_which_run_is_gone_on_with(tmp_path: Path) -> None:
+    new = tmp_path / "2026-01-03"
+    assert find_run(None, new) == (None, new)
+    assert find_run(True, new) == (None, new)
+    old, older = run(tmp_path / "2026-01-02"), run(tmp_path / "2026-01-01")
+    (tmp_path / "2026-01-02b").mkdir()  # without a checkpoint
+    assert find_run(True, new) == (old / "checkpoints" / "last.pt", old)
+    assert find_run(True, older) == (older / "checkpoints" / "last.pt", older)
+    for path in (older, older / "checkpoints" / "last.pt"):
+        assert find_run(str(path), new) == (older / "checkpoints" / "last.pt", older)
+    with pytest.raises(UserError, match="no checkpoint"):
+        find_run(str(tmp_path / "2026-01-02b"), new)
+
+
+def test_what_may_change_and_what_may_not() -> None:
+    saved = {
+        "rng": [{}],
+        "config": {"seed": 0, "trainer": {"budget": "1ep", "ema": None}, "data": {"root": "a"}, "model": {"x": [1]}},
+    }
+    same = {"seed": 0, "trainer": {"budget": "9ep", "ema": None}, "data": {"root": "b"}, "model": {"x": [1]}}
+    check_same_training(saved, same, Path("p"), 1)
+    other = {"trainer": {"budget": "1ep", "ema": 0.9}, "data": {"root": "a"}, "model": {"x": [2], "y": 1}}
+    with pytest.raises(UserError) as error:
+        check_same_training(saved, other, Path("p"), 1)
+    for part in ("model.x=[2] (was [1])", "model.y=1 (was <absent>)", "seed=<absent> (was 0)", "trainer.ema=0.9"):
+        assert part in str(error.value)
+    with pytest.raises(UserError, match="saved by 1 processes"):
+        check_same_training(saved, same, Path("p"), 2)
