@@ -22,6 +22,7 @@ class Target(TypedDict, total=False):
     labels: int64 [N], 0..C-1.
     difficult: bool [N]; VOC difficult or COCO crowd: never a positive, never a negative, ignored by AP.
     proposals: float32 [P, 4], only where the model takes proposals from outside.
+    faults: (kind, image id) of what had to be repaired; absent where nothing was.
     """
 
     boxes: Tensor
@@ -30,6 +31,7 @@ class Target(TypedDict, total=False):
     proposals: Tensor
     image_id: str
     original_size: Size
+    faults: tuple[tuple[str, str], ...]
 
 
 @dataclass

@@ -37,7 +37,7 @@ class DetectionDataset(Dataset[Sample]):
         and duplicates; "drop" drops every faulty box; "error" raises UserError naming the file.
     unreadable: what stands in for an image that cannot be decoded, unless repair is "error": "next", the next
         readable one (training), or "blank", a black image that keeps its id and objects (evaluation: they
-        count as missed). Whatever was repaired is named in target["faults"], a tuple of kinds.
+        count as missed). Whatever was repaired is named in target["faults"].
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class DetectionDataset(Dataset[Sample]):
     def __getitem__(self, key: int | tuple[int, int]) -> Sample:
         """The sample at an index, or at (index, epoch): the epoch changes nothing but the augmentation."""
         index, epoch = key if isinstance(key, tuple) else (key, 0)
-        faults: list[str] = []
+        faults: list[tuple[str, str]] = []
         index, image = self._read(index, faults)
         original_size = image.shape[0], image.shape[1]
         found = self._objects(index, image, faults)
@@ -86,10 +86,10 @@ class DetectionDataset(Dataset[Sample]):
             "original_size": original_size,
         }
         if faults:
-            target["faults"] = tuple(faults)  # type: ignore[typeddict-unknown-key]
+            target["faults"] = tuple(faults)
         return Sample(torch.from_numpy(pixels).permute(2, 0, 1), target)
 
-    def _read(self, index: int, faults: list[str]) -> tuple[int, NDArray[np.uint8]]:
+    def _read(self, index: int, faults: list[tuple[str, str]]) -> tuple[int, NDArray[np.uint8]]:
         """The image at `index`, or its stand-in, with the index of what was read."""
         for step in range(len(self)):
             candidate = (index + step) % len(self)
@@ -98,13 +98,13 @@ class DetectionDataset(Dataset[Sample]):
             except UserError:
                 if self.repair == "error":
                     raise
-                faults.append("unreadable image")
+                faults.append(("unreadable image", self.annotations.image_ids[candidate]))
                 if self.unreadable == "blank":
                     height, width = (int(side) or 32 for side in self.annotations.sizes[candidate])
                     return candidate, np.zeros((height, width, 3), np.uint8)
         raise UserError(f"{self.annotations.source}: none of its {len(self)} images can be read")
 
-    def _decode(self, index: int, faults: list[str]) -> NDArray[np.uint8]:
+    def _decode(self, index: int, faults: list[tuple[str, str]]) -> NDArray[np.uint8]:
         path = self.annotations.image_paths[index]
         declared = tuple(self.annotations.sizes[index].tolist())
         image = read_image(path)
@@ -112,7 +112,7 @@ class DetectionDataset(Dataset[Sample]):
             return image
         if self.repair == "error":
             raise UserError(f"{path} is {image.shape[:2]} (height, width) but its annotation declares {declared}")
-        faults.append("size mismatch")
+        faults.append(("size mismatch", self.annotations.image_ids[index]))
         if image.shape[:2] == declared[::-1]:
             # the tool that drew the boxes may have ignored the EXIF rotation: the declared size tells
             stored = read_image(path, upright=False)
@@ -120,14 +120,14 @@ class DetectionDataset(Dataset[Sample]):
                 return stored
         return image
 
-    def _objects(self, index: int, image: NDArray[np.uint8], faults: list[str]) -> dict[str, NDArray[Any]]:
+    def _objects(self, index: int, image: NDArray[np.uint8], faults: list[tuple[str, str]]) -> dict[str, NDArray[Any]]:
         boxes, labels, difficult = self.annotations.objects(index)
         size = image.shape[0], image.shape[1]
         wrong = {kind: mask for kind, mask in box_faults(boxes, size, labels).items() if mask.any()}
         if wrong and self.repair == "error":
             kinds = ", ".join(f"{int(mask.sum())} {kind}" for kind, mask in wrong.items())
             raise UserError(f"{self.annotations.source}: image {self.annotations.image_ids[index]} has {kinds}")
-        faults.extend(kind for kind, mask in wrong.items() for _ in range(int(mask.sum())))
+        faults.extend((kind, self.annotations.image_ids[index]) for kind in wrong)
         cut, keep = repair_boxes(boxes, size, self.repair, labels)
         if self.difficult == "drop":
             keep &= ~difficult

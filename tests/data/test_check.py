@@ -89,7 +89,7 @@ def test_the_repaired_copy_has_no_fault(broken: Path, tmp_path: Path, policy: st
 
 def test_training_sees_the_broken_folder_through(broken: Path) -> None:
     dataset = DetectionDataset(read_voc(broken, "train", CLASSES), preprocess=ShortSide(short=60, max=100))
-    seen = {kind for index in range(len(dataset)) for kind in dataset[index].target.get("faults", ())}
+    seen = {kind for index in range(len(dataset)) for kind, _ in dataset[index].target.get("faults", ())}
     assert {"unreadable image", "duplicate box", "inverted box", "not finite box", "zero-size box"} <= seen
 
 

@@ -85,7 +85,11 @@ def test_repair(make_voc) -> None:
     clipped = DetectionDataset(annotations, preprocess=SAME)[0]
     assert_contract(clipped)
     assert clipped.target["boxes"].tolist() == [[0, 0, 60, 40], [10, 10, 30, 20]]
-    assert sorted(clipped.target["faults"]) == ["duplicate box", "out-of-range box", "zero-size box"]
+    assert sorted(clipped.target["faults"]) == [
+        ("duplicate box", "a"),
+        ("out-of-range box", "a"),
+        ("zero-size box", "a"),
+    ]
     dropped = DetectionDataset(annotations, preprocess=SAME, repair="drop")[0]
     assert dropped.target["boxes"].tolist() == [[10, 10, 30, 20]]
     with pytest.raises(UserError, match=r"image a has 1 zero-size box, 1 out-of-range box, 1 duplicate box"):
@@ -98,7 +102,7 @@ def test_unreadable_images(make_voc) -> None:
     (root / "JPEGImages" / "b.png").write_bytes(b"no picture")
     stand_in = DetectionDataset(annotations, preprocess=SAME)[1]
     assert stand_in.target["image_id"] == "c"
-    assert stand_in.target["faults"] == ("unreadable image",)
+    assert stand_in.target["faults"] == (("unreadable image", "b"),)
     blank = DetectionDataset(annotations, preprocess=SAME, unreadable="blank")[1]
     assert blank.target["image_id"] == "b"
     assert len(blank.target["boxes"]) == 2
@@ -129,7 +133,7 @@ def test_exif_frame_is_the_one_that_was_annotated(tmp_path: Path, declared, expe
     assert sample.target["original_size"] == expected
     assert sample.image.shape[1:] == expected
     wrong = declared not in ((60, 40), (0, 0))
-    assert sample.target.get("faults", ()) == (("size mismatch",) if wrong else ())
+    assert sample.target.get("faults", ()) == ((("size mismatch", "x"),) if wrong else ())
     if wrong:
         with pytest.raises(UserError, match="but its annotation declares"):
             DetectionDataset(annotations, preprocess=SAME, repair="error")[0]

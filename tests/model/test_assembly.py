@@ -18,7 +18,7 @@ from detkit.model.detector import Detector
 from detkit.types import Batch, Detections, Target
 
 SIZE = (96, 128)
-LIGHT = ("model=faster_rcnn_light", "model.backbone.name=resnet10t")
+LIGHT = ("model=faster_rcnn_light", "model.backbone.name=resnet10t", "preprocess.short=96")
 MODELS = [
     LIGHT,
     ("model=faster_rcnn",),
