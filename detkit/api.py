@@ -20,7 +20,7 @@ from detkit.data.image import read_image, to_rgb
 from detkit.data.loader import collate
 from detkit.data.preprocess import Preprocess
 from detkit.engine.checkpoint import load_checkpoint
-from detkit.engine.detect import autocast, place_model, to_device
+from detkit.engine.detect import autocast, place_for_inference, to_device
 from detkit.engine.distributed import choose_device
 from detkit.errors import UserError
 from detkit.model.detector import Detector
@@ -42,7 +42,7 @@ def load(checkpoint: str | PathLike[str], *, device: str = "auto", precision: st
 
 
 class LoadedDetector:
-    """A detector with its class names, on its device, in eval mode."""
+    """A detector with its class names, on its device, ready to predict; it takes over the detector it is given."""
 
     def __init__(
         self, detector: Detector, *, classes: Sequence[str], device: torch.device | str = "cpu", precision: str = "fp32"
@@ -50,8 +50,7 @@ class LoadedDetector:
         self.device = torch.device(device)
         autocast(self.device, precision)  # a wrong precision is told now, not at the first image
         self.precision = precision
-        self.detector = detector.eval()
-        place_model(detector, self.device, channels_last=True)
+        self.detector = place_for_inference(detector, self.device, channels_last=True)
         self.classes = list(classes)
 
     @property

@@ -19,6 +19,7 @@ from detkit.engine.distributed import World
 from detkit.errors import UserError
 from detkit.metric.records import Predictions
 from detkit.model.detector import Detector
+from detkit.model.fold import fold_batch_norm
 from detkit.types import Batch, Detections
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -46,6 +47,14 @@ def place_model(model: nn.Module, device: torch.device, channels_last: bool) -> 
     """The model itself, moved to `device` and into the memory layout asked for."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
     return model.to(device=device, memory_format=layout)  # type: ignore[call-overload]
+
+
+def place_for_inference(detector: Detector, device: torch.device, channels_last: bool) -> Detector:
+    """The detector itself in eval mode, its batch norms folded, placed; it cannot be trained any more."""
+    detector.eval()
+    if isinstance(backbone := getattr(detector, "backbone", None), nn.Module):
+        fold_batch_norm(backbone, torch.zeros(1, 3, 64, 64))
+    return place_model(detector, device, channels_last)  # type: ignore[return-value]
 
 
 def evaluation_loader(

@@ -17,11 +17,11 @@ from detkit.data.annotations import Annotations
 from detkit.data.builder import nearest
 from detkit.data.split import describe_faults, read_split
 from detkit.engine.checkpoint import load_checkpoint
-from detkit.engine.detect import autocast, evaluation_loader, place_model, to_device
+from detkit.engine.detect import autocast, evaluation_loader, place_for_inference, to_device
 from detkit.engine.distributed import World, join_world
 from detkit.engine.environment import describe_environment
 from detkit.engine.examples import draw_examples, spread
-from detkit.engine.results import format_table, write_metrics, write_predictions
+from detkit.engine.results import format_table, write_metrics, write_pictures, write_plots, write_predictions
 from detkit.engine.run_folder import remove_unused
 from detkit.engine.speed import measure_speed
 from detkit.engine.validate import eval_mode, ground_truth_of, validate
@@ -46,8 +46,7 @@ def run_eval(config: DictConfig) -> dict[str, Any]:
         raise UserError("add checkpoint=<a .pt file or a run folder>, or predictions=<file> ground_truth=<file>")
     with join_world(config.device) as world:
         saved = load_checkpoint(config.checkpoint)
-        detector = build_from_checkpoint(saved)
-        place_model(detector, world.device, config.channels_last)
+        detector = place_for_inference(build_from_checkpoint(saved), world.device, config.channels_last)
         data = merge_data(config.data, saved["config"]["data"])
         annotations = read_test_split(data, config.split, saved["classes"])
         if world.is_main and annotations.faults:
@@ -109,7 +108,7 @@ def measure(
         metrics["environment"] = describe_environment(world.device)
         write_metrics(folder, metrics)
         write_predictions(folder, predictions, annotations)
-        write_plots(folder, predictions, annotations)
+        write_plots(folder, metrics, predictions, annotations)
         write_pictures(folder, draw_examples(predictions, annotations, pictures))
         print(format_table(metrics))
         print(f"written to {folder}")
@@ -178,20 +177,6 @@ def merge_data(given: Mapping[str, Any], saved: Mapping[str, Any]) -> dict[str, 
     if target is not None and not READERS.fullmatch(target):
         raise UserError(f"the checkpoint reads its data with {target}; to allow that, choose data=... yourself")
     return data
-
-
-def write_plots(folder: Path, predictions: Any, annotations: Annotations) -> None:
-    """Fill folder/plots with precision-recall curves and the confusion matrix."""
-
-
-def write_pictures(folder: Path, pictures: Sequence[Any]) -> None:
-    """Write folder/pictures/*.jpg and, with everything else that is in the folder, report.html."""
-    from detkit.visualize.report import write_report
-
-    (folder / "pictures").mkdir(parents=True, exist_ok=True)
-    for index, picture in enumerate(pictures):
-        picture.save(folder / "pictures" / f"{index:03}.jpg", quality=90)
-    write_report(folder, pictures)
 
 
 def _evaluate_files(config: DictConfig, folder: Path) -> dict[str, Any]:

@@ -1,15 +1,22 @@
-"""What an evaluation leaves behind: one table for the reader, metrics.json, predictions.json, plots, pictures."""
+"""What an evaluation leaves behind: one table for the reader, metrics.json, predictions.json, plots, pictures, report."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from detkit.data.annotations import Annotations
+from detkit.engine.validate import ground_truth_of
+from detkit.metric.average_precision import curves
 from detkit.metric.files import coco_results
+from detkit.metric.match import group, voc_argmax
 from detkit.metric.records import Predictions
+from detkit.visualize.plots import plot_confusion, plot_curves, plot_stages, save_plot
+from detkit.visualize.report import write_report
 
 
 def write_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
@@ -26,6 +33,28 @@ def write_predictions(folder: Path, predictions: Predictions, annotations: Annot
     """
     rows = coco_results(predictions, list(annotations.image_ids), annotations.category_ids)
     (folder / "predictions.json").write_text(json.dumps(rows) + "\n", encoding="utf-8")
+
+
+def write_plots(folder: Path, metrics: Mapping[str, Any], predictions: Predictions, annotations: Annotations) -> None:
+    """Draw plots/precision_recall.png, confusion.png and, where time was measured, stages.png into `folder`."""
+    grouped = group(predictions, ground_truth_of(annotations), len(annotations.classes))
+    of_each_class = curves(grouped, voc_argmax(grouped, [0.5]), 0)
+    figures = {
+        "precision_recall": plot_curves(of_each_class, annotations.classes),
+        "confusion": plot_confusion(metrics["confusion"]),
+    }
+    if "timing" in metrics:
+        figures["stages"] = plot_stages(metrics["timing"]["stages_ms"])
+    for name, figure in figures.items():
+        save_plot(figure, folder / "plots" / f"{name}.png")
+
+
+def write_pictures(folder: Path, pictures: Sequence[Image.Image]) -> None:
+    """Write pictures/000.jpg, ... into `folder`, and report.html, which shows them and whatever else is there."""
+    (folder / "pictures").mkdir(parents=True, exist_ok=True)
+    for index, picture in enumerate(pictures):
+        picture.save(folder / "pictures" / f"{index:03}.jpg", quality=90)
+    write_report(folder, pictures)
 
 
 def format_table(metrics: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ from detkit.data.split import read_split
 from detkit.engine.best import Best, check_metric, select_metric
 from detkit.engine.budget import Duration, Progress, is_due, parse_optional
 from detkit.engine.checkpoint import best_weights, copy_checkpoint, load_checkpoint, save_checkpoint
-from detkit.engine.detect import evaluation_loader, place_model
+from detkit.engine.detect import evaluation_loader, place_for_inference, place_model
 from detkit.engine.distributed import World, join_world
 from detkit.engine.ema import Ema
 from detkit.engine.evaluate import measure, read_test_split
@@ -212,9 +212,8 @@ def _train(config: DictConfig, world: World) -> dict[str, Any]:
         return {}
     final = build_detector(without_pretrained(settings["model"]), len(classes), preprocess)
     final.load_state_dict(world.broadcast(best_weights(folder) if world.is_main else None))
-    place_model(final, world.device, trainer.channels_last)
     return measure(
-        final,
+        place_for_inference(final, world.device, trainer.channels_last),
         read_test_split(config.data, None, classes),
         world,
         folder,
