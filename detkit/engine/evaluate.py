@@ -182,7 +182,7 @@ def merge_data(given: Mapping[str, Any], saved: Mapping[str, Any]) -> dict[str, 
 def _evaluate_files(config: DictConfig, folder: Path) -> dict[str, Any]:
     if config.predictions is None or config.ground_truth is None or config.checkpoint is not None:
         raise UserError("predictions=... and ground_truth=... go together, and without checkpoint=")
-    metrics = evaluate_files(config.predictions, config.ground_truth)
+    metrics = evaluate_files(config.predictions, config.ground_truth, inclusive=config.inclusive)
     metrics["environment"] = describe_environment(torch.device("cpu"))
     write_metrics(folder, metrics)
     print(format_table(metrics))

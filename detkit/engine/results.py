@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: one table for the reader, metrics.json, predictions.json, plots, pictures, report."""
+"""What an evaluation leaves behind: one table, metrics.json, predictions.json, plots, pictures, a page."""
 
 from __future__ import annotations
 
@@ -78,12 +78,18 @@ def _overall(metrics: Mapping[str, Any]) -> str:
     left = {"mAP_area": "VOC mAP@.5 area", "mAP_11pt": "VOC mAP@.5 11-point"}
     right = {"AP": "COCO AP@.5:.95", "AP50": "AP50", "AP75": "AP75"}
     right |= {"AP_S": "small", "AP_M": "medium", "AP_L": "large", "AR_100": "AR@100"}
+    by_iou = [
+        f"VOC mAP@{iou} area {percent(row['mAP_area'])} 11-point {percent(row['mAP_11pt'])}"
+        for iou, row in voc["by_iou"].items()
+        if len(voc["by_iou"]) > 1
+    ]
     return "\n".join(
         [
             f"{protocol['num_images']} images{of}, {protocol['num_objects']} objects"
             f" and {protocol['num_difficult']} difficult ones (ignored), {protocol['num_detections']} detections",
             "   ".join(f"{name} {percent(voc[key])}" for key, name in left.items()),
             "   ".join(f"{name} {percent(coco[key])}" for key, name in right.items()),
+            *by_iou,
         ]
     )
 

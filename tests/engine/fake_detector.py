@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 import torch
 from hydra import compose, initialize_config_dir
@@ -66,7 +65,7 @@ class FakeDetector(Detector):
 
 def build_fake(
     *, num_classes: int, preprocess: Preprocess, poison: str | None = None, die_at: int | None = None
-) -> Any:
+) -> Detector:
     return FakeDetector(num_classes=num_classes, preprocess=preprocess, poison=poison, die_at=die_at)
 
 

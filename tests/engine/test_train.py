@@ -56,7 +56,16 @@ def test_a_run_leaves_everything_in_its_folder(tiny_voc: Path, tmp_path: Path) -
     predictions = json.loads((tmp_path / "predictions.json").read_text())
     assert len(predictions) == 3
     assert predictions[0].keys() == {"image_id", "category_id", "bbox", "score"}
-    for name in ("config.yaml", "environment.json", "report.html", "pictures/001.jpg", "checkpoints/best.pt"):
+    for name in (
+        "config.yaml",
+        "environment.json",
+        "report.html",
+        "pictures/001.jpg",
+        "plots/precision_recall.png",
+        "plots/confusion.png",
+        "plots/stages.png",
+        "checkpoints/best.pt",
+    ):
         assert (tmp_path / name).is_file(), name
     assert list((tmp_path / "tensorboard").iterdir())
 

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+from detkit import config as detkit_config
+from detkit.engine.evaluate import merge_data, read_test_split, run_eval
+from detkit.engine.results import format_table
+from detkit.engine.train import train
+from detkit.errors import UserError
+
+from conftest import write_voc  # isort: skip
+from fake_detector import ROOT, fake_config  # isort: skip
+
+
+def eval_config(run_dir: Path, *overrides: str) -> DictConfig:
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        return compose("eval", [f"run_dir={run_dir}", "evaluation.num_workers=0", "device=cpu", *overrides])
+
+
+@pytest.fixture
+def trained(tiny_voc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(detkit_config, "TRUSTED", (*detkit_config.TRUSTED, "fake_detector."))
+    train(fake_config(tiny_voc, tmp_path / "run", "trainer.budget=4it", "trainer.ema=0.5"))
+    return tmp_path / "run"
+
+
+def test_a_checkpoint_alone_is_enough(trained: Path, tmp_path: Path) -> None:
+    found = run_eval(eval_config(tmp_path / "eval", f"checkpoint={trained}"))
+    told = json.loads((trained / "metrics.json").read_text())
+    assert found["voc"] == told["voc"] and found["coco"] == told["coco"]
+    assert found["protocol"]["step"] == 4 and found["protocol"]["split"].endswith("split=val")
+    assert found["proposals"]["100"]["recall_50"] == 0.0  # the fake proposes whole images, objects are smaller
+    assert list(found["timing"]["stages_ms"])[-2:] == ["head", "other"]
+    assert (tmp_path / "eval" / "report.html").is_file()
+    table = format_table(found)
+    for part in ("3 images of", "VOC mAP@.5 area", "COCO AP", "dot", "recall@.5", "ms per image", "backbone"):
+        assert part in table
+
+
+def test_other_data_and_split(trained: Path, tmp_path: Path) -> None:
+    other = write_voc(tmp_path / "other", {"a": [("dot", 2, 2, 20, 20)], "b": []}, "test")
+    config = eval_config(
+        tmp_path / "eval", f"checkpoint={trained}/checkpoints/last.pt", f"data.root={other}", "split=test"
+    )
+    found = run_eval(config)
+    assert found["protocol"]["num_images"] == 2 and found["protocol"]["num_objects"] == 1
+    assert found["voc"]["per_class"]["bar"]["ap_area"] is None
+
+
+def test_an_empty_split_is_measured_without_numbers(trained: Path, tmp_path: Path) -> None:
+    other = write_voc(tmp_path / "other", {}, "test")
+    found = run_eval(eval_config(tmp_path / "eval", f"checkpoint={trained}", f"data.root={other}", "split=test"))
+    assert found["protocol"]["num_images"] == 0 and found["voc"]["mAP_area"] is None and "timing" not in found
+    assert "VOC mAP@.5 area -" in format_table(found)
+
+
+def test_classes_must_be_those_of_the_model(trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"'dott' is none of them; did you mean 'dot'"):
+        run_eval(eval_config(tmp_path / "eval", f"checkpoint={trained}", "data.classes=[bar, dott]"))
+    other = write_voc(tmp_path / "other", {"a": [("cat", 2, 2, 20, 20)]}, "test")
+    with pytest.raises(UserError, match="no object of a class of the model: class 'cat'"):
+        run_eval(eval_config(tmp_path / "eval", f"checkpoint={trained}", f"data.root={other}", "split=test"))
+
+
+def test_data_of_the_command_line_wins_over_that_of_the_checkpoint() -> None:
+    saved = {"root": "old", "val_split": "val", "reader": {"_target_": "detkit.data.voc.read_voc"}}
+    given = OmegaConf.create({"root": "new", "val_split": None, "reader": None})
+    assert merge_data(given, saved) == saved | {"root": "new"}
+    assert merge_data(OmegaConf.create({"root": "???"}), saved)["root"] == "old"
+
+
+@pytest.mark.parametrize("target", ["os.system", "detkit.data.voc.os.system", "detkit.data.voc.read_voc.x", "read_voc"])
+def test_a_checkpoint_cannot_name_any_reader(target: str) -> None:
+    with pytest.raises(UserError, match="choose data="):
+        merge_data(OmegaConf.create({"reader": None}), {"reader": {"_target_": target}})
+    assert merge_data({"reader": {"_target_": target}}, {"reader": None})["reader"]["_target_"] == target
+
+
+def test_the_split_that_is_taken(tiny_voc: Path) -> None:
+    data = fake_config(tiny_voc, tiny_voc).data
+    assert read_test_split(data, None, ["bar", "dot"]).source.endswith("split=val")
+    data.test_split = "train"
+    assert read_test_split(data, None, ["bar", "dot"]).source.endswith("split=train")
+    assert read_test_split(data, "val", ["bar", "dot"]).source.endswith("split=val")
+
+
+def test_files_need_no_model(tmp_path: Path) -> None:
+    truth = {
+        "images": [{"id": 7, "file_name": "7.jpg", "width": 10, "height": 10}],
+        "categories": [{"id": 3, "name": "dot"}],
+        "annotations": [{"id": 1, "image_id": 7, "category_id": 3, "bbox": [1, 1, 5, 5], "area": 25, "iscrowd": 0}],
+    }
+    results = [{"image_id": 7, "category_id": 3, "bbox": [1, 1, 5, 5], "score": 0.9}]
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    found = run_eval(
+        eval_config(tmp_path, f"predictions={tmp_path}/results.json", f"ground_truth={tmp_path}/truth.json")
+    )
+    assert found["voc"]["mAP_area"] == 1 and found["coco"]["AP"] == 1
+    assert json.loads((tmp_path / "metrics.json").read_text())["coco"]["AP"] == 1
+
+
+@pytest.mark.parametrize("overrides", [[], ["predictions=x.json"], ["predictions=x", "ground_truth=y", "checkpoint=z"]])
+def test_what_is_missing_is_said(tmp_path: Path, overrides: list[str]) -> None:
+    with pytest.raises(UserError, match="ground_truth="):
+        run_eval(eval_config(tmp_path, *overrides))
