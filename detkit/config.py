@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any
 
 from hydra.errors import InstantiationException
@@ -56,14 +57,29 @@ def build_from_checkpoint(checkpoint: Mapping[str, Any]) -> Detector:
 def check_targets(config: Any, where: str = "config") -> None:
     """Raise UserError for a `_target_` outside the trusted packages, anywhere below `config`."""
     if isinstance(config, Mapping):
-        target = config.get("_target_", TRUSTED[0])
-        if not str(target).startswith(TRUSTED):
+        target = config.get("_target_")
+        if target is not None and not is_own_part(str(target)):
             raise UserError(f"{where}._target_={target}: only parts under {' and '.join(TRUSTED)} are built from here")
         for key, value in config.items():
             check_targets(value, f"{where}.{key}")
     elif isinstance(config, (list, tuple)):
         for index, value in enumerate(config):
             check_targets(value, f"{where}[{index}]")
+
+
+def is_own_part(target: str) -> bool:
+    """Whether `target` names a class or function that a trusted module defines itself.
+
+    A prefix alone would not do: `detkit.model.detector.torch.hub.load` also begins with detkit.model.
+    """
+    module, _, name = target.rpartition(".")
+    if not f"{module}.".startswith(TRUSTED):
+        return False
+    try:
+        part = getattr(import_module(module), name)
+    except (ImportError, AttributeError):
+        return False
+    return getattr(part, "__module__", None) == module
 
 
 def without_pretrained(model: Any) -> Any:

@@ -27,8 +27,8 @@ class TwoFC(nn.Module):
         self.out_features = channels
         if pretrained:
             classifier = torchvision_model(pretrained, pretrained=True, key="model.tail").classifier
-            self.fc6.load_state_dict(classifier[0].state_dict())  # type: ignore[index]
-            self.fc7.load_state_dict(classifier[3].state_dict())  # type: ignore[index]
+            self.fc6.load_state_dict(classifier[0].state_dict())
+            self.fc7.load_state_dict(classifier[3].state_dict())
 
     def forward(self, pooled: Tensor) -> Tensor:
         x = self.dropout(self.relu(self.fc6(pooled.flatten(1))))

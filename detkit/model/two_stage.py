@@ -16,6 +16,8 @@ from detkit.types import Batch, Detections
 class TwoStageDetector(Detector):
     """backbone -> neck -> proposer -> roi_head -> postprocess (Girshick 2014 and 2015, Ren 2015, Dai 2016)."""
 
+    proposer: Any  # detkit.model.proposer
+    roi_head: Any  # detkit.model.roi_head
     stages = ("backbone", "neck", "proposer", "roi_head", "roi_head.roi_pool", "postprocess")
 
     def __init__(
@@ -61,32 +63,36 @@ class TwoStageDetector(Detector):
         ]
 
 
+Part = Callable[..., Any]  # a module that waits for the shapes of the part before it
+
+
 def build_two_stage(
     *,
-    backbone: Callable[..., nn.Module],
+    backbone: Part,
     strides: Sequence[int],
-    proposer: Callable[..., nn.Module],
-    roi_head: Callable[..., nn.Module],
+    proposer: Part,
+    roi_head: Part,
     postprocess: nn.Module,
     num_classes: int,
     preprocess: Preprocess,
-    neck: Callable[..., nn.Module] | None = None,
-    roi_pool: Callable[..., nn.Module] | None = None,
-    tail: Callable[..., nn.Module] | None = None,
-    predictor: Callable[..., nn.Module] | None = None,
+    neck: Part | None = None,
+    roi_pool: Part | None = None,
+    tail: Part | None = None,
+    predictor: Part | None = None,
 ) -> TwoStageDetector:
     """Assemble a two-stage detector: each part is given the shapes of the part before it.
 
     Parts are callables (`_partial_: true` in the config) except `postprocess`; parts that a model has no use for are
-    None. strides: of the maps that the backbone gives. Raises UserError where a part is a string, which is what `model.backbone=resnet50` makes of it.
+    None. strides: of the maps that the backbone gives. Raises UserError where a part is a string, which is what
+    `model.backbone=resnet50` makes of it.
     """
     reject_strings(
         backbone=backbone, neck=neck, proposer=proposer, roi_pool=roi_pool, tail=tail, predictor=predictor,
         roi_head=roi_head, postprocess=postprocess,
     )  # fmt: skip
     trunk = backbone(strides=strides)
-    pyramid = nn.Identity() if neck is None else neck(features=trunk.features)
-    features = trunk.features if neck is None else pyramid.features
+    pyramid = None if neck is None else neck(features=trunk.features)
+    features = trunk.features if pyramid is None else pyramid.features
     parts: dict[str, Any] = {}
     if roi_pool is not None:
         parts["roi_pool"] = roi_pool(features=features)
@@ -96,7 +102,7 @@ def build_two_stage(
         parts["predictor"] = predictor(in_features=parts["tail"].out_features, num_classes=num_classes)
     return TwoStageDetector(
         backbone=trunk,
-        neck=pyramid,
+        neck=pyramid or nn.Identity(),
         proposer=proposer(features=features),
         roi_head=roi_head(**parts),
         postprocess=postprocess,

