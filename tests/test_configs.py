@@ -1,0 +1,70 @@
+"""Every config composes and builds, and names the part that a reader finds under the same path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from detkit.model.detector import Detector
+from detkit.types import Batch
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+MODELS = sorted(path.stem for path in (CONFIGS / "model").glob("*.yaml"))
+EXPERIMENTS = sorted(
+    path.relative_to(CONFIGS / "experiment").with_suffix("").as_posix()
+    for path in (CONFIGS / "experiment").rglob("*.yaml")
+)
+# where a folder of configs is not named like the module of its parts
+ELSEWHERE = {
+    "preprocess": ("detkit.data.preprocess.",),
+    "augment": ("detkit.data.transform.", "albumentations."),
+    "optimizer": ("detkit.engine.optimizer.", "torch.optim."),
+    "schedule": ("detkit.engine.schedule.",),
+    "model/proposer": ("detkit.model.proposer.", "detkit.model.dense."),
+    "model": ("detkit.model.",),
+    "model/postprocess": ("detkit.model.postprocess.",),
+}
+
+
+def targets(node: Any) -> Iterator[str]:
+    """Every `_target_` below a config node."""
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield node["_target_"]
+        for value in node.values():
+            yield from targets(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from targets(value)
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda p: p.relative_to(CONFIGS).as_posix())
+def test_a_target_lives_where_its_config_lies(path: Path) -> None:
+    group = path.parent.relative_to(CONFIGS).as_posix()
+    allowed = ELSEWHERE.get(group, ("detkit." + group.replace("/", ".") + ".",))
+    for target in targets(OmegaConf.to_container(OmegaConf.load(path))):
+        assert target.startswith(allowed), f"{target} in {group}"
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_builds_and_predicts(build: Callable[..., Detector], model: str) -> None:
+    detector = build(f"model={model}").eval()
+    size = (64, 96)
+    with torch.inference_mode():
+        (found,) = detector.predict(Batch(torch.zeros(1, 3, *size, dtype=torch.uint8), [size], [size], ["x"]))
+    assert found.boxes.shape == (len(found), 4)
+    stages = dict(detector.named_modules())
+    assert all(stage in stages for stage in detector.stages)
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_composes_and_says_how_it_is_run(compose_train: Callable, experiment: str) -> None:
+    config = compose_train(f"experiment={experiment}")
+    assert config.name == Path(experiment).name
+    header = (CONFIGS / "experiment" / f"{experiment}.yaml").read_text().split("defaults:")[0]
+    assert "# command: " in header
