@@ -120,7 +120,6 @@ def _train(config: DictConfig, world: World) -> dict[str, Any]:
     if trainer.compile:
         getattr(detector, "backbone", detector).compile()
     model = world.wrap(detector)
-
     forward = {"precision": trainer.precision, "channels_last": trainer.channels_last}
 
     # Where we are: at the start, or where the checkpoint was written.

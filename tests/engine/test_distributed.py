@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,8 +41,11 @@ def test_two_processes_train_and_evaluate_though_one_sees_no_object(tmp_path: Pa
     assert done.returncode == 0, done.stderr[-3000:]
     saved = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt")
     assert saved["position"]["step"] == 6 and len(saved["rng"]) == 2
-    assert saved["metrics"]["protocol"]["num_images"] == 3
     assert done.stdout.count("written to") == 1
+    told = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert told["protocol"]["num_images"] == 3 and told["protocol"]["num_detections"] == 3
+    found = json.loads((tmp_path / "run" / "predictions.json").read_text())
+    assert sorted(row["image_id"] for row in found) == ["e", "f", "g"]
 
 
 @pytest.mark.slow

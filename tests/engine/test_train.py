@@ -118,6 +118,13 @@ def test_resume_names_what_differs(tiny_voc: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "b").exists()
 
 
+def test_bfloat16_trains(tiny_voc: Path, tmp_path: Path) -> None:
+    train(fake_config(tiny_voc, tmp_path, "trainer.budget=3it", "trainer.precision=bf16", "logger.every=1"))
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert rows[0]["train/loss/total"] > 0
+    assert json.loads((tmp_path / "metrics.json").read_text())["protocol"]["precision"] == "bf16"
+
+
 def test_accumulating_two_batches_is_one_step(tiny_voc: Path, tmp_path: Path) -> None:
     train(fake_config(tiny_voc, tmp_path, "trainer.budget=2ep", "trainer.accumulate=2"))
     position = load_checkpoint(tmp_path)["position"]
