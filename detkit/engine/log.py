@@ -84,7 +84,7 @@ class RunLog:
             self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=now.step + 1)
         self._show = bar and not silent
         self._bar = (
-            tqdm(total=budget.total, bar_format="{desc} {percentage:3.0f}%|{bar:20}| {postfix}", leave=True)
+            tqdm(total=budget.total, bar_format="{percentage:3.0f}%|{bar:20}|")
             if self._show and sys.stderr.isatty()
             else None
         )
@@ -121,8 +121,9 @@ class RunLog:
         if self._bar is not None:
             done = now.seconds if self._budget.timed else now.step
             self._bar.n = min(done, self._budget.total)
-            self._bar.set_description_str(f"epoch {epoch:.2f} step {now.step}", refresh=False)
-            self._bar.set_postfix_str(self._status(now, values), refresh=False)
+            # tqdm's own postfix begins with a comma
+            head, status = f"epoch {epoch:.2f} step {now.step}", self._status(now, values)
+            self._bar.bar_format = f"{head} {{percentage:3.0f}}%|{{bar:20}}| {status}"
             self._bar.update(0)
         elif time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + 30
