@@ -1,23 +1,26 @@
-"""Batch norms folded into the convolutions before them: the same outputs, for inference only."""
+"""Batch norms folded into the convolutions before them: the same outputs in less time."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 
 @torch.no_grad()
-def fold_batch_norm(module: nn.Module, example: Tensor) -> int:
-    """Fold, in place, every batch norm of `module` whose input is the output of a convolution; returns how many.
+def fold_batch_norm(module: nn.Module, example: Tensor, chosen: Callable[[nn.Conv2d], bool] = lambda conv: True) -> int:
+    """Fold, in place, the batch norms of `module` whose input comes from a chosen convolution; returns how many.
 
     The pairs are found by running `module(example)`, whatever the code between them looks like. An activation that
-    the norm carries (timm's BatchNormAct2d) stays. The module must be in eval mode and cannot be trained further.
+    the norm carries (timm's BatchNormAct2d) stays. The module must be in eval mode; what is folded cannot learn any
+    more as it did.
     """
     producers: dict[int, tuple[nn.Conv2d, Tensor]] = {}  # the tensor is kept, so that its id stays its own
     pairs: list[tuple[nn.Conv2d, str]] = []
     hooks = []
     for name, part in module.named_modules():
-        if isinstance(part, nn.Conv2d):
+        if isinstance(part, nn.Conv2d) and chosen(part):
             hooks.append(part.register_forward_hook(lambda conv, _, out: producers.update({id(out): (conv, out)})))
         elif hasattr(part, "running_var"):
 

@@ -61,7 +61,7 @@ class RoIPool(_RoIPooler):
     """The maximum over each of k x k cells with rounded borders (Fast R-CNN, section 2.1)."""
 
     def pool(self, feature: Tensor, regions: Tensor, scale: float) -> Tensor:
-        return roi_pool(feature, regions.to(feature.dtype), self.size, scale)
+        return roi_pool(feature.float(), regions, self.size, scale).to(feature.dtype)
 
 
 class RoIAlign(_RoIPooler):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from timm.layers import freeze_batch_norm_2d
 from torch import Tensor, nn
 
 from detkit.errors import UserError
 from detkit.model.backbone.freeze import Norm, freeze_up_to
 from detkit.model.backbone.pretrained import timm_model
+from detkit.model.fold import fold_batch_norm
 from detkit.types import FeatureSpec
 
 
@@ -52,6 +54,9 @@ class TimmBackbone(nn.Module):
         _drop_after(self.net, stage(max(strides)))
         if frozen_stride > 0:
             freeze_up_to(self.net, stage(frozen_stride))
+            self.net.eval()  # the pass that finds what to fold leaves the other batch norms as they are
+            fold_batch_norm(self.net, torch.zeros(1, 3, 64, 64), lambda conv: not conv.weight.requires_grad)
+            self.net.train()
         if norm == "frozen":
             freeze_batch_norm_2d(self.net)
 
