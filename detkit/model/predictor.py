@@ -1,4 +1,4 @@
-"""The last layers of a region: class scores and box offsets, and how they are learnt."""
+"""The last layers: class scores and box offsets of regions, and how they are learnt."""
 
 from __future__ import annotations
 
@@ -6,10 +6,41 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# Symbols: R regions, C classes, D features of a region. Column 0 of the logits is background: only this file knows.
+from detkit.model.dense import normal_init
+
+# Symbols: R regions, C classes, D features of a region, k cells along the side of a region.
+# Column 0 of the logits is background: only this file knows.
 
 
-class LinearPredictor(nn.Module):
+class _Predictor(nn.Module):
+    """What a softmax over background and classes and a regression of boxes mean; a subclass computes them."""
+
+    def __init__(self, *, num_classes: int, class_agnostic: bool, box_beta: float) -> None:
+        super().__init__()
+        self.num_logits = num_classes + 1
+        self.num_boxes = 1 if class_agnostic else num_classes
+        self.box_beta = box_beta
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """The probability of each class: [R, C]."""
+        return logits.softmax(dim=1)[:, 1:]
+
+    def losses(self, logits: Tensor, deltas: Tensor, labels: Tensor, offsets: Tensor) -> dict[str, Tensor]:
+        """Cross entropy and smooth-L1 of each region, float32 [R] (Fast R-CNN, equation 1).
+
+        logits [R, C + 1], deltas [R, C or 1, 4]. labels: int64 [R], 0..C-1, or -1 for background. offsets: float32
+        [P, 4], wanted of the P regions that have a class, in order.
+        """
+        fg = torch.nonzero(labels >= 0).flatten()
+        column = labels[fg] if self.num_boxes > 1 else torch.zeros_like(fg)
+        box = F.smooth_l1_loss(deltas[fg, column], offsets, beta=self.box_beta, reduction="none").sum(dim=1)
+        return {
+            "roi_class": F.cross_entropy(logits, labels + 1, reduction="none"),
+            "roi_box": (deltas * 0).sum(dim=(1, 2)).index_add(0, fg, box),
+        }
+
+
+class LinearPredictor(_Predictor):
     """One linear layer for the softmax over background and classes, one for the boxes (Fast R-CNN, section 2.1).
 
     class_agnostic: one box for all classes instead of one for each. box_beta: where smooth-L1 turns linear.
@@ -18,10 +49,8 @@ class LinearPredictor(nn.Module):
     def __init__(
         self, *, in_features: int, num_classes: int, class_agnostic: bool = False, box_beta: float = 1.0
     ) -> None:
-        super().__init__()
-        self.num_boxes = 1 if class_agnostic else num_classes
-        self.box_beta = box_beta
-        self.logit = nn.Linear(in_features, num_classes + 1)
+        super().__init__(num_classes=num_classes, class_agnostic=class_agnostic, box_beta=box_beta)
+        self.logit = nn.Linear(in_features, self.num_logits)
         self.delta = nn.Linear(in_features, 4 * self.num_boxes)
         nn.init.normal_(self.logit.weight, std=0.01)
         nn.init.normal_(self.delta.weight, std=0.001)
@@ -32,19 +61,32 @@ class LinearPredictor(nn.Module):
         """x [R, D] -> logits float32 [R, C + 1], deltas float32 [R, C or 1, 4]."""
         return self.logit(x).float(), self.delta(x).float().unflatten(1, (self.num_boxes, 4))
 
-    def scores(self, logits: Tensor) -> Tensor:
-        """The probability of each class: [R, C]."""
-        return logits.softmax(dim=1)[:, 1:]
 
-    def loss(self, logits: Tensor, deltas: Tensor, labels: Tensor, offsets: Tensor) -> dict[str, Tensor]:
-        """Cross entropy and smooth-L1, both divided by the number of regions (Fast R-CNN, equation 1).
+class PositionSensitivePredictor(_Predictor):
+    """Score maps of which each cell of a region reads its own (Dai et al. 2016, section 2).
 
-        labels: int64 [R], 0..C-1, or -1 for background. offsets: float32 [P, 4], wanted of the P regions that have a
-        class, in order.
-        """
-        count = max(len(labels), 1)
-        fg = torch.nonzero(labels >= 0).flatten()
-        column = labels[fg] if self.num_boxes > 1 else torch.zeros_like(fg)
-        box = F.smooth_l1_loss(deltas[fg, column], offsets, beta=self.box_beta, reduction="sum")
-        classification = F.cross_entropy(logits, labels + 1, reduction="sum")
-        return {"roi_class": classification / count, "roi_box": (box + deltas.sum() * 0) / count}
+    size: k, as that of the PS-RoI pooling that reads the maps. class_agnostic, box_beta: as in `LinearPredictor`.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_features: int,
+        num_classes: int,
+        size: int = 7,
+        class_agnostic: bool = True,
+        box_beta: float = 1.0,
+    ) -> None:
+        super().__init__(num_classes=num_classes, class_agnostic=class_agnostic, box_beta=box_beta)
+        self.logit = nn.Conv2d(in_features, size * size * self.num_logits, 1)
+        self.delta = nn.Conv2d(in_features, size * size * 4 * self.num_boxes, 1)
+        normal_init(self, std=0.01)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x [B, D, H, W] -> maps of logits [B, (C + 1) k k, H, W] and of deltas [B, (C or 1) 4 k k, H, W]."""
+        return self.logit(x), self.delta(x)
+
+    def vote(self, logits: Tensor, deltas: Tensor) -> tuple[Tensor, Tensor]:
+        """Regions read from both maps, [R, C + 1, k, k] and [R, (C or 1) 4, k, k], averaged over their cells."""
+        mean = deltas.float().mean(dim=(2, 3))
+        return logits.float().mean(dim=(2, 3)), mean.unflatten(1, (self.num_boxes, 4))

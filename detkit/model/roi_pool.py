@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import box_area, roi_pool
+from torchvision.ops import box_area, ps_roi_pool, roi_pool
 
 from detkit.ops.roi_align import roi_align
 from detkit.types import FeatureSpec
@@ -86,3 +86,10 @@ class RoIAlign(_RoIPooler):
 
     def pool(self, feature: Tensor, regions: Tensor, scale: float) -> Tensor:
         return roi_align(feature, regions, self.size, scale, self.sampling_ratio, self.aligned)
+
+
+class PSRoIPool(_RoIPooler):
+    """The mean over each of k x k cells, every cell from maps of its own: C k k channels give C (R-FCN, equation 1)."""
+
+    def pool(self, feature: Tensor, regions: Tensor, scale: float) -> Tensor:
+        return ps_roi_pool(feature.float(), regions, self.size, scale).to(feature.dtype)

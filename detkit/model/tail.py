@@ -1,4 +1,4 @@
-"""The network that each region goes through after pooling: [R, C, k, k] -> [R, D]."""
+"""The network between the trunk and the predictor: of each region, [R, C, k, k] -> [R, D], or of the image."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from detkit.model.backbone.freeze import Norm
 from detkit.model.backbone.pretrained import torchvision_model
+from detkit.model.dense import normal_init
 
 
 class TwoFC(nn.Module):
@@ -50,6 +51,42 @@ class Res5(nn.Module):
 
     def forward(self, pooled: Tensor) -> Tensor:
         return self.layer4(pooled).mean(dim=(2, 3))
+
+
+class DilatedRes5(nn.Module):
+    """The last stage of a ResNet at the resolution of the one before, then 1x1 to fewer channels (R-FCN, section 2).
+
+    The stage's strides become 1 and its 3x3 convolutions see every second cell, so its weights keep their meaning.
+    Of the whole image: [B, C, H, W] -> [B, D, H, W].
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        size: int,
+        channels: int = 1024,
+        name: str = "resnet101",
+        norm: Norm = "frozen",
+        pretrained: bool = True,
+    ) -> None:
+        super().__init__()
+        net = torchvision_model(name, pretrained=pretrained, key="model.tail")
+        self.layer4 = net.layer4
+        for conv in self.layer4.modules():
+            if isinstance(conv, nn.Conv2d):
+                conv.stride = (1, 1)
+                if conv.kernel_size == (3, 3):
+                    conv.dilation = conv.padding = (2, 2)
+        self.reduce = nn.Conv2d(net.fc.in_features, channels, 1)
+        normal_init(self.reduce, std=0.01)
+        self.relu = nn.ReLU(inplace=True)
+        self.out_features = channels
+        if norm == "frozen":
+            freeze_batch_norm_2d(self)
+
+    def forward(self, feature: Tensor) -> Tensor:
+        return self.relu(self.reduce(self.layer4(feature)))
 
 
 class LightConv(nn.Module):

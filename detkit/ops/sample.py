@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -19,6 +21,18 @@ def sample_balanced(matches: Tensor, *, num_samples: int, positive_fraction: flo
     num_positive = min(len(positives), int(num_samples * positive_fraction))
     num_negative = min(len(negatives), num_samples - num_positive)
     return _draw(positives, num_positive), _draw(negatives, num_negative)
+
+
+def hardest(losses: Tensor, counts: Sequence[int], num_kept: int) -> Tensor:
+    """The indices of the `num_kept` highest losses of each image: int64 (OHEM: Shrivastava et al. 2016).
+
+    losses: float [R], all images in order; counts: how many belong to each image.
+    """
+    kept, start = [], 0
+    for part in losses.split(list(counts)):
+        kept.append(start + part.topk(min(num_kept, len(part))).indices)
+        start += len(part)
+    return torch.cat(kept)
 
 
 def _draw(indices: Tensor, count: int) -> Tensor:

@@ -26,6 +26,7 @@ MODELS = [
     ("model=faster_rcnn", "model/backbone=timm", "model/roi_pool=roi_align", "model.predictor.class_agnostic=true"),
     ("model=faster_rcnn", "model/backbone=resnet18", "model/neck=fpn", "model.backbone.norm=live"),
     ("model=faster_rcnn_fpn", "model/backbone=resnet18"),
+    ("model=rfcn", "model/backbone=resnet18"),
 ]
 
 

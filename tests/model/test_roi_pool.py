@@ -8,7 +8,7 @@ from collections import OrderedDict
 import torch
 from torchvision.ops import MultiScaleRoIAlign
 
-from detkit.model.roi_pool import RoIAlign, RoIPool, assign_levels
+from detkit.model.roi_pool import PSRoIPool, RoIAlign, RoIPool, assign_levels
 from detkit.types import FeatureSpec
 
 STRIDES = (4, 8, 16, 32)
@@ -53,6 +53,21 @@ def test_roi_align_is_the_mean_of_bilinear_samples() -> None:
     centres_x, centres_y = [2 + 2 - 0.5, 2 + 6 - 0.5], [2 + 1.5 - 0.5, 2 + 4.5 - 0.5]
     expected = torch.tensor([[x + 100 * y for x in centres_x] for y in centres_y])
     assert torch.allclose(got, expected, atol=1e-3)
+
+
+def test_ps_roi_pool_reads_each_cell_from_its_own_maps() -> None:
+    torch.manual_seed(0)
+    k, channels = 3, 2
+    feature, region = torch.randn(1, channels * k * k, 20, 30), torch.tensor([[32.0, 16, 304, 192]])
+    got = PSRoIPool(features=[FeatureSpec(18, 16)], size=k)([feature], [region])[0]
+    left, top, height, width = 2, 1, 11, 17  # the region in cells of the map
+    for channel in range(channels):
+        for row in range(k):
+            for column in range(k):
+                own = feature[0, (channel * k + row) * k + column]
+                rows = slice(top + math.floor(row * height / k), top + math.ceil((row + 1) * height / k))
+                columns = slice(left + math.floor(column * width / k), left + math.ceil((column + 1) * width / k))
+                assert torch.allclose(got[channel, row, column], own[rows, columns].mean(), atol=1e-5)
 
 
 def test_levels_follow_the_side_of_the_box() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from detkit.ops.match import BETWEEN
-from detkit.ops.sample import sample_balanced
+from detkit.ops.sample import hardest, sample_balanced
 
 
 @pytest.mark.parametrize(
@@ -26,3 +26,14 @@ def test_every_candidate_can_be_drawn() -> None:
     matches = torch.tensor([0, 1, 2, 3, -1])
     drawn = {sample_balanced(matches, num_samples=4, positive_fraction=0.25)[0].item() for _ in range(100)}
     assert drawn == {0, 1, 2, 3}
+
+
+def test_hardest_equals_a_ranking_of_each_image() -> None:
+    torch.manual_seed(0)
+    counts, losses = [5, 0, 12, 3], torch.rand(20)
+    expected, start = [], 0
+    for count in counts:
+        rows = sorted(range(start, start + count), key=lambda row: -losses[row].item())
+        expected += rows[:4]
+        start += count
+    assert hardest(losses, counts, 4).tolist() == expected

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from detkit.ops.coder import decode, encode
 from detkit.ops.match import BETWEEN, NEGATIVE, match_boxes
-from detkit.ops.sample import sample_balanced
+from detkit.ops.sample import hardest, sample_balanced
 from detkit.types import Batch, Target
 
 
@@ -19,7 +19,9 @@ class FastRCNNHead(nn.Module):
 
     fg_iou: a proposal has the class of a ground truth it overlaps at least so much. bg_iou: (low, high), a proposal
     is background where its highest overlap lies in [low, high). num_samples: per image, at most `fg_fraction` of
-    them with a class. box_std: by which offsets are divided, so that they have about unit variance.
+    them with a class; None takes all. hard_examples: of those, per image, only so many of the highest loss teach
+    (Shrivastava et al. 2016); None takes all. box_std: by which offsets are divided, so that they have about unit
+    variance.
     """
 
     predictor: Any
@@ -30,10 +32,11 @@ class FastRCNNHead(nn.Module):
         roi_pool: nn.Module,
         tail: nn.Module,
         predictor: nn.Module,
-        num_samples: int = 128,
+        num_samples: int | None = 128,
         fg_fraction: float = 0.25,
         fg_iou: float = 0.5,
         bg_iou: tuple[float, float] = (0.0, 0.5),
+        hard_examples: int | None = None,
         box_std: Sequence[float] = (0.1, 0.1, 0.2, 0.2),
     ) -> None:
         super().__init__()
@@ -42,6 +45,7 @@ class FastRCNNHead(nn.Module):
         self.predictor = predictor
         self.num_samples, self.fg_fraction = num_samples, fg_fraction
         self.fg_iou, self.bg_iou = fg_iou, bg_iou
+        self.hard_examples = hard_examples
         self.box_std = tuple(box_std)
 
     def forward(self, features: list[Tensor], proposals: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
@@ -52,12 +56,17 @@ class FastRCNNHead(nn.Module):
         return list(boxes.split(counts)), list(self.predictor.scores(logits).split(counts))
 
     def loss(self, features: list[Tensor], proposals: list[Tensor], batch: Batch) -> dict[str, Tensor]:
-        """The losses of the predictor on sampled proposals; ground truths are proposals too."""
+        """The mean losses of the predictor on sampled proposals; ground truths are proposals too."""
         assert batch.targets is not None
         picked = [self.sample(boxes, target) for boxes, target in zip(proposals, batch.targets, strict=True)]
         boxes, labels, offsets = (list(column) for column in zip(*picked, strict=True))
         logits, deltas = self.regions(features, boxes)
-        return self.predictor.loss(logits, deltas, torch.cat(labels), torch.cat(offsets))
+        losses = self.predictor.losses(logits, deltas, torch.cat(labels), torch.cat(offsets))
+        if self.hard_examples is not None:
+            total = torch.stack(list(losses.values())).sum(dim=0).detach()
+            hard = hardest(total, [len(b) for b in boxes], self.hard_examples)
+            losses = {name: loss[hard] for name, loss in losses.items()}
+        return {name: loss.sum() / max(len(loss), 1) for name, loss in losses.items()}
 
     def regions(self, features: list[Tensor], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
         """What the network says of each box, over all images: logits and deltas of the predictor."""
@@ -72,7 +81,10 @@ class FastRCNNHead(nn.Module):
         if low > 0:
             far = match_boxes(boxes, gt_boxes, difficult, positive=self.fg_iou, negative=low) == NEGATIVE
             matches[far] = BETWEEN
-        fg, bg = sample_balanced(matches, num_samples=self.num_samples, positive_fraction=self.fg_fraction)
+        if self.num_samples is None:
+            fg, bg = (torch.nonzero(side).flatten() for side in (matches >= 0, matches == NEGATIVE))
+        else:
+            fg, bg = sample_balanced(matches, num_samples=self.num_samples, positive_fraction=self.fg_fraction)
         owner = matches[fg]
         labels = torch.cat([target["labels"][owner], torch.full_like(bg, -1)])
         return boxes[torch.cat([fg, bg])], labels, encode(gt_boxes[owner], boxes[fg], self.box_std)
