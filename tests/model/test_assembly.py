@@ -51,7 +51,7 @@ def scene(seed: int, num_objects: int) -> tuple[torch.Tensor, Target]:
 
 def make_batch(scenes: Sequence[tuple[torch.Tensor, Target]]) -> Batch:
     images = torch.stack([image for image, _ in scenes])
-    sizes = [SIZE] * len(scenes)
+    sizes = [(images.shape[2], images.shape[3])] * len(scenes)
     return Batch(images, sizes, sizes, [str(i) for i in range(len(scenes))], [target for _, target in scenes])
 
 
@@ -117,22 +117,46 @@ def test_difficult_objects_teach_nothing(build: Callable[..., Detector]) -> None
     assert losses["rpn_box"] == 0 and losses["roi_box"] == 0
 
 
-def test_learns_eight_scenes(build: Callable[..., Detector]) -> None:
-    torch.manual_seed(0)
-    sizes = "model.proposer.anchors.sizes=[[16,24],[32,40],[48,64]]"
-    model = build(*LIGHT, sizes, "model.proposer.negative_iou=0.4", num_classes=2).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
-    scenes = [scene(seed, 2 + seed % 3) for seed in range(8)]
-    for step in range(60):
+def overfit(model: Detector, scenes: list[tuple[torch.Tensor, Target]], *, steps: int, lr: float) -> float:
+    """Train on a few scenes and nothing else; returns the AP on them."""
+    optimizer = torch.optim.AdamW(model.train().parameters(), lr=lr)
+    for step in range(steps):
         for group in optimizer.param_groups:
-            group["lr"] = 2e-3 * min(1, (step + 1) / 10) * (1 - step / 60)
+            group["lr"] = lr * min(1, (step + 1) / 10) * (1 - step / steps)
         optimizer.zero_grad()
         sum(model(make_batch(scenes)).values()).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 10)
         optimizer.step()
     with torch.inference_mode():
         detections = model.eval().predict(make_batch(scenes))
-    assert average_precision(detections, [target for _, target in scenes]) > 0.9
+    return average_precision(detections, [target for _, target in scenes])
+
+
+def test_learns_eight_scenes(build: Callable[..., Detector]) -> None:
+    torch.manual_seed(0)
+    sizes = "model.proposer.anchors.sizes=[[16,24],[32,40],[48,64]]"
+    model = build(*LIGHT, sizes, "model.proposer.negative_iou=0.4", num_classes=2)
+    assert overfit(model, [scene(seed, 2 + seed % 3) for seed in range(8)], steps=60, lr=2e-3) > 0.9
+
+
+@pytest.mark.slow
+def test_rfcn_learns_eight_scenes(build: Callable[..., Detector]) -> None:
+    torch.manual_seed(0)
+    settings = [f"model.backbone.{key}" for key in ("norm=live", "frozen_stages=0")]
+    settings += [f"model.tail.{key}" for key in ("norm=live", "channels=128")]
+    settings += [f"model.proposer.{key}" for key in ("channels=128", "drop_border=false", "negative_iou=0.4")]
+    settings += ["model.proposer.anchors.sizes=[[48,72,96]]", "model.proposer.anchors.convention=exact"]
+    model = build("model=rfcn", "model/backbone=resnet18", "preprocess.short=288", *settings, num_classes=2)
+    # three times as large: at stride 16 the cells of a region must not fall together
+    scenes = [enlarged(scene(seed, 2 + seed % 3), 3) for seed in range(8)]
+    assert overfit(model, scenes, steps=120, lr=1e-3) > 0.9
+
+
+def enlarged(one: tuple[torch.Tensor, Target], factor: int) -> tuple[torch.Tensor, Target]:
+    """A scene with every pixel `factor` times as large."""
+    image, target = one
+    image = image.repeat_interleave(factor, dim=1).repeat_interleave(factor, dim=2)
+    return image, {**target, "boxes": target["boxes"] * factor}
 
 
 def average_precision(detections: list[Detections], targets: list[Target]) -> float:
