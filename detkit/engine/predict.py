@@ -14,13 +14,13 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-from hydra.core.hydra_config import HydraConfig
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 from tqdm import tqdm
 
 from detkit.api import LoadedDetector, load
 from detkit.data.image import IMAGE_SUFFIXES, read_image
+from detkit.engine.run_folder import remove_unused
 from detkit.engine.video import VIDEO_SUFFIXES, VideoReader, VideoWriter
 from detkit.errors import UserError
 from detkit.types import Detections
@@ -28,8 +28,9 @@ from detkit.visualize.draw import draw_detections
 
 
 def run_predict(cfg: DictConfig) -> dict[str, Any]:
-    """Predict as `configs/predict.yaml` says, into the run folder; returns the summary that it prints."""
-    run_dir = Path(HydraConfig.get().runtime.output_dir)
+    """Predict as `configs/predict.yaml` says, into `cfg.run_dir`; returns the summary that it prints."""
+    run_dir = Path(cfg.run_dir)
+    remove_unused(run_dir)
     files = find_sources(cfg.source)  # before the checkpoint: a mistyped path answers at once
     detector = load(cfg.checkpoint, device=cfg.device, precision=cfg.precision)
     return predict_files(
