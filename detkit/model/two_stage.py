@@ -43,20 +43,24 @@ class TwoStageDetector(Detector):
         self.roi_head = roi_head
         self.postprocess = postprocess
 
+    def features(self, batch: Batch) -> list[Tensor]:
+        """The maps that proposer and roi_head read, fine to coarse."""
+        return self.neck(self.backbone(self.normalize(batch)))
+
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        features = self.neck(self.backbone(self.normalize(batch)))
+        features = self.features(batch)
         proposals, losses = self.proposer.loss(features, batch)
         return losses | self.roi_head.loss(features, proposals, batch)
 
     def predict(self, batch: Batch) -> list[Detections]:
-        features = self.neck(self.backbone(self.normalize(batch)))
+        features = self.features(batch)
         proposals = self.proposer(features, batch)
         boxes, scores = self.roi_head(features, proposals)
         return self.postprocess(boxes, scores, batch, self.preprocess)
 
     def propose(self, batch: Batch) -> list[Tensor]:
         """The regions of each image, best first, in the pixels of its file: float32 [P, 4] each."""
-        proposals = self.proposer(self.neck(self.backbone(self.normalize(batch))), batch)
+        proposals = self.proposer(self.features(batch), batch)
         return [
             self.preprocess.to_original(boxes, size)
             for boxes, size in zip(proposals, batch.original_sizes, strict=True)
