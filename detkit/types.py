@@ -21,7 +21,8 @@ class Target(TypedDict, total=False):
     boxes: float32 [N, 4] absolute pixels, 0 <= x1 < x2 <= width; N may be 0.
     labels: int64 [N], 0..C-1.
     difficult: bool [N]; VOC difficult or COCO crowd: never a positive, never a negative, ignored by AP.
-    proposals: float32 [P, 4], only where the model takes proposals from outside.
+    proposals: float32 [P, 4], best first, only of models that take them from outside, and only until images are
+        put together: a batch has them in `Batch.proposals`.
     faults: (kind, image id) of what had to be repaired; absent where nothing was.
     """
 
@@ -42,6 +43,7 @@ class Batch:
     sizes: (h, w) of the content of each image on the canvas.
     original_sizes: (H, W) of each file after EXIF rotation: the frame of `Detections`.
     targets: one per image in the canvas frame, or None where nothing is known (prediction).
+    proposals: float32 [P, 4] per image on the canvas, best first, where the model takes them from outside.
     """
 
     images: Tensor
@@ -49,6 +51,7 @@ class Batch:
     original_sizes: list[Size]
     image_ids: list[str]
     targets: list[Target] | None = None
+    proposals: list[Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -68,7 +71,8 @@ class Batch:
                 {key: function(value) if isinstance(value, Tensor) else value for key, value in target.items()}  # type: ignore[misc]
                 for target in targets
             ]
-        return replace(self, images=function(self.images), targets=targets)
+        proposals = None if self.proposals is None else [function(boxes) for boxes in self.proposals]
+        return replace(self, images=function(self.images), targets=targets, proposals=proposals)
 
 
 @dataclass

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from detkit.data.preprocess import Preprocess
-from detkit.errors import UserError
 from detkit.model.detector import Detector
+from detkit.model.part import Part, reject_strings
 from detkit.types import Batch, Detections
 
 
@@ -67,9 +67,6 @@ class TwoStageDetector(Detector):
         ]
 
 
-Part = Callable[..., Any]  # a module that waits for the shapes of the part before it
-
-
 def build_two_stage(
     *,
     backbone: Part,
@@ -113,12 +110,3 @@ def build_two_stage(
         num_classes=num_classes,
         preprocess=preprocess,
     )
-
-
-def reject_strings(**parts: Any) -> None:
-    """Raise UserError, with the right spelling, for a part that is a string instead of a module or a callable."""
-    for name, part in parts.items():
-        if isinstance(part, str):
-            raise UserError(
-                f"model.{name}={part} sets the value of a key; to choose the part write model/{name}={part}"
-            )

@@ -1,0 +1,1 @@
+"""Cells to classes and boxes: the heads of one-stage detectors."""
