@@ -17,7 +17,9 @@ Convention = Literal["exact", "caffe", "torchvision"]
 class AnchorGrid(nn.Module):
     """Anchors over every level of a pyramid.
 
-    sizes: per level, square roots of areas in pixels; ratios: height / width, the same on all levels.
+    strides: of the levels. sizes: per level, square roots of areas in pixels; None takes 8, 16 and 32 strides on a
+    single map (Faster R-CNN, section 3.1), 8 strides on each of several (FPN, section 4.1). ratios: height / width,
+    the same on all levels.
     convention: whose weights the anchors are for. "exact": exact areas, centred in their cells; "caffe": shapes
     rounded as in py-faster-rcnn; "torchvision": corners rounded, centred on the corners of the cells, which are
     taken to be the whole-pixel share of the canvas (61 px, not 64, for 13 cells over 800 px).
@@ -26,17 +28,26 @@ class AnchorGrid(nn.Module):
     def __init__(
         self,
         *,
-        sizes: Sequence[Sequence[float]],
+        strides: Sequence[int],
+        sizes: Sequence[Sequence[float]] | None = None,
         ratios: Sequence[float] = (0.5, 1.0, 2.0),
         convention: Convention = "exact",
     ) -> None:
         super().__init__()
+        if sizes is None:
+            scales = (8, 16, 32) if len(strides) == 1 else (8,)
+            sizes = [[stride * scale for scale in scales] for stride in strides]
         if len({len(level_sizes) for level_sizes in sizes}) != 1:
             raise UserError(
                 f"anchors.sizes={[list(level_sizes) for level_sizes in sizes]}: one head serves all levels, so each "
                 "needs as many sizes as the others"
             )
-        self.num_levels = len(sizes)
+        if len(sizes) != len(strides):
+            raise UserError(
+                f"anchors.sizes has {len(sizes)} levels, the features have {len(strides)} (strides {list(strides)}): "
+                "give one list of sizes per level, or null"
+            )
+        self.strides = list(strides)
         self.convention = convention
         rounding: Rounding = {"exact": "none", "caffe": "base16", "torchvision": "half_extent"}[convention]  # type: ignore[assignment]
         for level, level_sizes in enumerate(sizes):
@@ -46,10 +57,10 @@ class AnchorGrid(nn.Module):
         """The anchors of one cell of a level: [A, 4], centred on the origin."""
         return getattr(self, f"base{level}")
 
-    def forward(self, features: Sequence[Tensor], strides: Sequence[int], canvas: Size) -> list[Tensor]:
+    def forward(self, features: Sequence[Tensor], canvas: Size) -> list[Tensor]:
         """Per level float32 [H * W * A, 4] xyxy on the canvas (h, w), in the order of `grid_anchors`."""
         anchors = []
-        for level, (feature, stride) in enumerate(zip(features, strides, strict=True)):
+        for level, (feature, stride) in enumerate(zip(features, self.strides, strict=True)):
             rows, columns = feature.shape[-2:]
             if self.convention == "torchvision":
                 steps = (canvas[0] // rows, canvas[1] // columns)

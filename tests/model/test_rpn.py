@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch.nn import functional as F
 from torchvision.ops import box_iou, nms
@@ -13,7 +15,7 @@ from detkit.types import Batch, FeatureSpec, Target
 
 
 def rpn(**options: object) -> RPN:
-    anchors = AnchorGrid(sizes=[[32, 64]], ratios=[0.5, 1, 2])
+    anchors = partial(AnchorGrid, sizes=[[32, 64]], ratios=[0.5, 1, 2])
     settings: dict = {"features": [FeatureSpec(8, 16)], "anchors": anchors, "channels": 8, "min_size": 0} | options
     return RPN(**settings)
 
@@ -35,7 +37,7 @@ def batch(*targets: Target, size: tuple[int, int] = (128, 160)) -> Batch:
 def test_anchors_across_the_border_take_no_part_and_every_best_tie_is_positive() -> None:
     model = rpn()
     data = batch(target([[30, 30, 80, 70], [100, 60, 130, 90]]))
-    anchors = torch.cat(model.anchors([torch.zeros(1, 8, 8, 10)], [16], (128, 160)))
+    anchors = torch.cat(model.anchors([torch.zeros(1, 8, 8, 10)], (128, 160)))
     assert data.targets is not None
     matches = model.assign(anchors, data.targets[0], (128, 160))
     iou = box_iou(data.targets[0]["boxes"], anchors)
@@ -58,7 +60,7 @@ def test_losses_equal_a_loop_when_all_anchors_are_sampled() -> None:
     assert data.targets is not None
     _, losses = model.loss(features, data)
     (logits,), (deltas,) = model.head(features)
-    anchors = torch.cat(model.anchors(features, [16], (128, 160)))
+    anchors = torch.cat(model.anchors(features, (128, 160)))
     objectness, box, count = 0.0, 0.0, 0
     for image in range(2):
         for index, match in enumerate(model.assign(anchors, data.targets[image], (128, 160)).tolist()):
@@ -81,7 +83,7 @@ def test_proposals_are_the_best_after_suppression() -> None:
         torch.nn.init.normal_(parameter, std=0.3)
     features = [torch.randn(1, 8, 8, 10)]
     (logits,), (deltas,) = model.head(features)
-    anchors = model.anchors(features, [16], (128, 160))[0]
+    anchors = model.anchors(features, (128, 160))[0]
     order = logits[0].argsort(descending=True)[:50]
     boxes = decode(deltas[0][order], anchors[order])
     boxes = torch.stack([boxes[:, 0::2].clamp(0, 160), boxes[:, 1::2].clamp(0, 128)], dim=2).flatten(1)

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
-from detkit.errors import UserError
 from detkit.model.dense import AnchorGrid, flatten_head, normal_init
+from detkit.model.part import Part
 from detkit.ops.box import inside
 from detkit.ops.coder import decode, encode
 from detkit.ops.match import BETWEEN, match_boxes
@@ -44,8 +44,8 @@ class RPNHead(nn.Module):
 class RPN(nn.Module):
     """Scores and refines anchors; the best of them, after non-maximum suppression, are the proposals.
 
-    anchors: the grid, with as many levels as the features. positive_iou, negative_iou: an anchor is an object from
-    the one on, or where it is the best of a ground truth, and background below the other.
+    anchors: an AnchorGrid that waits for the strides of the features. positive_iou, negative_iou: an anchor is an
+    object from the one on, or where it is the best of a ground truth, and background below the other.
     drop_border: anchors that cross the image border take no part in training.
     pre_nms, post_nms: how many, per level, enter suppression, and how many per image leave it, as (train, test).
     min_size: proposals narrower or lower, in pixels of the file, are dropped. box_beta: where smooth-L1 turns linear.
@@ -55,7 +55,7 @@ class RPN(nn.Module):
         self,
         *,
         features: Sequence[FeatureSpec],
-        anchors: AnchorGrid,
+        anchors: Part,
         channels: int = 512,
         num_convs: int = 1,
         positive_iou: float = 0.7,
@@ -70,18 +70,12 @@ class RPN(nn.Module):
         box_beta: float = 1 / 9,
     ) -> None:
         super().__init__()
-        if anchors.num_levels != len(features):
-            raise UserError(
-                f"model.proposer.anchors.sizes has {anchors.num_levels} levels, the features have {len(features)} "
-                f"(strides {[feature.stride for feature in features]}): give one list of sizes per level"
-            )
-        self.anchors = anchors
-        self.strides = [feature.stride for feature in features]
+        self.anchors: AnchorGrid = anchors(strides=[feature.stride for feature in features])
         self.head = RPNHead(
             in_channels=features[0].channels,
             channels=channels,
             num_convs=num_convs,
-            num_anchors=len(anchors.base(0)),
+            num_anchors=len(self.anchors.base(0)),
         )
         self.positive_iou, self.negative_iou = positive_iou, negative_iou
         self.num_samples, self.positive_fraction = num_samples, positive_fraction
@@ -92,13 +86,13 @@ class RPN(nn.Module):
     def forward(self, features: list[Tensor], batch: Batch) -> list[Tensor]:
         """The proposals of each image, best first: float32 [P, 4] xyxy on the canvas."""
         logits, deltas = self.head(features)
-        return self.propose(logits, deltas, self.anchors(features, self.strides, batch.images.shape[-2:]), batch)
+        return self.propose(logits, deltas, self.anchors(features, batch.images.shape[-2:]), batch)
 
     def loss(self, features: list[Tensor], batch: Batch) -> tuple[list[Tensor], dict[str, Tensor]]:
         """The proposals as in `forward`, without gradient, and the losses `rpn_objectness` and `rpn_box`."""
         assert batch.targets is not None
         logits, deltas = self.head(features)
-        anchors = self.anchors(features, self.strides, batch.images.shape[-2:])
+        anchors = self.anchors(features, batch.images.shape[-2:])
         proposals = self.propose(logits, deltas, anchors, batch)
 
         all_anchors = torch.cat(anchors)  # [N, 4]
