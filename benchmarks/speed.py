@@ -34,7 +34,7 @@ from detkit.data.loader import collate  # noqa: E402
 from detkit.engine.detect import autocast, place_model, to_device  # noqa: E402
 from detkit.engine.distributed import choose_device  # noqa: E402
 from detkit.engine.environment import describe_environment  # noqa: E402
-from detkit.engine.speed import measure_speed  # noqa: E402
+from detkit.engine.speed import TimedImage, measure_speed  # noqa: E402
 from detkit.model.detector import Detector  # noqa: E402
 from detkit.types import Batch, Target  # noqa: E402
 
@@ -96,8 +96,9 @@ def predicting(detector: Detector, precision: str, seconds: float) -> dict[str, 
         for path in paths:
             Image.fromarray(noise.integers(0, 256, (*IMAGE_SIZE, 3), np.uint8)).save(path)
         detector.eval()
+        images = [TimedImage(path) for path in paths]
         return measure_speed(
-            detector, paths, precision=precision, channels_last=True, warmup=WARMUP, max_seconds=seconds
+            detector, images, precision=precision, channels_last=True, warmup=WARMUP, max_seconds=seconds
         )
 
 

@@ -23,7 +23,7 @@ from detkit.engine.environment import describe_environment
 from detkit.engine.examples import draw_examples, spread
 from detkit.engine.results import format_table, write_metrics, write_pictures, write_plots, write_predictions
 from detkit.engine.run_folder import remove_unused
-from detkit.engine.speed import measure_speed
+from detkit.engine.speed import TimedImage, measure_speed
 from detkit.engine.validate import eval_mode, ground_truth_of, validate
 from detkit.errors import UserError
 from detkit.metric.files import evaluate_files
@@ -102,9 +102,9 @@ def measure(
             metrics["proposals"] = measure_proposals(
                 detector, annotations, batch_size=batch_size, num_workers=num_workers, repair=repair, **options
             )
-        paths = [annotations.image_paths[index] for index in spread(len(annotations), timing_images)]
-        if paths:
-            metrics["timing"] = measure_speed(detector, paths, warmup=timing_warmup, **options)
+        images = [TimedImage(annotations.image_paths[index]) for index in spread(len(annotations), timing_images)]
+        if images:
+            metrics["timing"] = measure_speed(detector, images, warmup=timing_warmup, **options)
         metrics["environment"] = describe_environment(world.device)
         write_metrics(folder, metrics)
         write_predictions(folder, predictions, annotations)

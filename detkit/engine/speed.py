@@ -1,11 +1,11 @@
-"""How long a detector takes for one image file, and where the time goes."""
+"""How long detectors take for one image file, and where the time goes; several are timed in turn, side by side."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,57 +18,92 @@ from detkit.engine.detect import autocast, to_device
 from detkit.engine.environment import device_name
 from detkit.engine.timing import StageTimer, clock_of
 from detkit.model.detector import Detector
-from detkit.types import Batch, Target
+from detkit.types import Batch, Detections, Target
+
+FEWEST_IMAGES = 3  # timed whatever it takes: below that a median says nothing
+
+
+class TimedImage(NamedTuple):
+    """An image file to be timed on.
+
+    proposals: float32 [P, 4] xyxy in pixels of the file, best first, where the model takes them from outside.
+    proposal_seconds: what those took when they were computed; counts as the stage "proposals" of this image.
+    """
+
+    path: str
+    proposals: Tensor | None = None
+    proposal_seconds: float = 0.0
 
 
 def measure_speed(
     detector: Detector,
-    paths: Sequence[str],
+    images: Sequence[TimedImage],
     *,
     precision: str,
     channels_last: bool,
     warmup: int = 10,
     max_seconds: float = 30.0,
 ) -> dict[str, Any]:
-    """Milliseconds per image at batch 1, from the file on disk to detections in memory.
+    """`measure_together` of one detector, each image once."""
+    (timing,) = measure_together(
+        {"": detector}, {"": images}, precision=precision, channels_last=channels_last, warmup=warmup,
+        max_seconds=max_seconds, passes=1,
+    ).values()  # fmt: skip
+    return timing
 
-    detector: in eval mode, on its device. paths: image files, taken one after the other. The first `warmup` images
-    run before the clock starts. The total comes from a pass without hooks; the stages from a second one, whose
-    unexplained rest is "other". A pass ends after `max_seconds`, and after one image at the earliest.
-    Returns total_ms {mean, p50, p95}, stages_ms by name in order, and what was measured: device, device_name,
-    precision, batch, warmup, images, threads, channels_last.
+
+def measure_together(
+    detectors: Mapping[str, Detector],
+    images: Mapping[str, Sequence[TimedImage]],
+    *,
+    precision: str,
+    channels_last: bool,
+    warmup: int,
+    max_seconds: float,
+    passes: int,
+) -> dict[str, dict[str, Any]]:
+    """Milliseconds per image at batch 1 of each detector, from the file on disk to detections in memory.
+
+    detectors: by name, in eval mode, on their device. images: for each detector, at least one. All detectors take
+    their first image, then all their second, so that whatever else the machine does hits all alike. Every image is
+    run twice, without hooks for the total and with hooks for the stages, in alternating order; and that in `passes`
+    rounds, of which for each image the one of median time counts. A detector is timed on as many of its images as
+    fit into `max_seconds`, but on FEWEST_IMAGES at least; `warmup` of them run before, for a quarter of the time.
+
+    Returns by name: total_ms {mean, p50, p95} of the runs without hooks; stages_ms, means by stage in order, the
+    unexplained rest as "other", so that they sum to the mean with hooks; stage_gap, by what share that is off the
+    mean without; and what was measured: device, device_name, precision, channels_last, batch, warmup, images,
+    passes, threads.
     """
-    run = _Pipeline(detector, precision, channels_last)
-    for path in _repeat(paths, warmup):
-        run(path)
-    totals: list[float] = []
-    _for_a_while(paths, max_seconds, lambda path: totals.append(run(path)["total"]))
-    rows: list[dict[str, float]] = []
-    with StageTimer(detector) as timer:
-        _for_a_while(paths[: len(totals)], max_seconds, lambda path: rows.append(run(path, timer)))
-    stages = {name: 1000 * float(np.mean([row[name] for row in rows])) for name in rows[0] if name != "total"}
-    other = 1000 * float(np.mean([row["total"] for row in rows])) - sum(stages.values())
-    milliseconds = 1000 * np.array(totals)
+    runs = {
+        name: _Run(Pipeline(detector, precision, channels_last), images[name], max_seconds / passes)
+        for name, detector in detectors.items()
+    }
+    warmed = {name: run.warm_up(warmup, max_seconds / 4) for name, run in runs.items()}
+    for number in range(passes):
+        for index in range(max((len(run.images) for run in runs.values()), default=0)):
+            for run in runs.values():
+                if index < len(run.images):
+                    run.visit(index, number)
     return {
-        "total_ms": {
-            "mean": float(milliseconds.mean()),
-            "p50": float(np.percentile(milliseconds, 50)),
-            "p95": float(np.percentile(milliseconds, 95)),
-        },
-        "stages_ms": stages | {"other": other},
-        "device": str(run.device),
-        "device_name": device_name(run.device),
-        "precision": precision,
-        "channels_last": channels_last,
-        "batch": 1,
-        "warmup": warmup,
-        "images": len(totals),
-        "threads": torch.get_num_threads(),
+        name: run.summary()
+        | {
+            "device": str(run.pipeline.device),
+            "device_name": device_name(run.pipeline.device),
+            "precision": precision,
+            "channels_last": channels_last,
+            "batch": 1,
+            "warmup": warmed[name],
+            "images": len(run.images),
+            "passes": passes,
+            "threads": torch.get_num_threads(),
+        }
+        for name, run in runs.items()
     }
 
 
-class _Pipeline:
-    """One image file at a time through a detector; returns the seconds of each part and of the whole."""
+class Pipeline:
+    """One image file at a time through a detector: the seconds of each part and of the whole, and what was found."""
 
     def __init__(self, detector: Detector, precision: str, channels_last: bool) -> None:
         self.detector = detector
@@ -78,37 +113,81 @@ class _Pipeline:
         self._wait = clock_of(detector).wait
 
     @torch.inference_mode()
-    def __call__(self, path: str, timer: StageTimer | None = None) -> dict[str, float]:
+    def __call__(self, image: TimedImage, timer: StageTimer | None = None) -> tuple[dict[str, float], Detections]:
         begin = time.perf_counter()
-        image = read_image(path)
+        pixels = read_image(image.path)
         decoded = time.perf_counter()
-        preprocess = self.detector.preprocess
-        pixels = torch.from_numpy(np.ascontiguousarray(preprocess(image).transpose(2, 0, 1)))
-        batch = one_image_batch(pixels, (image.shape[0], image.shape[1]), preprocess.pad_multiple)
+        batch = self.prepare(pixels, image.proposals)
         prepared = time.perf_counter()
-        batch = to_device(batch, self.device, self._channels_last)
+        batch = self.place(batch)
         moved = time.perf_counter()
         with autocast(self.device, self._precision):
-            self.detector.predict(batch)[0].to("cpu")
+            found = self.detector.predict(batch)[0].to("cpu")
         self._wait()
         end = time.perf_counter()
         parts = {"decode": decoded - begin, "preprocess": prepared - decoded, "transfer": moved - prepared}
-        return parts | (timer.take() if timer is not None else {}) | {"total": end - begin}
+        if image.proposals is not None:
+            parts["proposals"] = image.proposal_seconds
+        stages = timer.take() if timer is not None else {}
+        return parts | stages | {"total": end - begin + parts.get("proposals", 0.0)}, found
+
+    def prepare(self, image: np.ndarray, proposals: Tensor | None = None) -> Batch:
+        """The batch of one image, uint8 [H, W, 3] RGB as it was read, of which nothing else is known."""
+        preprocess, size = self.detector.preprocess, (image.shape[0], image.shape[1])
+        pixels = torch.from_numpy(np.ascontiguousarray(preprocess(image).transpose(2, 0, 1)))
+        batch = collate([Sample(pixels, Target(image_id="", original_size=size))], preprocess.pad_multiple)
+        regions = None if proposals is None else [preprocess.to_input(proposals, size)]
+        return replace(batch, targets=None, proposals=regions)
+
+    def place(self, batch: Batch) -> Batch:
+        """The batch where the detector is."""
+        return to_device(batch, self.device, self._channels_last)
 
 
-def one_image_batch(pixels: Tensor, original_size: tuple[int, int], pad_multiple: int) -> Batch:
-    """A batch of one preprocessed image, uint8 [3, h, w], of which nothing else is known."""
-    sample = Sample(pixels, Target(image_id="", original_size=original_size))
-    return replace(collate([sample], pad_multiple), targets=None)
+class _Run:
+    """One detector over its images, with what was measured so far: of each image, the passes over it."""
 
+    def __init__(self, pipeline: Pipeline, images: Sequence[TimedImage], seconds: float) -> None:
+        self.pipeline = pipeline
+        self.images = images
+        self._seconds_left = seconds  # of the first pass, which decides how many images there are
+        self._totals: list[list[float]] = [[] for _ in images]
+        self._stages: list[list[dict[str, float]]] = [[] for _ in images]
 
-def _for_a_while(paths: Sequence[str], seconds: float, action: Callable[[str], Any]) -> None:
-    end = time.perf_counter() + seconds
-    for path in paths:
-        action(path)
-        if time.perf_counter() > end:
-            return
+    def warm_up(self, count: int, seconds: float) -> int:
+        """Run the first images, the clock aside; returns how many it were."""
+        end = time.perf_counter() + seconds
+        for index in range(count):
+            self.pipeline(self.images[index % len(self.images)])
+            if time.perf_counter() > end:
+                return index + 1
+        return count
 
+    def visit(self, index: int, number: int) -> None:
+        """Time image `index` in pass `number`, twice."""
+        start = time.perf_counter()
+        for hooked in ((index + number) % 2 == 1, (index + number) % 2 == 0):
+            if hooked:
+                with StageTimer(self.pipeline.detector) as timer:
+                    self._stages[index].append(self.pipeline(self.images[index], timer)[0])
+            else:
+                self._totals[index].append(self.pipeline(self.images[index])[0]["total"])
+        self._seconds_left -= time.perf_counter() - start
+        if number == 0 and self._seconds_left < 0 and index + 1 >= FEWEST_IMAGES:
+            self.images = self.images[: index + 1]
 
-def _repeat(paths: Sequence[str], count: int) -> Iterator[str]:
-    return (paths[index % len(paths)] for index in range(count))
+    def summary(self) -> dict[str, Any]:
+        count = len(self.images)
+        totals = 1000 * np.array([sorted(passes)[(len(passes) - 1) // 2] for passes in self._totals[:count]])
+        rows = [sorted(passes, key=lambda row: row["total"])[(len(passes) - 1) // 2] for passes in self._stages[:count]]
+        means = {name: 1000 * float(np.mean([row[name] for row in rows])) for name in rows[0]}
+        hooked = means.pop("total")
+        return {
+            "total_ms": {
+                "mean": float(totals.mean()),
+                "p50": float(np.percentile(totals, 50)),
+                "p95": float(np.percentile(totals, 95)),
+            },
+            "stages_ms": means | {"other": hooked - sum(means.values())},
+            "stage_gap": round(hooked / float(totals.mean()) - 1, 4),
+        }
