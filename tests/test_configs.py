@@ -25,6 +25,7 @@ ELSEWHERE = {
     "augment": ("detkit.data.transform.", "albumentations."),
     "optimizer": ("detkit.engine.optimizer.", "torch.optim."),
     "schedule": ("detkit.engine.schedule.",),
+    "model/dense_head": ("detkit.model.dense_head.", "detkit.model.dense."),
     "model/proposer": ("detkit.model.proposer.", "detkit.model.dense."),
     "model": ("detkit.model.",),
     "model/postprocess": ("detkit.model.postprocess.",),
@@ -55,8 +56,12 @@ def test_a_target_lives_where_its_config_lies(path: Path) -> None:
 def test_every_model_builds_and_predicts(build: Callable[..., Detector], model: str) -> None:
     detector = build(f"model={model}").eval()
     size = (64, 96)
+    canvas = detector.preprocess.geometry(size).size
+    if canvas != detector.preprocess.geometry(size[::-1]).size:  # a detector of any canvas sees a small one
+        canvas = size
     with torch.inference_mode():
-        (found,) = detector.predict(Batch(torch.zeros(1, 3, *size, dtype=torch.uint8), [size], [size], ["x"]))
+        image, regions = torch.zeros(1, 3, *canvas, dtype=torch.uint8), torch.tensor([[8.0, 8, 40, 40], [0, 0, 96, 64]])
+        (found,) = detector.predict(Batch(image, [canvas], [size], ["x"], proposals=[regions]))
     assert found.boxes.shape == (len(found), 4)
     stages = dict(detector.named_modules())
     assert all(stage in stages for stage in detector.stages)

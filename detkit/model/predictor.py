@@ -40,6 +40,24 @@ class _Predictor(nn.Module):
         }
 
 
+class SoftmaxPredictor(_Predictor):
+    """One linear layer for the softmax over background and classes; boxes stay the proposals (R-CNN's fine-tuning)."""
+
+    def __init__(self, *, in_features: int, num_classes: int) -> None:
+        super().__init__(num_classes=num_classes, class_agnostic=True, box_beta=1.0)
+        self.logit = nn.Linear(in_features, self.num_logits)
+        normal_init(self.logit, std=0.01)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x [R, D] -> logits float32 [R, C + 1], deltas of nought float32 [R, 1, 4]."""
+        logits = self.logit(x).float()
+        return logits, logits.new_zeros(len(x), self.num_boxes, 4)
+
+    def losses(self, logits: Tensor, deltas: Tensor, labels: Tensor, offsets: Tensor) -> dict[str, Tensor]:
+        """Cross entropy of each region, float32 [R]; arguments as in `LinearPredictor.losses`."""
+        return {"roi_class": super().losses(logits, deltas, labels, offsets)["roi_class"]}
+
+
 class LinearPredictor(_Predictor):
     """One linear layer for the softmax over background and classes, one for the boxes (Fast R-CNN, section 2.1).
 

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import box_area, ps_roi_pool, roi_pool
 
+from detkit.errors import UserError
+from detkit.ops.crop_warp import crop_warp
 from detkit.ops.roi_align import roi_align
 from detkit.types import FeatureSpec
 
@@ -93,3 +95,27 @@ class PSRoIPool(_RoIPooler):
 
     def pool(self, feature: Tensor, regions: Tensor, scale: float) -> Tensor:
         return ps_roi_pool(feature.float(), regions, self.size, scale).to(feature.dtype)
+
+
+class CropWarp(nn.Module):
+    """Each region cut out of the image itself and warped to one size (R-CNN, section 2.1).
+
+    size: the side of a crop in pixels. context: how many of them lie around the region on each side.
+    """
+
+    def __init__(self, *, features: Sequence[FeatureSpec], size: int = 224, context: int = 16) -> None:
+        super().__init__()
+        if features[0].stride != 1:
+            raise UserError("model/roi_pool=crop_warp cuts regions out of the image: it needs model/backbone=pixels")
+        if 2 * context >= size:
+            raise UserError(f"model.roi_pool.context={context} leaves no room for a region in size={size} pixels")
+        self.size = size
+        self.context = context
+
+    def forward(self, features: Sequence[Tensor], boxes: Sequence[Tensor]) -> Tensor:
+        """features: the image [B, 3, H, W]; boxes: per image float32 [P, 4] on it -> [R, 3, k, k], images in order."""
+        crops = [
+            crop_warp(image, own, size=self.size, context=self.context)
+            for image, own in zip(features[0], boxes, strict=True)
+        ]
+        return torch.cat(crops)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from timm.layers import freeze_batch_norm_2d
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from detkit.model.backbone.freeze import Norm
 from detkit.model.backbone.pretrained import torchvision_model
 from detkit.model.dense import normal_init
+from detkit.model.part import Part
 
 
 class TwoFC(nn.Module):
@@ -102,3 +104,36 @@ class LightConv(nn.Module):
     def forward(self, pooled: Tensor) -> Tensor:
         x = self.relu(self.squeeze(pooled))
         return self.relu(self.fc(x.flatten(1)))
+
+
+class RegionCNN(nn.Module):
+    """A whole classification network on the crop of each region (R-CNN, section 2.1): [R, 3, S, S] -> [R, D].
+
+    backbone: the network, a part of `detkit.model.backbone`; its map of `stride` is read. tail: what then reads the
+    map, max-pooled to `cells` along a side (pool5, fc6 and fc7 of VGG); None takes the mean over the map.
+    mean, std: of the weights, for the images the crops are cut from.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        size: int,
+        backbone: Part,
+        stride: int = 32,
+        cells: int = 7,
+        tail: Part | None = None,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone(strides=[stride])
+        self.mean, self.std = self.backbone.mean, self.backbone.std
+        channels = self.backbone.features[0].channels
+        self.cells = cells
+        self.tail = None if tail is None else tail(in_channels=channels, size=cells)
+        self.out_features = channels if self.tail is None else self.tail.out_features
+
+    def forward(self, crops: Tensor) -> Tensor:
+        (feature,) = self.backbone(crops)
+        if self.tail is None:
+            return feature.mean(dim=(2, 3))
+        return self.tail(F.adaptive_max_pool2d(feature, self.cells))

@@ -31,12 +31,9 @@ class TwoStageDetector(Detector):
         num_classes: int,
         preprocess: Preprocess,
     ) -> None:
-        super().__init__(
-            num_classes=num_classes,
-            preprocess=preprocess,
-            mean=backbone.mean,  # type: ignore[arg-type]
-            std=backbone.std,  # type: ignore[arg-type]
-        )
+        # R-CNN's backbone has no weights: the images are normalised for the network that reads its regions
+        reader: Any = roi_head.tail if backbone.mean is None else backbone
+        super().__init__(num_classes=num_classes, preprocess=preprocess, mean=reader.mean, std=reader.std)
         self.backbone = backbone
         self.neck = neck
         self.proposer = proposer

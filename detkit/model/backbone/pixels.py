@@ -1,0 +1,31 @@
+"""The image itself as the one feature map: the backbone of R-CNN, which computes nothing before it cuts regions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from detkit.errors import UserError
+from detkit.types import FeatureSpec
+
+
+class Pixels(nn.Module):
+    """Hands on the normalised canvas: stride 1, three channels.
+
+    It has no weights, hence no `mean` and `std` of its own: those of the network that reads the regions are used.
+    """
+
+    mean = None
+    std = None
+
+    def __init__(self, *, strides: Sequence[int]) -> None:
+        super().__init__()
+        if list(strides) != [1]:
+            raise UserError(
+                f"model.strides={list(strides)}: the pixels themselves have stride 1, set model.strides=[1]"
+            )
+        self.features = [FeatureSpec(3, 1)]
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return [images]

@@ -1,0 +1,34 @@
+"""R-CNN's region head: everything is computed per region, so only some regions at a time (Girshick et al. 2014)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from detkit.model.roi_head.fast_rcnn import FastRCNNHead
+
+
+class RCNNHead(FastRCNNHead):
+    """roi_pool -> tail -> predictor, in chunks of bounded memory; samples and targets are those of `FastRCNNHead`.
+
+    chunk_size: regions that are cropped and run through the network together at test. In training the sampled
+    regions go at once.
+    """
+
+    def __init__(self, *, chunk_size: int = 64, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.chunk_size = chunk_size
+
+    def regions(self, features: list[Tensor], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """What the network says of each box, over all images: logits and deltas of the predictor."""
+        if self.training:
+            return super().regions(features, boxes)
+        said = [
+            super(RCNNHead, self).regions([feature[index : index + 1] for feature in features], [chunk])
+            for index, own in enumerate(boxes)
+            for chunk in own.split(self.chunk_size)
+        ]
+        logits, deltas = zip(*said, strict=True)
+        return torch.cat(logits), torch.cat(deltas)
