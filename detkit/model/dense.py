@@ -1,14 +1,15 @@
-"""What dense heads share: the anchors of a whole feature pyramid."""
+"""What dense heads share: the boxes of a whole pyramid of maps that they classify and move."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from detkit.errors import UserError
-from detkit.ops.anchor import Rounding, base_anchors, grid_anchors
+from detkit.ops.anchor import Rounding, base_anchors, default_boxes, grid_anchors
 from detkit.types import Size
 
 Convention = Literal["exact", "caffe", "torchvision"]
@@ -68,6 +69,50 @@ class AnchorGrid(nn.Module):
             else:
                 anchors.append(grid_anchors(self.base(level), (rows, columns), (stride, stride)))
         return anchors
+
+
+class DefaultBoxes(nn.Module):
+    """The default boxes of SSD over every level (Liu et al. 2016, section 2.2).
+
+    scales: s_k per level and one more for the last level's second square, as shares of the canvas: a box of scale s
+    is s times as wide as the canvas and s times as high. ratios: per level, width / height, each taken both ways.
+    steps: per level, pixels from one centre to the next; None shares the canvas evenly among the cells.
+    limit: no box is wider or higher than the canvas (torchvision), or it may be (Caffe).
+    """
+
+    def __init__(
+        self,
+        *,
+        scales: Sequence[float],
+        ratios: Sequence[Sequence[float]],
+        steps: Sequence[float] | None = None,
+        limit: bool = False,
+    ) -> None:
+        super().__init__()
+        if len(scales) != len(ratios) + 1 or (steps is not None and len(steps) != len(ratios)):
+            raise UserError(
+                f"default_boxes: {len(ratios)} levels of ratios need {len(ratios) + 1} scales (there are "
+                f"{len(scales)}) and {len(ratios)} steps or none"
+            )
+        self.num_levels = len(ratios)
+        self.steps = steps
+        for level, level_ratios in enumerate(ratios):
+            base = default_boxes(scales[level], scales[level + 1], level_ratios)
+            self.register_buffer(f"base{level}", base.clamp(-0.5, 0.5) if limit else base, persistent=False)
+
+    def base(self, level: int) -> Tensor:
+        """The boxes of one cell of a level: [A, 4] as shares of the canvas, centred on the origin."""
+        return getattr(self, f"base{level}")
+
+    def forward(self, features: Sequence[Tensor], canvas: Size) -> Tensor:
+        """float32 [N, 4] xyxy on the canvas (h, w): levels in order, each in the order of `grid_anchors`."""
+        size = self.base(0).new_tensor([canvas[1], canvas[0]] * 2)
+        boxes = []
+        for level, feature in enumerate(features):
+            grid = (feature.shape[-2], feature.shape[-1])
+            step = (canvas[0] / grid[0], canvas[1] / grid[1]) if self.steps is None else (self.steps[level],) * 2
+            boxes.append(grid_anchors(self.base(level) * size, grid, step))
+        return torch.cat(boxes)
 
 
 def flatten_head(maps: Tensor, values: int) -> Tensor:

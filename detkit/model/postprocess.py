@@ -15,16 +15,24 @@ class NMSPostprocess(nn.Module):
 
     score_threshold: a detection's score is above it. nms_iou: of two boxes of a class that overlap more, the better
     stays. max_detections: per image over all classes. min_size: narrower or lower boxes (canvas pixels) are dropped.
+    max_candidates: so many of each class, the best, enter suppression; None for all.
     """
 
     def __init__(
-        self, *, score_threshold: float = 0.05, nms_iou: float = 0.5, max_detections: int = 100, min_size: float = 1e-2
+        self,
+        *,
+        score_threshold: float = 0.05,
+        nms_iou: float = 0.5,
+        max_detections: int = 100,
+        min_size: float = 1e-2,
+        max_candidates: int | None = None,
     ) -> None:
         super().__init__()
         self.score_threshold = score_threshold
         self.nms_iou = nms_iou
         self.max_detections = max_detections
         self.min_size = min_size
+        self.max_candidates = max_candidates
 
     def forward(
         self, boxes: list[Tensor], scores: list[Tensor], batch: Batch, preprocess: Preprocess
@@ -39,6 +47,9 @@ class NMSPostprocess(nn.Module):
         self, boxes: Tensor, scores: Tensor, size: Size, original_size: Size, preprocess: Preprocess
     ) -> Detections:
         """The detections of one image; arguments as in `forward`."""
+        if self.max_candidates is not None and len(scores) > self.max_candidates:
+            best = scores.topk(self.max_candidates, dim=0)
+            scores = torch.zeros_like(scores).scatter(0, best.indices, best.values)
         region, labels = torch.nonzero(scores > self.score_threshold, as_tuple=True)
         column = labels if boxes.shape[1] > 1 else torch.zeros_like(labels)
         boxes = clip_boxes_to_image(boxes[region, column], size)

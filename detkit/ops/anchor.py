@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -30,6 +31,20 @@ def base_anchors(sizes: Sequence[float], ratios: Sequence[float], rounding: Roun
     half = shape.reshape(-1, 2) / 2  # [A, 2] of (w, h)
     if rounding == "half_extent":
         half = half.round()
+    return torch.cat([-half, half], dim=1)
+
+
+def default_boxes(scale: float, next_scale: float, ratios: Sequence[float]) -> Tensor:
+    """The default boxes of one cell as shares of the canvas, centred on the origin: float32 [2 + 2 * len(ratios), 4].
+
+    scale: side of the square one, s_k; a second square has the side sqrt(s_k * s_k+1). For each ratio (width / height)
+    there is a box of that shape and one upright, both of the area of the first square (SSD, section 2.2).
+    """
+    shapes = [(scale, scale), (math.sqrt(scale * next_scale),) * 2]
+    for ratio in ratios:
+        width, height = scale * math.sqrt(ratio), scale / math.sqrt(ratio)
+        shapes += [(width, height), (height, width)]
+    half = torch.tensor(shapes, dtype=torch.float32) / 2  # [A, 2] of (w, h)
     return torch.cat([-half, half], dim=1)
 
 

@@ -36,6 +36,28 @@ def match(iou: Tensor, *, positive: float, negative: float, force_best: bool = F
     return matches
 
 
+def match_bipartite(iou: Tensor, *, positive: float) -> Tensor:
+    """The ground truth of each box: int64 [N], an index >= 0 or NEGATIVE (SSD, section 2.2).
+
+    iou: [M, N] of M ground truths with N boxes. First every ground truth gets a box of its own: the pair of highest
+    IoU is taken, both leave, and so on while an IoU is above 0. Each other box then takes its ground truth of highest
+    IoU where that is above `positive`.
+    """
+    num_objects, num_boxes = iou.shape
+    if num_objects == 0 or num_boxes == 0:
+        return iou.new_full((num_boxes,), NEGATIVE, dtype=torch.int64)
+    best_iou, best = iou.max(dim=0)
+    matches = torch.where(best_iou > positive, best, NEGATIVE)
+    left = iou.clone()
+    for _ in range(min(num_objects, num_boxes)):
+        highest, pair = left.flatten().max(dim=0, keepdim=True)  # [1]: as indices, no wait for the device
+        gt, box = pair // num_boxes, pair % num_boxes
+        matches[box] = torch.where(highest > 0, gt, matches[box])
+        left[gt] = -1
+        left[:, box] = -1
+    return matches
+
+
 def match_boxes(
     boxes: Tensor,
     gt_boxes: Tensor,
@@ -53,7 +75,19 @@ def match_boxes(
     iou = box_iou(gt_boxes, boxes)
     iou[difficult] = 0
     matches = match(iou, positive=positive, negative=negative, force_best=force_best)
-    if difficult.any():
-        covered = (box_iof(boxes, gt_boxes[difficult]) >= DIFFICULT_SHARE).any(dim=1)
-        matches[(matches == NEGATIVE) & covered] = BETWEEN
-    return matches
+    return spare_difficult(matches, boxes, gt_boxes[difficult])
+
+
+def match_default_boxes(boxes: Tensor, gt_boxes: Tensor, difficult: Tensor, *, positive: float) -> Tensor:
+    """`match_bipartite` on boxes xyxy [N, 4] and gt_boxes [M, 4]; difficult ground truths as in `match_boxes`."""
+    iou = box_iou(gt_boxes, boxes)
+    iou[difficult] = 0
+    return spare_difficult(match_bipartite(iou, positive=positive), boxes, gt_boxes[difficult])
+
+
+def spare_difficult(matches: Tensor, boxes: Tensor, difficult_boxes: Tensor) -> Tensor:
+    """`matches` [N] where each NEGATIVE of `boxes` that lies in a difficult one by half its area is BETWEEN."""
+    if len(difficult_boxes) == 0:
+        return matches
+    covered = (box_iof(boxes, difficult_boxes) >= DIFFICULT_SHARE).any(dim=1)
+    return torch.where((matches == NEGATIVE) & covered, BETWEEN, matches)

@@ -35,5 +35,17 @@ def hardest(losses: Tensor, counts: Sequence[int], num_kept: int) -> Tensor:
     return torch.cat(kept)
 
 
+def hard_negatives(losses: Tensor, matches: Tensor, *, ratio: float) -> Tensor:
+    """The negatives of highest loss, `ratio` for each positive of the same image: bool [B, N] (SSD, section 2.2).
+
+    losses: float [B, N], what each box would cost as background; matches: int64 [B, N]. An image without positives
+    has no negatives.
+    """
+    wanted = (ratio * (matches >= 0).sum(dim=1, keepdim=True)).long()  # [B, 1]
+    ranked = losses.masked_fill(matches != NEGATIVE, -torch.inf).argsort(dim=1, descending=True, stable=True)
+    rank = ranked.argsort(dim=1)
+    return (rank < wanted) & (matches == NEGATIVE)
+
+
 def _draw(indices: Tensor, count: int) -> Tensor:
     return indices[torch.randperm(len(indices), device=indices.device)[:count]]

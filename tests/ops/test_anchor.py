@@ -7,7 +7,7 @@ import torch
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 
-from detkit.ops.anchor import base_anchors, grid_anchors
+from detkit.ops.anchor import base_anchors, default_boxes, grid_anchors
 
 
 def test_pyramid_equals_torchvision() -> None:
@@ -54,3 +54,11 @@ def test_grid_is_ordered_by_row_column_anchor_and_centred() -> None:
     centres = (anchors[..., :2] + anchors[..., 2:]) / 2
     assert centres[1, 2, 0].tolist() == centres[1, 2, 1].tolist() == [50, 15]
     assert grid_anchors(base_anchors([4], [1]), (0, 3), (8, 8)).shape == (0, 4)
+
+
+def test_default_boxes_are_those_of_the_paper() -> None:
+    base = default_boxes(0.2, 0.45, [2, 3])
+    shapes = base[:, 2:] - base[:, :2]
+    expected = [(0.2, 0.2), (0.3, 0.3), (0.2828, 0.1414), (0.1414, 0.2828), (0.3464, 0.1155), (0.1155, 0.3464)]
+    assert torch.allclose(shapes, torch.tensor(expected), atol=1e-4)
+    assert torch.equal(base[:, :2], -base[:, 2:])

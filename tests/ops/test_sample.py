@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from detkit.ops.match import BETWEEN
-from detkit.ops.sample import hardest, sample_balanced
+from detkit.ops.sample import hard_negatives, hardest, sample_balanced
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,18 @@ def test_hardest_equals_a_ranking_of_each_image() -> None:
         expected += rows[:4]
         start += count
     assert hardest(losses, counts, 4).tolist() == expected
+
+
+def test_hard_negatives_equal_a_ranking_of_each_image() -> None:
+    torch.manual_seed(0)
+    losses = torch.rand(4, 30).round(decimals=1)  # with ties, of which the first comes first
+    matches = torch.full((4, 30), -1)
+    matches[0, :3] = 0
+    matches[1, 5:25] = 1  # fewer negatives than wanted
+    matches[3, 7] = 2
+    matches[3, 10:20] = BETWEEN
+    chosen = hard_negatives(losses, matches, ratio=3)
+    for image, positives in enumerate([3, 20, 0, 1]):
+        negatives = [box for box in range(30) if matches[image, box] == -1]
+        expected = sorted(negatives, key=lambda box: -losses[image, box].item())[: 3 * positives]
+        assert torch.nonzero(chosen[image]).flatten().tolist() == sorted(expected)

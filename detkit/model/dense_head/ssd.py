@@ -1,0 +1,109 @@
+"""SSD: one convolution per map classifies and moves its default boxes (Liu et al. 2016)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from detkit.errors import UserError
+from detkit.model.dense import DefaultBoxes, flatten_head, normal_init
+from detkit.model.neck.ssd_extra import depthwise
+from detkit.model.part import Part
+from detkit.ops.coder import decode, encode
+from detkit.ops.match import match_default_boxes
+from detkit.ops.sample import hard_negatives
+from detkit.types import Batch, FeatureSpec
+
+# Symbols: B images, N default boxes of an image over all levels, A at each cell, C classes.
+# Column 0 of the logits is background: only this file knows.
+
+
+class SSDHead(nn.Module):
+    """Softmax over background and classes, and offsets, of every default box.
+
+    layer: makes the layer that reads one map, `layer(in_channels, out_channels)`: `plain_layer`, `separable_layer`.
+    default_boxes: with as many levels as the features. positive_iou: see `detkit.ops.match.match_bipartite`.
+    negative_ratio: background boxes in the loss for each object box, per image, the hardest.
+    box_std: offsets are learnt divided by these (the "variances" of the paper's code).
+    """
+
+    def __init__(
+        self,
+        *,
+        features: Sequence[FeatureSpec],
+        num_classes: int,
+        layer: Part,
+        default_boxes: DefaultBoxes,
+        positive_iou: float = 0.5,
+        negative_ratio: float = 3.0,
+        box_std: Sequence[float] = (0.1, 0.1, 0.2, 0.2),
+    ) -> None:
+        super().__init__()
+        if default_boxes.num_levels != len(features):
+            raise UserError(
+                f"model.dense_head.default_boxes has {default_boxes.num_levels} levels, the features have "
+                f"{len(features)} (strides {[feature.stride for feature in features]})"
+            )
+        self.default_boxes = default_boxes
+        counts = [len(default_boxes.base(level)) for level in range(len(features))]
+        self.num_logits = num_classes + 1
+        self.logit = nn.ModuleList(
+            layer(f.channels, a * self.num_logits) for f, a in zip(features, counts, strict=True)
+        )
+        self.delta = nn.ModuleList(layer(f.channels, a * 4) for f, a in zip(features, counts, strict=True))
+        self.positive_iou = positive_iou
+        self.negative_ratio = negative_ratio
+        self.box_std = box_std
+
+    def forward(self, features: list[Tensor], batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
+        """Per image: boxes float32 [N, 1, 4] xyxy on the canvas, scores float32 [N, C]."""
+        logits, deltas, anchors = self.read(features, batch)
+        boxes = decode(deltas, anchors, self.box_std)
+        return list(boxes[:, :, None]), list(logits.softmax(dim=2)[:, :, 1:])
+
+    def loss(self, features: list[Tensor], batch: Batch) -> dict[str, Tensor]:
+        """`class` and `box`, each summed and divided by the number of matched boxes (SSD, equation 1)."""
+        assert batch.targets is not None
+        logits, deltas, anchors = self.read(features, batch)
+        matches = torch.stack(
+            [
+                match_default_boxes(anchors, target["boxes"], target["difficult"], positive=self.positive_iou)
+                for target in batch.targets
+            ]
+        )  # [B, N]
+        labels, box = torch.zeros_like(matches), (deltas * 0).sum()
+        for image, target in enumerate(batch.targets):
+            positive = torch.nonzero(matches[image] >= 0).flatten()
+            gt = matches[image, positive]
+            labels[image, positive] = target["labels"][gt] + 1
+            offsets = encode(target["boxes"][gt], anchors[positive], self.box_std)
+            box = box + F.smooth_l1_loss(deltas[image, positive], offsets, reduction="sum")
+        entropy = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels)
+        counted = (matches >= 0) | hard_negatives(entropy.detach(), matches, ratio=self.negative_ratio)
+        count = (matches >= 0).sum().clamp(min=1)
+        return {"class": (entropy * counted).sum() / count, "box": box / count}
+
+    def read(self, features: list[Tensor], batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits float32 [B, N, C + 1] and offsets [B, N, 4] of the default boxes, and these, [N, 4] on the canvas."""
+        logits = [flatten_head(layer(x), self.num_logits) for layer, x in zip(self.logit, features, strict=True)]
+        deltas = [flatten_head(layer(x), 4) for layer, x in zip(self.delta, features, strict=True)]
+        anchors = self.default_boxes(features, batch.images.shape[-2:])
+        return torch.cat(logits, dim=1).float(), torch.cat(deltas, dim=1).float(), anchors
+
+
+def plain_layer(in_channels: int, out_channels: int) -> nn.Module:
+    """A 3x3 convolution (SSD)."""
+    layer = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+    nn.init.xavier_uniform_(layer.weight)
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    return layer
+
+
+def separable_layer(in_channels: int, out_channels: int) -> nn.Module:
+    """A 3x3 convolution within each channel, then a 1x1 (SSDLite: MobileNetV2, section 6.2)."""
+    layer = nn.Sequential(depthwise(in_channels), nn.Conv2d(in_channels, out_channels, 1))
+    normal_init(layer, std=0.03)
+    return layer

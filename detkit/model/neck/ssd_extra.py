@@ -1,0 +1,97 @@
+"""Coarser maps by further convolutions, each from the one before it, for larger objects (SSD, section 2.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+from torchvision.ops import Conv2dNormActivation
+
+from detkit.model.dense import normal_init
+from detkit.types import FeatureSpec
+
+
+class _Extra(nn.Module):
+    """The maps it is given, and those of `layers`, one after the other."""
+
+    layers: nn.ModuleList
+    features: list[FeatureSpec]
+
+    def forward(self, features: list[Tensor]) -> list[Tensor]:
+        maps = list(features)
+        for layer in self.layers:
+            maps.append(layer(maps[-1]))
+        return maps
+
+
+class SSDExtra(_Extra):
+    """Plain convolutions: 1x1 to fewer channels, then one that shrinks the map.
+
+    layers: per new map `squeeze` and `channels`, and `kernel`, `stride` and `padding` of the second convolution.
+    """
+
+    def __init__(self, *, features: Sequence[FeatureSpec], layers: Sequence[Mapping[str, int]]) -> None:
+        super().__init__()
+        self.features = list(features)
+        self.layers = nn.ModuleList()
+        for layer in layers:
+            channels, stride = self.features[-1]
+            self.layers.append(
+                nn.Sequential(
+                    nn.Conv2d(channels, layer["squeeze"], 1),
+                    nn.ReLU(inplace=True),
+                    nn.Conv2d(
+                        layer["squeeze"],
+                        layer["channels"],
+                        layer["kernel"],
+                        stride=layer["stride"],
+                        padding=layer["padding"],
+                    ),
+                    nn.ReLU(inplace=True),
+                )
+            )
+            self.features.append(FeatureSpec(layer["channels"], stride * layer["stride"]))
+        for module in self.layers.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+
+
+class SSDLiteExtra(_Extra):
+    """Separable convolutions: 1x1 to half the channels, 3x3 within each channel with stride 2, 1x1 (MobileNetV2,
+    section 6.2).
+
+    channels: per new map.
+    """
+
+    def __init__(self, *, features: Sequence[FeatureSpec], channels: Sequence[int]) -> None:
+        super().__init__()
+        self.features = list(features)
+        self.layers = nn.ModuleList()
+        for width in channels:
+            inside, stride = self.features[-1]
+            self.layers.append(
+                nn.Sequential(
+                    conv_norm(inside, width // 2, 1), depthwise(width // 2, stride=2), conv_norm(width // 2, width, 1)
+                )
+            )
+            self.features.append(FeatureSpec(width, stride * 2))
+        normal_init(self, std=0.03)
+
+
+def conv_norm(in_channels: int, channels: int, kernel: int, *, stride: int = 1, groups: int = 1) -> nn.Module:
+    """Convolution, batch norm and ReLU6, with the norm's settings in MobileNet detectors."""
+    return Conv2dNormActivation(
+        in_channels,
+        channels,
+        kernel,
+        stride,
+        groups=groups,
+        norm_layer=lambda width: nn.BatchNorm2d(width, eps=0.001, momentum=0.03),
+        activation_layer=nn.ReLU6,
+    )
+
+
+def depthwise(channels: int, *, stride: int = 1) -> nn.Module:
+    """A 3x3 convolution within each channel, batch norm and ReLU6."""
+    return conv_norm(channels, channels, 3, stride=stride, groups=channels)
