@@ -74,7 +74,7 @@ class Peer:
 
 def summary(seconds: list[float], boxes: list[np.ndarray], annotations: Any) -> dict[str, Any]:
     """What is compared of one side."""
-    from detkit.proposal.proposals import Proposals
+    from detkit.data.proposals import Proposals
     from detkit.proposal.report import measure_proposals
 
     proposals = Proposals.pack(list(annotations.image_ids), boxes, method="", source="")
@@ -142,7 +142,7 @@ def main() -> None:
         "cores_of_each": 1,
         "filters": {"min_side": settings.min_side, "max_boxes": settings.max_boxes},
         "opencv": {"mode": "switchToSelectiveSearchFast, defaults", **sides["opencv"]},
-        "detkit": {"mode": "selective_search_fast", "settings": settings.parameters(0), **sides["detkit"]},
+        "detkit": {"mode": "selective_search_fast", "settings": settings.parameters(), **sides["detkit"]},
         "times_faster": round(sides["opencv"]["seconds_mean"] / sides["detkit"]["seconds_mean"], 2),
     }
     arguments.output.parent.mkdir(parents=True, exist_ok=True)

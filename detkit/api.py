@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from detkit.config import build_from_checkpoint
+from detkit.config import build_from_checkpoint, build_source
 from detkit.data.dataset import Sample
 from detkit.data.image import read_image, to_rgb
 from detkit.data.loader import collate
@@ -24,20 +24,28 @@ from detkit.engine.detect import autocast, place_for_inference, to_device
 from detkit.engine.distributed import choose_device
 from detkit.errors import UserError
 from detkit.model.detector import Detector
-from detkit.types import Detections, Target
+from detkit.proposal.cache import Source
+from detkit.types import Batch, Detections, Target
 
 OneImage: TypeAlias = "str | PathLike[str] | NDArray[Any] | Image.Image | Tensor"
 
 
-def load(checkpoint: str | PathLike[str], *, device: str = "auto", precision: str = "fp32") -> LoadedDetector:
+def load(
+    checkpoint: str | PathLike[str], *, device: str = "auto", precision: str = "fp32", source: Source | None = None
+) -> LoadedDetector:
     """The detector in a checkpoint file, or in a run folder (its best checkpoint), ready to predict.
 
-    device: auto takes CUDA where there is one. precision: fp32, bf16 or fp16.
+    device: auto takes CUDA where there is one. precision: fp32, bf16 or fp16. source: of the regions, for a detector
+    that takes them from outside; None is what it was trained with.
     Raises UserError naming the file where it is missing or no checkpoint. Code in a checkpoint is never run.
     """
     content = load_checkpoint(Path(checkpoint))
     return LoadedDetector(
-        build_from_checkpoint(content), classes=content["classes"], device=choose_device(device), precision=precision
+        build_from_checkpoint(content),
+        classes=content["classes"],
+        device=choose_device(device),
+        precision=precision,
+        source=source or build_source(content, for_any_image=True),
     )
 
 
@@ -45,13 +53,20 @@ class LoadedDetector:
     """A detector with its class names, on its device, ready to predict; it takes over the detector it is given."""
 
     def __init__(
-        self, detector: Detector, *, classes: Sequence[str], device: torch.device | str = "cpu", precision: str = "fp32"
+        self,
+        detector: Detector,
+        *,
+        classes: Sequence[str],
+        device: torch.device | str = "cpu",
+        precision: str = "fp32",
+        source: Source | None = None,
     ) -> None:
         self.device = torch.device(device)
         autocast(self.device, precision)  # a wrong precision is told now, not at the first image
         self.precision = precision
         self.detector = place_for_inference(detector, self.device, channels_last=True)
         self.classes = list(classes)
+        self.source = source
 
     @property
     def preprocess(self) -> Preprocess:
@@ -100,16 +115,34 @@ class LoadedDetector:
             yield from self._forward(images, score_threshold)
 
     @torch.inference_mode()
-    def _forward(self, images: Sequence[NDArray[np.uint8]], score_threshold: float | None) -> list[Detections]:
-        samples = []
-        for index, image in enumerate(images):
-            canvas = torch.from_numpy(np.ascontiguousarray(self.preprocess(image))).permute(2, 0, 1)
-            samples.append(Sample(canvas, Target(image_id=str(index), original_size=(image.shape[0], image.shape[1]))))
-        batch = replace(collate(samples, self.preprocess.pad_multiple), targets=None)
+    def propose(self, image: OneImage) -> Tensor:
+        """The regions in which a two-stage detector looks, best first: float32 [P, 4] xyxy in pixels of the image.
+
+        Raises UserError where the detector has no such regions.
+        """
+        if not hasattr(self.detector, "propose"):
+            raise UserError(f"{type(self.detector).__name__} proposes no regions: only two-stage detectors do")
         with autocast(self.device, self.precision):
-            found = self.detector.predict(to_device(batch, self.device, channels_last=True))
+            return self.detector.propose(self._batch([as_rgb(image)]))[0].float().cpu()
+
+    @torch.inference_mode()
+    def _forward(self, images: Sequence[NDArray[np.uint8]], score_threshold: float | None) -> list[Detections]:
+        with autocast(self.device, self.precision):
+            found = self.detector.predict(self._batch(images))
         named = [replace(one.to("cpu"), names=self.classes) for one in found]
         return named if score_threshold is None else [one[one.scores >= score_threshold] for one in named]
+
+    def _batch(self, images: Sequence[NDArray[np.uint8]]) -> Batch:
+        samples = []
+        for index, image in enumerate(images):
+            size = image.shape[0], image.shape[1]
+            target = Target(image_id=str(index), original_size=size)
+            if self.source is not None:
+                target["proposals"] = torch.from_numpy(self.preprocess.to_input(self.source(image), size))
+            canvas = torch.from_numpy(np.ascontiguousarray(self.preprocess(image))).permute(2, 0, 1)
+            samples.append(Sample(canvas, target))
+        batch = replace(collate(samples, self.preprocess.pad_multiple), targets=None)
+        return to_device(batch, self.device, channels_last=True)
 
     def __repr__(self) -> str:
         return f"LoadedDetector({len(self.classes)} classes, {self.preprocess}, {self.device}, {self.precision})"

@@ -15,6 +15,9 @@ from detkit.model.detector import Detector
 
 # A checkpoint comes from outside; what it names is built only from these packages, so it can run nothing else.
 TRUSTED = ("detkit.model.", "detkit.data.preprocess.")
+# What a checkpoint may name to propose regions with; the first ones propose for any image.
+SOURCES = ("detkit.proposal.selective_search.SelectiveSearch", "detkit.proposal.trained_rpn.TrainedRPN")
+FILE_SOURCE = "detkit.proposal.proposal_file.read_proposals"
 
 
 def build(node: Any, **values: Any) -> Any:
@@ -52,6 +55,20 @@ def build_from_checkpoint(checkpoint: Mapping[str, Any]) -> Detector:
     except RuntimeError as error:
         raise UserError(f"the weights of the checkpoint do not fit the model in its config: {error}") from error
     return detector.eval()
+
+
+def build_source(checkpoint: Mapping[str, Any], *, for_any_image: bool) -> Any:
+    """What proposed the regions that the detector of a checkpoint learnt from; None where it proposes them itself.
+
+    for_any_image: also None where they came from a file, which knows only its own images.
+    Raises UserError where the checkpoint names anything but a source of detkit.
+    """
+    node = checkpoint["config"].get("proposal")
+    if node is None or (for_any_image and node["_target_"] == FILE_SOURCE):
+        return None
+    if node["_target_"] not in (*SOURCES, FILE_SOURCE) or any(isinstance(value, Mapping) for value in node.values()):
+        raise UserError(f"the checkpoint takes proposals from {node['_target_']}; to allow that, choose proposal=...")
+    return build(node)
 
 
 def check_targets(config: Any, where: str = "config") -> None:

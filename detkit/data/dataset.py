@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from detkit.data.annotations import Annotations
 from detkit.data.image import read_image
 from detkit.data.preprocess import Preprocess
+from detkit.data.proposals import Proposals
 from detkit.data.repair import Policy, box_faults, repair_boxes
 from detkit.data.transform import Augment
 from detkit.errors import UserError
@@ -38,6 +39,8 @@ class DetectionDataset(Dataset[Sample]):
     unreadable: what stands in for an image that cannot be decoded, unless repair is "error": "next", the next
         readable one (training), or "blank", a black image that keeps its id and objects (evaluation: they
         count as missed). Whatever was repaired is named in target["faults"].
+    proposals: one entry per image, in the order of the annotations; they go through augmentation and resizing with
+        the boxes.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class DetectionDataset(Dataset[Sample]):
         repair: Policy = "clip",
         unreadable: Literal["next", "blank"] = "next",
         seed: int = 0,
+        proposals: Proposals | None = None,
     ) -> None:
         _check_choice("data.difficult", difficult, ("keep", "drop", "ignore"))
         _check_choice("data.repair", repair, ("clip", "drop", "error"))
@@ -62,6 +66,7 @@ class DetectionDataset(Dataset[Sample]):
         self.repair = repair
         self.unreadable = unreadable
         self.seed = seed
+        self.proposals = proposals
 
     def __len__(self) -> int:
         return len(self.annotations)
@@ -73,6 +78,8 @@ class DetectionDataset(Dataset[Sample]):
         index, image = self._read(index, faults)
         original_size = image.shape[0], image.shape[1]
         found = self._objects(index, image, faults)
+        if self.proposals is not None:
+            found["proposals"] = self.proposals.of(index).copy()
         if self.augment is not None:
             image, found = self.augment(image, found, _mix(self.seed, epoch, index))
         pixels = self.preprocess(image)
@@ -85,6 +92,9 @@ class DetectionDataset(Dataset[Sample]):
             "image_id": self.annotations.image_ids[index],
             "original_size": original_size,
         }
+        if self.proposals is not None:
+            moved = self.preprocess.to_input(found["proposals"], (image.shape[0], image.shape[1]))
+            target["proposals"] = torch.from_numpy(moved)
         if faults:
             target["faults"] = tuple(faults)
         return Sample(torch.from_numpy(pixels).permute(2, 0, 1), target)

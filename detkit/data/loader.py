@@ -21,6 +21,8 @@ def collate(samples: Sequence[Sample], pad_multiple: int = 1) -> Batch:
     sizes = [(sample.image.shape[1], sample.image.shape[2]) for sample in samples]
     height, width = (-(-max(side) // pad_multiple) * pad_multiple for side in zip(*sizes, strict=True))
     images = torch.zeros(len(samples), 3, height, width, dtype=torch.uint8)
+    targets = [dict(sample.target) for sample in samples]
+    proposals = [target.pop("proposals", None) for target in targets]
     for canvas, sample, (h, w) in zip(images, samples, sizes, strict=True):
         canvas[:, :h, :w] = sample.image
     return Batch(
@@ -28,12 +30,24 @@ def collate(samples: Sequence[Sample], pad_multiple: int = 1) -> Batch:
         sizes=sizes,
         original_sizes=[sample.target["original_size"] for sample in samples],
         image_ids=[sample.target["image_id"] for sample in samples],
-        targets=PortableTargets(sample.target for sample in samples),
+        targets=PortableTargets(targets),
+        proposals=None if any(boxes is None for boxes in proposals) else PortableTensors(proposals),
     )
 
 
+class PortableTensors(list[torch.Tensor]):
+    """A list of tensors that crosses processes as arrays: every tensor sent costs an open file until it is freed."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _tensors_from_arrays, ([tensor.numpy() for tensor in self],)
+
+
+def _tensors_from_arrays(arrays: list[NDArray[np.float32]]) -> PortableTensors:
+    return PortableTensors(torch.from_numpy(array) for array in arrays)
+
+
 class PortableTargets(list[Target]):
-    """A list of targets that crosses processes as arrays: every tensor sent costs an open file until it is freed."""
+    """A list of targets that crosses processes as arrays, for the same reason."""
 
     def __reduce__(self) -> tuple[object, ...]:
         rows = [

@@ -15,6 +15,7 @@ from detkit.data.annotations import Annotations
 from detkit.data.dataset import DetectionDataset
 from detkit.data.loader import build_loader
 from detkit.data.preprocess import Preprocess
+from detkit.data.proposals import Proposals
 from detkit.engine.distributed import World
 from detkit.errors import UserError
 from detkit.metric.records import Predictions
@@ -53,17 +54,33 @@ def place_for_inference(detector: Detector, device: torch.device, channels_last:
     """The detector itself in eval mode, its batch norms folded, placed; it cannot be trained any more."""
     detector.eval()
     if isinstance(backbone := getattr(detector, "backbone", None), nn.Module):
-        fold_batch_norm(backbone, torch.zeros(1, 3, 64, 64))
+        size = getattr(backbone, "size", (64, 64))  # a network with full layers takes images of its own size only
+        fold_batch_norm(backbone, torch.zeros(1, 3, *size))
     return place_model(detector, device, channels_last)  # type: ignore[return-value]
 
 
 def evaluation_loader(
-    annotations: Annotations, preprocess: Preprocess, world: World, *, batch_size: int, num_workers: int, repair: str
+    annotations: Annotations,
+    preprocess: Preprocess,
+    world: World,
+    *,
+    batch_size: int,
+    num_workers: int,
+    repair: str,
+    proposals: Proposals | None = None,
 ) -> DataLoader:
-    """The batches of this process's share of a split: every image once, broken ones as blanks, nothing augmented."""
+    """The batches of this process's share of a split: every image once, broken ones as blanks, nothing augmented.
+
+    proposals: of all images of the split in order, for a detector that takes them from outside.
+    """
     dataset = DetectionDataset(
-        annotations, preprocess=preprocess, difficult="ignore", repair=repair, unreadable="blank"  # type: ignore[arg-type]
-    )  # fmt: skip
+        annotations,
+        preprocess=preprocess,
+        difficult="ignore",
+        repair=repair,  # type: ignore[arg-type]
+        unreadable="blank",
+        proposals=proposals,
+    )
     return build_loader(
         dataset,
         batch_size=batch_size,

@@ -8,13 +8,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
-from detkit.config import build_from_checkpoint
+from detkit.config import build, build_from_checkpoint, build_source
 from detkit.data.annotations import Annotations
 from detkit.data.builder import nearest
+from detkit.data.proposals import Proposals
 from detkit.data.split import describe_faults, read_split
 from detkit.engine.checkpoint import load_checkpoint
 from detkit.engine.detect import autocast, evaluation_loader, place_for_inference, to_device
@@ -29,6 +31,7 @@ from detkit.errors import UserError
 from detkit.metric.files import evaluate_files
 from detkit.metric.recall import proposal_recall
 from detkit.model.detector import Detector
+from detkit.proposal.split import find_proposals
 
 READERS = re.compile(r"detkit\.data\.\w+\.read_\w+")  # what a checkpoint may name to read its data with
 
@@ -51,11 +54,15 @@ def run_eval(config: DictConfig) -> dict[str, Any]:
         annotations = read_test_split(data, config.split, saved["classes"])
         if world.is_main and annotations.faults:
             print(f"left out while reading: {describe_faults(annotations)}", file=sys.stderr)
+        source = build(config.get("proposal")) or build_source(saved, for_any_image=False)
+        with world.main_first():
+            proposals = find_proposals(source, annotations, repair=data["repair"], **config.proposing)
         return measure(
             detector,
             annotations,
             world,
             folder,
+            proposals=proposals,
             precision=config.precision,
             channels_last=config.channels_last,
             repair=data["repair"],
@@ -70,6 +77,7 @@ def measure(
     world: World,
     folder: Path,
     *,
+    proposals: Proposals | None,
     precision: str,
     channels_last: bool,
     repair: str,
@@ -84,13 +92,15 @@ def measure(
     """Accuracy, speed and pictures of a detector on a split: prints the table, fills `folder`, returns the metrics.
 
     With several processes all call this; the main one writes, and measures the time alone.
+    proposals: of all images in order, for a detector that takes them from outside.
     folder gets metrics.json, predictions.json, plots/, pictures/ and report.html. about: goes into the protocol.
     """
     options: dict[str, Any] = {"precision": precision, "channels_last": channels_last}
     detector.eval()
     loader = evaluation_loader(
-        annotations, detector.preprocess, world, batch_size=batch_size, num_workers=num_workers, repair=repair
-    )
+        annotations, detector.preprocess, world, batch_size=batch_size, num_workers=num_workers, repair=repair,
+        proposals=proposals,
+    )  # fmt: skip
     shown = world.is_main and sys.stderr.isatty()
     with tqdm(total=len(annotations), desc="evaluating", unit="img", disable=not shown, leave=False) as bar:
         metrics, predictions = validate(
@@ -100,9 +110,10 @@ def measure(
         metrics["protocol"] |= {"split": annotations.source, **about, "precision": precision}
         if proposal_recall and hasattr(detector, "propose"):
             metrics["proposals"] = measure_proposals(
-                detector, annotations, batch_size=batch_size, num_workers=num_workers, repair=repair, **options
-            )
-        images = [TimedImage(annotations.image_paths[index]) for index in spread(len(annotations), timing_images)]
+                detector, annotations, proposals, batch_size=batch_size, num_workers=num_workers, repair=repair,
+                **options,
+            )  # fmt: skip
+        images = timed_images(annotations, proposals, timing_images)
         if images:
             metrics["timing"] = measure_speed(detector, images, warmup=timing_warmup, **options)
         metrics["environment"] = describe_environment(world.device)
@@ -119,6 +130,7 @@ def measure(
 def measure_proposals(
     detector: Any,
     annotations: Annotations,
+    proposals: Proposals | None,
     *,
     batch_size: int,
     num_workers: int,
@@ -126,7 +138,7 @@ def measure_proposals(
     precision: str,
     channels_last: bool,
 ) -> dict[str, Any]:
-    """Recall of what a two-stage detector proposes, best 100, 300 and 1000, on this process alone."""
+    """Recall of the regions in which a two-stage detector looks, best 100, 300 and 1000, on this process alone."""
     device = detector.pixel_mean.device
     loader = evaluation_loader(
         annotations,
@@ -135,16 +147,29 @@ def measure_proposals(
         batch_size=batch_size,
         num_workers=num_workers,
         repair=repair,
+        proposals=proposals,
     )
 
-    def proposals() -> Any:
+    def regions() -> Any:
         for batch in loader:
             with autocast(device, precision):
                 found = detector.propose(to_device(batch, device, channels_last))
             yield from (boxes.float().cpu() for boxes in found)
 
     with eval_mode(detector):
-        return proposal_recall(proposals(), ground_truth_of(annotations), annotations.classes)
+        return proposal_recall(regions(), ground_truth_of(annotations), annotations.classes)
+
+
+def timed_images(annotations: Annotations, proposals: Proposals | None, count: int) -> list[TimedImage]:
+    """At most `count` images, spread over the split, with their proposals and what those took (0 where unknown)."""
+    chosen = spread(len(annotations), count)
+    if proposals is None:
+        return [TimedImage(annotations.image_paths[index]) for index in chosen]
+    seconds = np.nan_to_num(proposals.seconds)
+    return [
+        TimedImage(annotations.image_paths[index], torch.from_numpy(proposals.of(index).copy()), float(seconds[index]))
+        for index in chosen
+    ]
 
 
 def read_test_split(data: Mapping[str, Any], split: str | None, classes: Sequence[str]) -> Annotations:
@@ -168,11 +193,13 @@ def read_test_split(data: Mapping[str, Any], split: str | None, classes: Sequenc
 def merge_data(given: Mapping[str, Any], saved: Mapping[str, Any]) -> dict[str, Any]:
     """The data config of the command line, filled up with that of the checkpoint where it is null.
 
-    Raises UserError where the checkpoint would run anything but one of detkit's own readers.
+    Raises UserError where neither has a reader, and where the checkpoint would run anything but detkit's own.
     """
     missing = {str(key) for key in OmegaConf.missing_keys(given)} if OmegaConf.is_config(given) else set()
     chosen = {key: given[key] for key in given if key not in missing and given[key] is not None}
     data = dict(saved) | chosen
+    if "reader" not in data:
+        raise UserError("this checkpoint says nothing of data: choose data=voc data.root=DIR (or data=coco, data=yolo)")
     target = str(data["reader"]["_target_"]) if "reader" not in chosen else None
     if target is not None and not READERS.fullmatch(target):
         raise UserError(f"the checkpoint reads its data with {target}; to allow that, choose data=... yourself")

@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 from tqdm import tqdm
 
 from detkit.api import LoadedDetector, load
+from detkit.config import build
 from detkit.data.image import IMAGE_SUFFIXES, read_image
 from detkit.engine.run_folder import remove_unused
 from detkit.engine.video import VIDEO_SUFFIXES, VideoReader, VideoWriter
@@ -32,7 +33,7 @@ def run_predict(cfg: DictConfig) -> dict[str, Any]:
     run_dir = Path(cfg.run_dir)
     remove_unused(run_dir)
     files = find_sources(cfg.source)  # before the checkpoint: a mistyped path answers at once
-    detector = load(cfg.checkpoint, device=cfg.device, precision=cfg.precision)
+    detector = load(cfg.checkpoint, device=cfg.device, precision=cfg.precision, source=build(cfg.get("proposal")))
     return predict_files(
         detector,
         files,

@@ -33,6 +33,7 @@ from detkit.engine.step import take_step
 from detkit.engine.stream import BatchStream
 from detkit.engine.validate import validate
 from detkit.errors import UserError
+from detkit.proposal.split import find_proposals
 from detkit.visualize.report import write_report
 
 
@@ -62,6 +63,8 @@ def _train(config: DictConfig, world: World) -> dict[str, Any]:
     # The data.
     with world.main_first():
         annotations = read_split(config.data, config.data.train_split)
+        source = build(config.get("proposal"))  # of regions, for models that take them from outside
+        proposals = find_proposals(source, annotations, repair=config.data.repair, **config.proposing)
     classes = annotations.classes
     preprocess = build_preprocess(settings["preprocess"])
     dataset = DetectionDataset(
@@ -71,6 +74,7 @@ def _train(config: DictConfig, world: World) -> dict[str, Any]:
         difficult=config.data.difficult,
         repair=config.data.repair,
         seed=config.seed,
+        proposals=proposals,
     )
     loader = build_loader(
         dataset,
@@ -86,7 +90,9 @@ def _train(config: DictConfig, world: World) -> dict[str, Any]:
         raise UserError(f"{annotations.source} has no images to train on")
     val_split = val_loader = None
     if config.data.val_split is not None:
-        val_split = read_split(config.data, config.data.val_split, classes)
+        with world.main_first():
+            val_split = read_split(config.data, config.data.val_split, classes)
+            val_proposals = find_proposals(source, val_split, repair=config.data.repair, **config.proposing)
         val_loader = evaluation_loader(
             val_split,
             preprocess,
@@ -94,6 +100,7 @@ def _train(config: DictConfig, world: World) -> dict[str, Any]:
             batch_size=config.evaluation.batch_size,
             num_workers=config.evaluation.num_workers,
             repair=config.data.repair,
+            proposals=val_proposals,
         )
 
     # How long, and how often.
@@ -211,11 +218,15 @@ def _train(config: DictConfig, world: World) -> dict[str, Any]:
         return {}
     final = build_detector(without_pretrained(settings["model"]), len(classes), preprocess)
     final.load_state_dict(world.broadcast(best_weights(folder) if world.is_main else None))
+    with world.main_first():
+        test_split = read_test_split(config.data, None, classes)
+        test_proposals = find_proposals(source, test_split, repair=config.data.repair, **config.proposing)
     return measure(
         place_for_inference(final, world.device, trainer.channels_last),
-        read_test_split(config.data, None, classes),
+        test_split,
         world,
         folder,
+        proposals=test_proposals,
         repair=config.data.repair,
         about={"checkpoint": str(folder / "checkpoints" / "best.pt"), "step": best.step or now.step},
         **forward,

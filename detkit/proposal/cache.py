@@ -7,9 +7,9 @@ import json
 import os
 import time
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,15 @@ from detkit.data.image import read_image, read_image_size
 from detkit.errors import UserError
 from detkit.types import Size
 
-Propose = Callable[[NDArray[np.uint8]], NDArray[np.float32]]  # uint8 [H, W, 3] RGB to xyxy [P, 4], best first
+
+class Source(Protocol):
+    """What proposes: uint8 [H, W, 3] RGB to float32 xyxy [P, 4] in its pixels, best first."""
+
+    def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]: ...
+
+    def parameters(self) -> Mapping[str, Any]:
+        """All that the boxes of an image depend on, as plain data; "method" names what it is."""
+        ...
 
 
 class Job(NamedTuple):
@@ -44,7 +52,7 @@ def parameter_hash(parameters: Mapping[str, Any]) -> str:
     return hashlib.blake2b(json.dumps(parameters, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
-def propose_file(job: Job, *, propose: Propose, folder: Path | None) -> Outcome:
+def propose_file(job: Job, *, propose: Source, folder: Path | None) -> Outcome:
     """The proposals for one file, from `folder` where they are there, else made and put there; None: no cache."""
     cached = None
     try:

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detkit.data.annotations import PackedStrings
+from detkit.data.proposals import Proposals
 from detkit.errors import UserError
-from detkit.proposal.proposals import Proposals
 
 FORMAT = 1  # raised when older versions cannot read what is written
 ARRAYS = ("id_buffer", "id_offsets", "offsets", "boxes", "seconds")

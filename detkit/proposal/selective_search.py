@@ -31,6 +31,7 @@ class SelectiveSearch:
     in pixels. strategies: measures of similarity as in `merge_regions`. sigma: of the blur before a segmentation.
     min_side: boxes narrower or lower, in pixels of the image that is searched, are dropped.
     max_width: wider images are shrunk to this first; None: never. max_boxes: the best this many; None: all.
+    seed: of the order. Called with an image it gives its proposals, as `selective_search` does.
     Raises UserError for an empty list and for an unknown name in one.
     """
 
@@ -41,6 +42,7 @@ class SelectiveSearch:
     min_side: int = 20
     max_width: int | None = 500
     max_boxes: int | None = 2000
+    seed: int = 0
 
     def __post_init__(self) -> None:
         for name in ("colour_spaces", "scales", "strategies"):
@@ -54,22 +56,23 @@ class SelectiveSearch:
         for strategy in self.strategies:
             check_measures(strategy)
 
-    def parameters(self, seed: int) -> dict[str, Any]:
+    def parameters(self) -> dict[str, Any]:
         """All that the boxes of an image depend on, as plain data."""
-        return {"algorithm": ALGORITHM, "seed": seed, **asdict(self)}
+        return {"method": "selective_search", "algorithm": ALGORITHM, **asdict(self)}
+
+    def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return selective_search(image, settings=self)
 
 
-def selective_search(
-    image: NDArray[np.uint8], *, settings: SelectiveSearch | None = None, seed: int = 0
-) -> NDArray[np.float32]:
+def selective_search(image: NDArray[np.uint8], *, settings: SelectiveSearch | None = None) -> NDArray[np.float32]:
     """Proposals for `image`, uint8 [H, W, 3] RGB: float32 [P, 4] xyxy pixels, each once, best first.
 
     The order is that of the paper (section 4): place in the hierarchy, from the top, times a random number. The same
-    image, settings and seed give the same boxes in the same order.
+    image and settings give the same boxes in the same order.
     """
     settings = settings or SelectiveSearch()
     shrunk = _shrink(image, settings.max_width)
-    boxes = _ranked(_hierarchies(shrunk, settings), seed)
+    boxes = _ranked(_hierarchies(shrunk, settings), settings.seed)
     boxes = boxes[(boxes[:, 2:] - boxes[:, :2] >= settings.min_side).all(axis=1)][: settings.max_boxes]
     scale = np.array([image.shape[1] / shrunk.shape[1], image.shape[0] / shrunk.shape[0]] * 2)
     return (boxes * scale).astype(np.float32)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from detkit import cli
+from detkit.data.proposals import Proposals
 from detkit.data.synthetic import read_synthetic
 from detkit.proposal.cache import Job, parameter_hash, propose_file
 from detkit.proposal.proposal_file import read_proposals
-from detkit.proposal.proposals import Proposals
-from detkit.proposal.propose import propose_split
 from detkit.proposal.report import format_report, measure_proposals, plot_proposals
 from detkit.proposal.selective_search import SelectiveSearch
+from detkit.proposal.split import propose_split
 
 SINGLE = SelectiveSearch(colour_spaces=["hsv"], scales=[100], strategies=["CTSF"])
 
@@ -85,10 +86,10 @@ def test_the_hash_depends_on_every_parameter():
     hashes = {
         parameter_hash(parameters)
         for parameters in (
-            SINGLE.parameters(0),
-            SINGLE.parameters(1),
-            SelectiveSearch().parameters(0),
-            SelectiveSearch(sigma=0.9).parameters(0),
+            SINGLE.parameters(),
+            replace(SINGLE, seed=1).parameters(),
+            SelectiveSearch().parameters(),
+            SelectiveSearch(sigma=0.9).parameters(),
         )
     }
     assert len(hashes) == 4
@@ -96,12 +97,12 @@ def test_the_hash_depends_on_every_parameter():
 
 
 def test_goes_on_where_it_stopped(scenes, tmp_path):
-    part, _ = propose_split(scenes.subset([2, 0]), SINGLE, seed=0, num_workers=0, cache_dir=tmp_path)
-    whole, faults = propose_split(scenes, SINGLE, seed=0, num_workers=0, cache_dir=tmp_path)
+    part, _ = propose_split(scenes.subset([2, 0]), SINGLE, num_workers=0, cache_dir=tmp_path)
+    whole, faults = propose_split(scenes, SINGLE, num_workers=0, cache_dir=tmp_path)
     assert not faults and list(whole.image_ids) == list(scenes.image_ids)
     assert (whole.seconds[[2, 0]] == part.seconds).all()  # not measured again
     np.testing.assert_array_equal(whole.of(2), part.of(0))
-    afresh, _ = propose_split(scenes, SINGLE, seed=0, num_workers=0, cache_dir=None)
+    afresh, _ = propose_split(scenes, SINGLE, num_workers=0, cache_dir=None)
     np.testing.assert_array_equal(afresh.boxes, whole.boxes)
 
 
@@ -162,8 +163,8 @@ def test_the_verb_names_what_is_wrong(in_folder, capsys):
 
 @pytest.mark.slow
 def test_processes_change_nothing(scenes, tmp_path):
-    alone, _ = propose_split(scenes, SINGLE, seed=3, num_workers=0, cache_dir=None)
+    alone, _ = propose_split(scenes, SINGLE, num_workers=0, cache_dir=None)
     for workers in (1, 2):
-        found, _ = propose_split(scenes, SINGLE, seed=3, num_workers=workers, cache_dir=tmp_path / str(workers))
+        found, _ = propose_split(scenes, SINGLE, num_workers=workers, cache_dir=tmp_path / str(workers))
         np.testing.assert_array_equal(found.boxes, alone.boxes)
         np.testing.assert_array_equal(found.offsets, alone.offsets)

@@ -13,9 +13,9 @@ from detkit.config import build
 from detkit.data.voc import read_voc
 from detkit.errors import UserError
 from detkit.proposal.colour import COLOUR_SPACES, to_colour_space
-from detkit.proposal.propose import propose_split
 from detkit.proposal.report import measure_proposals
 from detkit.proposal.selective_search import SelectiveSearch, selective_search
+from detkit.proposal.split import propose_split
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
@@ -53,8 +53,8 @@ def test_boxes_are_inside_unique_and_large_enough(scene):
 
 
 def test_the_order_is_fixed_by_the_seed(scene):
-    settings = SelectiveSearch(max_boxes=None)
-    boxes = [selective_search(scene, settings=settings, seed=seed).tolist() for seed in (0, 0, 1)]
+    searches = [SelectiveSearch(max_boxes=None, seed=seed) for seed in (0, 0, 1)]
+    boxes = [search(scene).tolist() for search in searches]
     assert boxes[0] == boxes[1] != boxes[2]
     assert sorted(boxes[0]) == sorted(boxes[2])
     first = selective_search(scene, settings=SelectiveSearch(max_boxes=5))
@@ -111,8 +111,7 @@ def test_settings_of_the_configs():
 def test_covers_the_objects_of_real_images(shared_data):
     annotations = read_voc(shared_data / "voc2012_100" / "VOC2012", "val")
     found = [
-        propose_split(annotations, SelectiveSearch(), seed=0, num_workers=workers, cache_dir=None)[0]
-        for workers in (1, 2)
+        propose_split(annotations, SelectiveSearch(), num_workers=workers, cache_dir=None)[0] for workers in (1, 2)
     ]
     np.testing.assert_array_equal(found[0].boxes, found[1].boxes)
     np.testing.assert_array_equal(found[0].offsets, found[1].offsets)

@@ -1,0 +1,42 @@
+"""What a trained two-stage detector proposes, as proposals for another: half of the paper's alternating training."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detkit.api import LoadedDetector, load
+from detkit.engine.checkpoint import find_checkpoint
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedRPN:
+    """The proposals of the detector in `checkpoint` (a file or a run folder), the best `max_boxes` (None: all).
+
+    Raises UserError where the checkpoint is none, and, when asked, where its detector proposes nothing.
+    """
+
+    checkpoint: str
+    max_boxes: int | None = None
+
+    @cached_property
+    def _detector(self) -> LoadedDetector:
+        return load(self.checkpoint)
+
+    def __getstate__(self) -> dict[str, Any]:  # a worker loads its own
+        return {"checkpoint": self.checkpoint, "max_boxes": self.max_boxes}
+
+    def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return self._detector.propose(image)[: self.max_boxes].numpy()
+
+    def parameters(self) -> dict[str, Any]:
+        """All that the boxes of an image depend on, as plain data."""
+        content = Path(find_checkpoint(self.checkpoint)).read_bytes()
+        digest = hashlib.blake2b(content, digest_size=16).hexdigest()
+        return {"method": "rpn", "checkpoint": digest, "max_boxes": self.max_boxes}
