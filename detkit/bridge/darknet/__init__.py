@@ -1,0 +1,1 @@
+"""Darknet networks: a `.cfg` and its `.weights` become a checkpoint of detkit, and such a checkpoint becomes them."""

@@ -1,0 +1,199 @@
+"""From a section to its layer: which maps it reads, and the shape of what it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeAlias
+
+from torch import nn
+
+from detkit.model.darknet.activation import ACTIVATIONS
+from detkit.model.darknet.section import Section
+from detkit.model.darknet.weighted import Connected, Convolutional
+from detkit.model.darknet.weightless import AvgPool, MaxPool, Reorg, Route, Shortcut, Softmax, Upsample
+
+Shape: TypeAlias = tuple[int, int, int]  # channels, height, width
+
+HEADS = ("yolo", "region", "detection")
+
+# Options that would change what a layer computes; anything else that is not read is about training.
+UNSUPPORTED = (
+    "antialiasing", "assisted_excitation", "background", "binary", "coordconv", "deform", "dontload", "dontloadscales",
+    "dropblock", "extra", "flatten", "flipped", "map", "maxpool_depth", "rotate", "share_index", "spatial", "stretch",
+    "stretch_sway", "sway", "tree", "weights_type", "xnor",
+)  # fmt: skip
+
+
+class Layer(NamedTuple):
+    """sources: indices of the sections it reads, -1 for the image. shape: of what it gives."""
+
+    module: nn.Module
+    sources: list[int]
+    shape: Shape
+
+
+def build_layer(section: Section, shapes: Sequence[Shape]) -> Layer:
+    """The layer of `section`; shapes: of the image and then of every section before, so shapes[i + 1] is section i's.
+
+    Raises UserError naming the section where it is of an unknown kind or does not fit what comes before.
+    """
+    for key in UNSUPPORTED:
+        if section.word(key, "0") not in ("0", "none"):
+            raise section.error(f"{key}={section.options[key]} is not supported")
+    if section.name not in BUILDERS:
+        raise section.error(f"no such layer (known: {', '.join(sorted(BUILDERS))})")
+    return BUILDERS[section.name](section, shapes)
+
+
+def _convolutional(section: Section, shapes: Sequence[Shape]) -> Layer:
+    channels, height, width = shapes[-1]
+    filters, size = section.integer("filters", 1), section.integer("size", 1)
+    groups, dilation = section.integer("groups", 1), section.integer("dilation", 1)
+    stride = _stride(section)
+    padding = size // 2 if section.integer("pad", 0) else section.integer("padding", 0)
+    if channels % groups or filters % groups:
+        raise section.error(f"groups={groups} divides not both its input of {channels} channels and filters={filters}")
+    module = Convolutional(
+        in_channels=channels,
+        out_channels=filters,
+        size=size,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
+        normalized=bool(section.integer("batch_normalize", 0)),
+        activation=_activation(section, "logistic"),
+    )
+    rows, columns = (
+        (side + 2 * padding * dilation - dilation * (size - 1) - 1) // step + 1
+        for side, step in zip((height, width), stride, strict=True)
+    )
+    return _following(section, module, (filters, rows, columns))
+
+
+def _connected(section: Section, shapes: Sequence[Shape]) -> Layer:
+    channels, height, width = shapes[-1]
+    output = section.integer("output", 1)
+    module = Connected(
+        in_features=channels * height * width,
+        out_features=output,
+        normalized=bool(section.integer("batch_normalize", 0)),
+        activation=_activation(section, "logistic"),
+    )
+    return _following(section, module, (output, 1, 1))
+
+
+def _maxpool(section: Section, shapes: Sequence[Shape]) -> Layer:
+    channels, height, width = shapes[-1]
+    stride = _stride(section)
+    size = section.integer("size", section.integer("stride", 1))
+    padding = section.integer("padding", size - 1)
+    rows, columns = ((side + padding - size) // step + 1 for side, step in zip((height, width), stride, strict=True))
+    return _following(section, MaxPool(size=size, stride=stride, padding=padding), (channels, rows, columns))
+
+
+def _avgpool(section: Section, shapes: Sequence[Shape]) -> Layer:
+    return _following(section, AvgPool(), (shapes[-1][0], 1, 1))
+
+
+def _route(section: Section, shapes: Sequence[Shape]) -> Layer:
+    sources = [_earlier(section, "layers", index) for index in section.integers("layers")]
+    groups, group_id = section.integer("groups", 1), section.integer("group_id", 0)
+    joined = [shapes[source + 1] for source in sources]
+    if len({shape[1:] for shape in joined}) > 1:
+        sizes = ", ".join(f"{source}: {h}x{w}" for source, (_, h, w) in zip(sources, joined, strict=True))
+        raise section.error(f"layers={section.options['layers']} join maps of different sizes ({sizes})")
+    if not 0 <= group_id < groups or any(shape[0] % groups for shape in joined):
+        raise section.error(
+            f"groups={groups} group_id={group_id} does not fit {[shape[0] for shape in joined]} channels"
+        )
+    channels = sum(shape[0] for shape in joined) // groups
+    return Layer(Route(groups=groups, group_id=group_id), sources, (channels, *joined[0][1:]))
+
+
+def _shortcut(section: Section, shapes: Sequence[Shape]) -> Layer:
+    sources = [_earlier(section, "from", index) for index in section.integers("from")]
+    module = Shortcut(
+        alpha=section.number("alpha", 1),
+        beta=section.number("beta", 1),
+        activation=_activation(section, "linear"),
+    )
+    return Layer(module, [section.index - 1, *sources], shapes[-1])
+
+
+def _upsample(section: Section, shapes: Sequence[Shape]) -> Layer:
+    channels, height, width = shapes[-1]
+    stride = section.integer("stride", 2)
+    module = Upsample(stride=abs(stride), scale=section.number("scale", 1), reverse=stride < 0)
+    if stride > 0:
+        return _following(section, module, (channels, height * stride, width * stride))
+    return _following(section, module, (channels, height // -stride, width // -stride))
+
+
+def _reorg(section: Section, shapes: Sequence[Shape]) -> Layer:
+    channels, height, width = shapes[-1]
+    stride, reverse = section.integer("stride", 1), bool(section.integer("reverse", 0))
+    if channels % stride**2 or (not reverse and (height % stride or width % stride)):
+        raise section.error(f"stride={stride} does not divide its input of {channels} channels, {height}x{width}")
+    module = Reorg(stride=stride, reverse=reverse)
+    if reverse:
+        return _following(section, module, (channels // stride**2, height * stride, width * stride))
+    return _following(section, module, (channels * stride**2, height // stride, width // stride))
+
+
+def _dropout(section: Section, shapes: Sequence[Shape]) -> Layer:
+    return _following(section, nn.Dropout(section.number("probability", 0.5)), shapes[-1])
+
+
+def _softmax(section: Section, shapes: Sequence[Shape]) -> Layer:
+    channels, height, width = shapes[-1]
+    groups = section.integer("groups", 1)
+    if channels * height * width % groups:
+        raise section.error(f"groups={groups} does not divide its input of {channels * height * width} numbers")
+    return _following(section, Softmax(groups=groups, temperature=section.number("temperature", 1)), shapes[-1])
+
+
+def _head(section: Section, shapes: Sequence[Shape]) -> Layer:
+    return _following(section, nn.Identity(), shapes[-1])  # what its numbers mean is told by detkit.model.darknet.head
+
+
+def _following(section: Section, module: nn.Module, shape: Shape) -> Layer:
+    """A layer that reads the section before it."""
+    if min(shape) < 1:
+        raise section.error(f"nothing is left of its input: it would give {shape[0]} channels of {shape[1]}x{shape[2]}")
+    return Layer(module, [section.index - 1], shape)
+
+
+def _stride(section: Section) -> tuple[int, int]:
+    both = section.integer("stride", 1)
+    return section.integer("stride_y", both), section.integer("stride_x", both)
+
+
+def _activation(section: Section, default: str) -> str:
+    name = section.word("activation", default)
+    if name not in ACTIVATIONS:
+        raise section.error(f"activation={name} is unknown (known: {', '.join(sorted(ACTIVATIONS))})")
+    return name
+
+
+def _earlier(section: Section, key: str, index: int) -> int:
+    """An index as the file has it, negative ones counted back from here, as a section's own index."""
+    found = section.index + index if index < 0 else index
+    if not 0 <= found < section.index:
+        raise section.error(f"{key}={section.options[key]}: there is no section {found} before it")
+    return found
+
+
+BUILDERS: dict[str, Callable[[Section, Sequence[Shape]], Layer]] = {
+    "convolutional": _convolutional, "conv": _convolutional,
+    "connected": _connected, "conn": _connected,
+    "maxpool": _maxpool, "max": _maxpool,
+    "avgpool": _avgpool, "avg": _avgpool,
+    "route": _route,
+    "shortcut": _shortcut,
+    "upsample": _upsample,
+    "reorg": _reorg,
+    "dropout": _dropout,
+    "softmax": _softmax, "soft": _softmax,
+    **dict.fromkeys(HEADS, _head),
+}  # fmt: skip

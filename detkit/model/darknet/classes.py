@@ -1,0 +1,42 @@
+"""How many classes a Darknet network has, and the same network with another number of them."""
+
+from __future__ import annotations
+
+from detkit.errors import UserError
+from detkit.model.darknet.build_layer import HEADS
+from detkit.model.darknet.section import Section, Sections, number_sections
+
+
+def count_classes(sections: Sections) -> int:
+    """The number on which all head sections agree; raises UserError where they do not."""
+    heads = [section for section in number_sections(sections)[1] if section.name in HEADS]
+    counts = {head.integer("classes", 1 if head.name == "detection" else 20) for head in heads}
+    if len(counts) != 1:
+        found = ", ".join(f"{head}: {head.word('classes', 'none')}" for head in heads) or "no head section"
+        raise UserError(f"a detector has one number of classes, this Darknet network has not ({found})")
+    return counts.pop()
+
+
+def with_classes(sections: Sections, num_classes: int) -> list[tuple[str, dict[str, str]]]:
+    """The same network for `num_classes` classes: changed are its head sections, and the layer before each of them."""
+    changed = [(str(name), {key: str(value) for key, value in options.items()}) for name, options in sections]
+    for head in number_sections(sections)[1]:
+        if head.name not in HEADS:
+            continue
+        changed[head.index + 1][1]["classes"] = str(num_classes)
+        name, options = changed[head.index]  # the section before: [net] is the first of the list
+        key = {"convolutional": "filters", "conv": "filters", "connected": "output", "conn": "output"}.get(name)
+        if key is None:
+            raise head.error(f"before it must be a [convolutional] or [connected] section, not [{name}]")
+        options[key] = str(num_outputs(head, num_classes))
+    return changed
+
+
+def num_outputs(head: Section, num_classes: int) -> int:
+    """How many numbers a head section reads: per cell, or of a [detection] section in all."""
+    if head.name == "detection":
+        boxes = head.integer("num", 1)
+        return head.integer("side", 7) ** 2 * (num_classes + boxes * (1 + 4))
+    num = head.integer("num", 1)
+    anchors = len(head.integers("mask")) if head.name == "yolo" and "mask" in head.options else num
+    return anchors * (4 + 1 + num_classes)

@@ -1,0 +1,71 @@
+"""A Darknet network as a detector of detkit: its sections as the backbone, what its head sections say as the head."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from detkit.data.preprocess import Preprocess
+from detkit.errors import UserError
+from detkit.model.darknet.classes import num_outputs, with_classes
+from detkit.model.darknet.detection import DetectionHead
+from detkit.model.darknet.network import DarknetNetwork
+from detkit.model.darknet.region import RegionHead
+from detkit.model.darknet.section import Section, Sections, number_sections
+from detkit.model.darknet.weighted import Connected, Convolutional
+from detkit.model.darknet.yolo import YoloHead
+from detkit.model.one_stage import OneStageDetector
+
+
+def build_darknet(
+    *, sections: Sections, postprocess: nn.Module, num_classes: int, preprocess: Preprocess
+) -> OneStageDetector:
+    """The detector that the sections of a `.cfg` describe, for `num_classes` classes whatever they say.
+
+    Its weights are random, as at the start of a training; those of a `.weights` file come by
+    `detkit.bridge.darknet`. Raises UserError naming a section that is unknown or does not fit.
+    """
+    net, layers = number_sections(with_classes(sections, num_classes))
+    network = DarknetNetwork(net=net, sections=layers)
+    heads = [layers[index] for index in network.heads]
+    for head in heads:
+        channels, height, width = network.shapes[head.index]
+        found = channels * height * width if head.name == "detection" else channels
+        if found != num_outputs(head, num_classes):
+            raise head.error(f"its input has {found} numbers, it reads {num_outputs(head, num_classes)}")
+    dense_head = _dense_head(heads, num_classes)
+    for head in heads:
+        _start(network.layers[head.index - 1], head)
+    return OneStageDetector(
+        backbone=network,
+        neck=nn.Identity(),
+        dense_head=dense_head,
+        postprocess=postprocess,
+        num_classes=num_classes,
+        preprocess=preprocess,
+    )
+
+
+def _dense_head(heads: Sequence[Section], num_classes: int) -> nn.Module:
+    kinds = {head.name for head in heads}
+    if kinds == {"yolo"}:
+        return YoloHead(sections=heads, num_classes=num_classes)
+    if len(heads) > 1:
+        raise UserError(f"this Darknet network detects in {', '.join(map(str, heads))}: only [yolo] may be several")
+    kind = RegionHead if kinds == {"region"} else DetectionHead
+    return kind(section=heads[0], num_classes=num_classes)
+
+
+@torch.no_grad()
+def _start(layer: nn.Module, head: Section) -> None:
+    """Let the layer before a head begin with small numbers and, where there are anchors, an objectness of 1 %."""
+    if isinstance(layer, Connected):
+        nn.init.normal_(layer.linear.weight, std=0.01)
+    elif isinstance(layer, Convolutional):
+        nn.init.normal_(layer.conv.weight, std=0.01)
+        if layer.conv.bias is not None and head.name != "detection":
+            per_anchor = 5 + head.integer("classes")
+            layer.conv.bias.view(-1, per_anchor)[:, 4] = -math.log(99)

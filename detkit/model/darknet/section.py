@@ -1,0 +1,77 @@
+"""One section of a Darknet network: its name, its place and its options, read with errors that say where."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from detkit.errors import UserError
+
+# A whole network as plain data, [net] first, which is what a checkpoint holds: (name, options as text) per section.
+Sections: TypeAlias = Sequence[Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class Section:
+    """index: as routes count it, -1 for [net]. options: text by key, as the file has them."""
+
+    index: int
+    name: str
+    options: Mapping[str, str]
+
+    def __str__(self) -> str:
+        return f"section {self.index} [{self.name}]" if self.index >= 0 else f"[{self.name}]"
+
+    def error(self, message: str) -> UserError:
+        """The exception that says `message` about this section."""
+        return UserError(f"Darknet {self}: {message}")
+
+    def integer(self, key: str, default: int | None = None) -> int:
+        """A whole number; required where there is no default."""
+        return self._one(key, default, int, "a whole number")
+
+    def number(self, key: str, default: float | None = None) -> float:
+        """Any number; required where there is no default."""
+        return self._one(key, default, float, "a number")
+
+    def word(self, key: str, default: str) -> str:
+        """Text as it stands."""
+        return self.options.get(key, default)
+
+    def integers(self, key: str) -> list[int]:
+        """Whole numbers between commas, at least one."""
+        return self._several(key, int)
+
+    def numbers(self, key: str) -> list[float]:
+        """Numbers between commas, at least one."""
+        return self._several(key, float)
+
+    def _one(self, key: str, default: Any, kind: Any, expected: str) -> Any:
+        text = self.options.get(key)
+        if text is None:
+            if default is None:
+                raise self.error(f"{key}=... is missing")
+            return default
+        try:
+            return kind(text)
+        except ValueError:
+            raise self.error(f"{key}={text} is not {expected}") from None
+
+    def _several(self, key: str, kind: Any) -> list[Any]:
+        text = self.options.get(key, "")
+        try:
+            values = [kind(part) for part in text.split(",") if part.strip()]
+        except ValueError:
+            values = []
+        if not values:
+            raise self.error(f"{key}={text} is not a list of numbers" if text else f"{key}=... is missing")
+        return values
+
+
+def number_sections(sections: Sections) -> tuple[Section, list[Section]]:
+    """([net], the layers) of a network as plain data. Raises UserError where it does not begin with [net]."""
+    numbered = [Section(index, str(name), options) for index, (name, options) in enumerate(sections, start=-1)]
+    if not numbered or numbered[0].name not in ("net", "network"):
+        raise UserError(f"a Darknet network begins with [net], not with {numbered[0] if numbered else 'nothing'}")
+    return numbered[0], numbered[1:]

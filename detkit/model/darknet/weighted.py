@@ -1,0 +1,73 @@
+"""The layers of Darknet that have weights: [convolutional] and [connected].
+
+Batch norms divide by sqrt(variance + 1e-5), as Darknet does on a GPU, where its networks are trained and published.
+Its oldest CPU code divides by sqrt(variance) + 1e-6, which is no number for the slightly negative variances that some
+published files hold.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from detkit.model.darknet.activation import ACTIVATIONS
+
+
+def batch_norm(channels: int) -> nn.BatchNorm2d:
+    """Darknet's batch norm; its running statistics take in a hundredth of every batch."""
+    return nn.BatchNorm2d(channels, eps=1e-5, momentum=0.01)
+
+
+class Convolutional(nn.Module):
+    """Convolution, batch norm or bias, activation: [B, in, H, W] -> [B, out, H', W'].
+
+    stride, padding: (vertical, horizontal). padding is in steps of the kernel, so dilation multiplies it.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        out_channels: int,
+        size: int,
+        stride: tuple[int, int],
+        padding: int,
+        dilation: int,
+        groups: int,
+        normalized: bool,
+        activation: str,
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(
+            in_channels,
+            out_channels,
+            size,
+            stride=stride,
+            padding=padding * dilation,
+            dilation=dilation,
+            groups=groups,
+            bias=not normalized,
+        )
+        self.norm = batch_norm(out_channels) if normalized else nn.Identity()
+        self.activation = ACTIVATIONS[activation]
+        nn.init.kaiming_normal_(self.conv.weight, nonlinearity="relu")
+        if self.conv.bias is not None:
+            nn.init.zeros_(self.conv.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.activation(self.norm(self.conv(x)))
+
+
+class Connected(nn.Module):
+    """A full layer over the whole map: [B, C, H, W] -> [B, out, 1, 1]."""
+
+    def __init__(self, *, in_features: int, out_features: int, normalized: bool, activation: str) -> None:
+        super().__init__()
+        self.linear = nn.Linear(in_features, out_features, bias=not normalized)
+        self.norm = batch_norm(out_features) if normalized else nn.Identity()
+        self.activation = ACTIVATIONS[activation]
+        nn.init.kaiming_normal_(self.linear.weight, nonlinearity="relu")
+        if self.linear.bias is not None:
+            nn.init.zeros_(self.linear.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.activation(self.norm(self.linear(x.flatten(1))[:, :, None, None]))

@@ -1,0 +1,136 @@
+"""The layers of Darknet without weights: pooling, joining and rearranging maps [B, C, H, W]."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from detkit.model.darknet.activation import ACTIVATIONS
+
+
+class MaxPool(nn.Module):
+    """Maxima of size x size windows.
+
+    stride: (vertical, horizontal). padding: rows in all, half of them (rounded down) above, the rest below, and so
+    with columns: of size 2 and stride 1 the window reaches beyond the right and lower border.
+    """
+
+    def __init__(self, *, size: int, stride: tuple[int, int], padding: int) -> None:
+        super().__init__()
+        self.size = size
+        self.stride = stride
+        self.padding = padding
+
+    def forward(self, x: Tensor) -> Tensor:
+        before = self.padding // 2
+        after = self.padding - before
+        if before == after <= self.size // 2:
+            return F.max_pool2d(x, self.size, self.stride, before)
+        return F.max_pool2d(F.pad(x, (before, after, before, after), value=float("-inf")), self.size, self.stride)
+
+
+class AvgPool(nn.Module):
+    """The mean of every channel: [B, C, H, W] -> [B, C, 1, 1]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean(dim=(2, 3), keepdim=True)
+
+
+class Route(nn.Module):
+    """Maps joined along their channels, of each the group `group_id` of `groups`."""
+
+    def __init__(self, *, groups: int, group_id: int) -> None:
+        super().__init__()
+        self.groups = groups
+        self.group_id = group_id
+
+    def forward(self, *maps: Tensor) -> Tensor:
+        parts = [one.chunk(self.groups, dim=1)[self.group_id] for one in maps]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+
+class Shortcut(nn.Module):
+    """activation(alpha * x + beta * others), of x's shape.
+
+    Where another map has other channels, the first ones they share are added; where it is larger, every n-th place
+    of it; where it is smaller, it is added to every n-th place of x.
+    """
+
+    def __init__(self, *, alpha: float, beta: float, activation: str) -> None:
+        super().__init__()
+        self.alpha = alpha
+        self.beta = beta
+        self.activation = ACTIVATIONS[activation]
+
+    def forward(self, x: Tensor, *others: Tensor) -> Tensor:
+        total = x if self.alpha == 1 else self.alpha * x
+        for other in others:
+            other = other if self.beta == 1 else self.beta * other
+            total = total + other if other.shape == x.shape else _add_where_shared(total, other)
+        return self.activation(total)
+
+
+def _add_where_shared(x: Tensor, other: Tensor) -> Tensor:
+    channels = min(x.shape[1], other.shape[1])
+    rows, columns = min(x.shape[2], other.shape[2]), min(x.shape[3], other.shape[3])
+    stride = max(1, other.shape[3] // x.shape[3])
+    sample = max(1, x.shape[3] // other.shape[3])
+    total = x.clone()
+    total[:, :channels, : rows * sample : sample, : columns * sample : sample] += other[
+        :, :channels, : rows * stride : stride, : columns * stride : stride
+    ]
+    return total
+
+
+class Upsample(nn.Module):
+    """Every place `scale` times, as a square of `stride` x `stride`; reverse: the sum of each such square."""
+
+    def __init__(self, *, stride: int, scale: float, reverse: bool) -> None:
+        super().__init__()
+        self.stride = stride
+        self.scale = scale
+        self.reverse = reverse
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.reverse:
+            return self.scale * self.stride**2 * F.avg_pool2d(x, self.stride)
+        larger = F.interpolate(x, scale_factor=float(self.stride), mode="nearest")
+        return larger if self.scale == 1 else self.scale * larger
+
+
+class Reorg(nn.Module):
+    """Squares of stride x stride places become channels, in the order that Darknet's weights expect.
+
+    That order is not space-to-depth: the numbers of a map [C, H, W] are first read as [C / s^2, H * s, W * s], that
+    is taken apart, and what comes out is read as [C * s^2, H / s, W / s].
+    reverse: channels become squares, [C, H, W] -> [C / s^2, H * s, W * s], without rereading.
+    """
+
+    def __init__(self, *, stride: int, reverse: bool) -> None:
+        super().__init__()
+        self.stride = stride
+        self.reverse = reverse
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, channels, height, width = x.shape
+        s = self.stride
+        fewer = channels // s**2
+        if self.reverse:
+            squares = x.reshape(batch, s, s, fewer, height, width)
+            return squares.permute(0, 3, 4, 1, 5, 2).reshape(batch, fewer, height * s, width * s)
+        reread = x.reshape(batch, fewer, height, s, width, s)
+        return reread.permute(0, 3, 5, 1, 2, 4).reshape(batch, channels * s**2, height // s, width // s)
+
+
+class Softmax(nn.Module):
+    """Softmax over the whole map, or over each of `groups` equal runs of its numbers."""
+
+    def __init__(self, *, groups: int, temperature: float) -> None:
+        super().__init__()
+        self.groups = groups
+        self.temperature = temperature
+
+    def forward(self, x: Tensor) -> Tensor:
+        runs = x.reshape(len(x), self.groups, -1) / self.temperature
+        return torch.softmax(runs, dim=2).reshape(x.shape)
