@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -47,17 +47,22 @@ def check_same_training(saved: Mapping[str, Any], settings: Mapping[str, Any], p
     """Raise UserError that names what differs between `settings` and those of the checkpoint `saved` at `path`."""
     if len(saved["rng"]) != processes:
         raise UserError(f"resume={path}: saved by {len(saved['rng'])} processes, it cannot go on with {processes}")
-    before, now = dict(_leaves(saved["config"])), dict(_leaves(settings))
-    different = [
-        f"{key}={now.get(key, '<absent>')} (was {before.get(key, '<absent>')})"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and not any(key == free or key.startswith(f"{free}.") for free in FREE)
-    ]
+    different = differences(saved["config"], settings, FREE)
     if different:
         raise UserError(
             f"resume={path}: this is another training than the one it was saved by: {', '.join(different)}\n"
             "repeat the command of the first run and add resume=..."
         )
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], free: Collection[str]) -> list[str]:
+    """What differs between two nested settings, as "key=value (was value)", but for what is at or below `free`."""
+    old, new = dict(_leaves(before)), dict(_leaves(now))
+    return [
+        f"{key}={new.get(key, '<absent>')} (was {old.get(key, '<absent>')})"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key) and not any(key == name or key.startswith(f"{name}.") for name in free)
+    ]
 
 
 def open_folder(folder: Path, settings: Mapping[str, Any], world: World) -> None:

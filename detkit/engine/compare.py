@@ -1,0 +1,162 @@
+"""`detkit compare`: several detectors trained where needed, measured under one protocol, timed in turn; one table."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import traceback
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from detkit import __version__
+from detkit.engine.comparison import Row, accuracy_of, relate, tables_of, write_comparison
+from detkit.engine.contender import Contender, compose_contenders
+from detkit.engine.distributed import choose_device
+from detkit.engine.environment import describe_environment, device_name
+from detkit.engine.evaluate import run_eval
+from detkit.engine.run_folder import differences, remove_unused
+from detkit.engine.side_by_side import measure_side_by_side
+from detkit.engine.sweep import sweep_folder, write_sweep
+from detkit.engine.train import train
+from detkit.errors import UserError
+from detkit.visualize.compare_page import write_compare_page
+
+# What a finished training may have had otherwise: nothing that its weights or its numbers depend on.
+FREE = ("name", "resume", "run_dir", "device", "logger", "evaluation", "proposing", "loader.num_workers")
+
+
+def run_compare(config: DictConfig) -> dict[str, Any]:
+    """Compare as `config` (configs/compare.yaml) says, into `config.run_dir`; returns what compare.json holds.
+
+    Trainings that are there already are not repeated, and those that were stopped go on. One that fails leaves its
+    error in its row. Raises UserError, before anything is trained, for what the config gets wrong.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("compare runs in one process: train under torchrun first, then give models=[the run folders]")
+    folder = Path(config.run_dir)
+    remove_unused(folder)
+    device = choose_device(config.device)
+    contenders = compose_contenders(config, folder)
+    check_one_protocol(contenders)
+    for contender in contenders:
+        for job in contender.jobs:
+            finished_metrics(job)  # raises where another training is in its place
+    print(f"should this be stopped: the same command with run_dir={folder} goes on")
+
+    rows: list[Row] = []
+    for number, contender in enumerate(contenders, 1):
+        print(f"\n[{number}/{len(contenders)}] {contender.name}")
+        rows.append(measure_accuracy(contender))
+    measure_side_by_side(rows, contenders, config, device, folder)
+    relate(rows)
+    comparison = {
+        "protocol": describe_protocol(rows, contenders, config, device),
+        "rows": rows,
+        "environment": describe_environment(device),
+    }
+    print(f"\n{write_comparison(folder, comparison)}")
+    page = write_compare_page(folder, comparison, tables_of(comparison))
+    if (sweep := sweep_folder()) is not None:
+        page = write_sweep(sweep)
+    print(f"written to {page}")
+    return comparison
+
+
+def check_one_protocol(contenders: Sequence[Contender]) -> None:
+    """Raise UserError where trainings would be measured on different images, or in different precisions."""
+    found: dict[tuple[str, ...], str] = {}
+    for contender in contenders:
+        if contender.checkpoint is None:
+            (data, trainer), *_ = [(job.data, job.trainer) for job in contender.jobs]
+            split = data.test_split or data.val_split
+            if split is None:
+                raise UserError(f"{contender.name}: no split to measure on: set data.test_split or data.val_split")
+            asked = (f"data.root={data.root}", f"split={split}", f"trainer.precision={trainer.precision}")
+            found.setdefault(asked, contender.name)
+    if len(found) > 1:
+        lines = [f"{name}: {', '.join(asked)}" for asked, name in found.items()]
+        raise UserError("these would not be measured alike:\n" + "\n".join(lines) + "\nset data=... for all of them")
+
+
+def finished_metrics(job: DictConfig) -> dict[str, Any] | None:
+    """metrics.json of a training that is done, None for one that is not.
+
+    Raises UserError where its folder holds one with other settings.
+    """
+    folder = Path(job.run_dir)
+    if not (folder / "config.yaml").is_file():
+        return None
+    before: Any = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+    now: Any = OmegaConf.to_container(job, resolve=True)
+    if different := differences(before, now, FREE):
+        raise UserError(
+            f"{folder} holds a training with other settings: {', '.join(different)}\n"
+            "choose another run_dir, or remove that folder"
+        )
+    if not (folder / "metrics.json").is_file() or not (folder / "checkpoints" / "best.pt").is_file():
+        return None
+    return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+
+
+def measure_accuracy(contender: Contender) -> Row:
+    """The row of a contender, trained where it is not yet: accuracies, errors, and the checkpoint to be timed."""
+    row: Row = {"name": contender.name, "overrides": contender.overrides, "seeds": [], "errors": [], "checkpoint": None}
+    found = []
+    for job in contender.jobs:
+        try:
+            if contender.checkpoint is not None:
+                metrics = run_eval(job)
+            else:
+                metrics = finished_metrics(job) or train(job)
+                row["seeds"].append(job.seed)
+        except Exception as error:  # the others go on, and what they reach is not lost
+            row["errors"].append(_note_error(error, Path(job.run_dir)))
+            continue
+        finally:
+            gc.collect()
+        found.append(metrics)
+        row["checkpoint"] = row["checkpoint"] or str(contender.checkpoint or job.run_dir)
+    return row | accuracy_of(found)
+
+
+def _note_error(error: Exception, folder: Path) -> str:
+    """One line for the table; the whole goes to error.txt in the folder of the run."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "error.txt").write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+    first = str(error).strip().partition("\n")[0]
+    text = f"{folder.name}: {type(error).__name__}: {first}"
+    print(f"failed, {text} (see {folder / 'error.txt'})")
+    return text
+
+
+def describe_protocol(
+    rows: Sequence[Row], contenders: Sequence[Contender], config: DictConfig, device: torch.device
+) -> dict[str, Any]:
+    """What has to be known to read the numbers."""
+    trainings = [job for contender in contenders if contender.checkpoint is None for job in contender.jobs]
+    measured: dict[str, Any] = next((row["protocol"] for row in rows if row["protocol"]), {})
+    return {
+        "data": measured.get("split"),
+        **{key: measured.get(key) for key in ("num_images", "num_objects", "num_difficult")},
+        "difficult": "ignored",
+        "budget": sorted({str(job.trainer.budget) for job in trainings}),
+        "seeds": sorted({int(job.seed) for job in trainings}),
+        "precision": config.trainer.precision,
+        "channels_last": config.trainer.channels_last,
+        "batch": 1,
+        "warmup": config.evaluation.timing_warmup,
+        "passes": config.timing.passes,
+        "order": "all models in turn, image by image",
+        "device": str(device),
+        "device_name": device_name(device),
+        "threads": torch.get_num_threads(),
+        "detkit": __version__,
+        "torch": torch.__version__,
+        "time": datetime.now(timezone.utc).isoformat(timespec="minutes"),
+    }

@@ -1,0 +1,193 @@
+"""Who takes part in a comparison: models to be trained, each composed as a command of its own, and checkpoints."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from detkit.cli import config_dir
+from detkit.engine.checkpoint import find_checkpoint
+from detkit.errors import UserError
+from detkit.overrides import all_groups, config_loader, explain, nearest, options_of, parse
+
+BACKBONES = re.compile(r"model/backbone(@.+)?")  # R-CNN has its own behind the crops, in another place of the model
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One row of the table.
+
+    checkpoint: what is measured, where nothing is to be trained. overrides: of the training otherwise.
+    jobs: configs, of one training for each seed, or of one evaluation of the checkpoint.
+    """
+
+    name: str
+    checkpoint: Path | None = None
+    overrides: tuple[str, ...] = ()
+    jobs: tuple[DictConfig, ...] = ()
+
+    @property
+    def file_name(self) -> str:
+        """The name, as a file or folder may be called."""
+        return re.sub(r"[^\w.,=+-]+", "_", self.name)
+
+
+def compose_contenders(config: DictConfig, folder: Path) -> list[Contender]:
+    """The contenders that `config` (configs/compare.yaml) names; their runs go to folder/<name>/seed<k>.
+
+    Nothing is trained or written. Raises UserError for a model, a group, a key or a path that does not exist, and
+    where two have one name.
+    """
+    loader = loader_of_this_command()
+    common = _for_training(config, loader)
+    contenders = []
+    for name, entry in read_entries(config.models, options_of(loader, "model")):
+        if isinstance(entry, Path):
+            contenders.append(Contender(name, entry))
+            continue
+        choices = compose(loader, "train", [*common, *entry]).hydra.runtime.choices
+        overrides = [*common, *_with_backbone(config.backbone, choices), *entry]
+        contenders.append(Contender(name or str(choices["experiment"] or choices["model"]), overrides=tuple(overrides)))
+    files = [contender.file_name for contender in contenders]
+    for contender in contenders:
+        if files.count(contender.file_name) > 1:
+            raise UserError(f"models: two are called {contender.name}; write NAME: [overrides] to name them yourself")
+    trainings = {
+        contender.name: [_training(loader, contender, int(seed), folder) for seed in config.seeds]
+        for contender in contenders
+        if contender.checkpoint is None
+    }
+    data = _data_of_all(config, list(trainings.values()), common)
+    return [
+        replace(
+            contender,
+            jobs=tuple(trainings.get(contender.name) or [_evaluation(loader, contender, config, data, folder)]),
+        )
+        for contender in contenders
+    ]
+
+
+def read_entries(models: Any, options: Sequence[str]) -> Iterator[tuple[str, list[str] | Path]]:
+    """(name, training overrides or path of a checkpoint) of each entry of `models`.
+
+    models: names of `options` (the configs of model/), overrides, paths, or mappings of a name to one or several of
+    these; null: one entry, without a name, that is what the command itself says. Raises UserError.
+    """
+    if models is None:
+        yield "", []
+        return
+    models = OmegaConf.to_container(models) if OmegaConf.is_config(models) else models
+    for item in [models] if isinstance(models, Mapping) else models:
+        for name, entry in item.items() if isinstance(item, Mapping) else [("", item)]:
+            yield _read_entry(str(name), entry, options)
+
+
+def _read_entry(name: str, entry: Any, options: Sequence[str]) -> tuple[str, list[str] | Path]:
+    if isinstance(entry, str) and "=" in entry and not Path(entry).exists():
+        return name or entry.rpartition("=")[2].rpartition("/")[2], [entry]
+    if isinstance(entry, str) and entry in options:
+        return name or entry, [f"model={entry}"]
+    if isinstance(entry, str):
+        if not Path(entry).expanduser().exists():
+            guess = nearest(entry, options)
+            raise UserError(
+                f"models: {entry} is neither a model nor a file or run folder"
+                + (f"; did you mean {guess}?" if guess else "")
+                + f"\nmodels: {', '.join(options)}"
+            )
+        path = find_checkpoint(entry)
+        run = path.parent.parent if path.parent.name == "checkpoints" else path
+        return name or "/".join(run.resolve().parts[-2:]), path
+    if entry is None or isinstance(entry, Sequence):
+        overrides = [str(override) for override in entry or ()]
+        chosen = {override.partition("=")[0] for override in overrides}
+        named = [f"model={name}"] if name in options and not chosen & {"model", "experiment"} else []
+        return name, [*named, *overrides]
+    raise UserError(f"models: {name or entry}: expected a model, a path, or a list of overrides, not {entry}")
+
+
+def compose(loader: ConfigLoaderImpl, name: str, overrides: Iterable[str]) -> DictConfig:
+    """The config `name` with `overrides`, as a command of its own would have it; raises UserError."""
+    overrides = list(overrides)
+    try:
+        return loader.load_configuration(name, overrides, RunMode.RUN)
+    except HydraException as error:
+        raise UserError(explain(loader, name, overrides) or str(error)) from error
+
+
+def without_hydra(config: DictConfig) -> DictConfig:
+    """A composed config without the node that only the `hydra` command line reads."""
+    return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+
+
+def _with_backbone(backbone: str | None, choices: Mapping[str, Any]) -> list[str]:
+    """The overrides that put `backbone` where a model has one; null and pixels are no networks."""
+    if backbone is None:
+        return []
+    places = [key for key, choice in choices.items() if BACKBONES.fullmatch(key) and choice not in (None, "pixels")]
+    return [f"{place}={backbone}" for place in places]
+
+
+def _training(loader: ConfigLoaderImpl, contender: Contender, seed: int, folder: Path) -> DictConfig:
+    """The config of one training; where it was begun it goes on."""
+    config = without_hydra(compose(loader, "train", contender.overrides))
+    run = folder / contender.file_name / f"seed{seed}"
+    last = run / "checkpoints" / "last.pt"
+    config.name, config.seed, config.run_dir = contender.name, seed, str(run)
+    config.resume = str(last) if last.is_file() else None
+    config.evaluation.timing_images = 0  # all are timed together, later
+    config.evaluation.proposal_recall = True
+    return config
+
+
+def _evaluation(
+    loader: ConfigLoaderImpl, contender: Contender, config: DictConfig, data: DictConfig | None, folder: Path
+) -> DictConfig:
+    """The config of an evaluation of a checkpoint, as the trainings are measured."""
+    found = without_hydra(compose(loader, "eval", []))
+    OmegaConf.set_struct(found, False)
+    found.checkpoint, found.run_dir = str(contender.checkpoint), str(folder / contender.file_name)
+    found.device, found.precision, found.channels_last = (
+        config.device, config.trainer.precision, config.trainer.channels_last
+    )  # fmt: skip
+    found.proposing = config.proposing
+    found.evaluation |= {key: config.evaluation[key] for key in ("batch_size", "num_workers", "pictures")}
+    found.evaluation.timing_images = 0
+    if data is not None:
+        found.data = data
+    return found
+
+
+def _data_of_all(config: DictConfig, trainings: list[list[DictConfig]], common: Sequence[str]) -> DictConfig | None:
+    """What checkpoints are measured on: what the trainings are, or the command says; None: what each was trained on."""
+    if trainings:
+        return trainings[0][0].data
+    return config.data if any(re.match(r"(data|experiment)\b", override) for override in common) else None
+
+
+def _for_training(config: DictConfig, loader: ConfigLoaderImpl) -> list[str]:
+    """The overrides of the command that are not the comparison's own."""
+    known = {str(key) for key in compose(loader, "train", [])} | {
+        group.partition("/")[0] for group in all_groups(loader)
+    }
+    return [
+        str(override.input_line)
+        for override in parse([str(item) for item in config.overrides])
+        if re.split(r"[./@]", override.key_or_group)[0] in known
+    ]
+
+
+def loader_of_this_command() -> ConfigLoaderImpl:
+    """A loader over the configs that this command was composed from, the user's own --config-dir included."""
+    sources = HydraConfig.get().runtime.config_sources if HydraConfig.initialized() else ()
+    own = next((str(source.path) for source in sources if source.provider == "command-line"), None)
+    return config_loader(str(config_dir()), own)

@@ -1,0 +1,96 @@
+"""The detectors of a comparison in one process: what each costs, how long each takes, what each sees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from omegaconf import DictConfig
+
+from detkit.config import build_from_checkpoint, build_source
+from detkit.data.annotations import Annotations
+from detkit.engine.checkpoint import load_checkpoint
+from detkit.engine.comparison import Row
+from detkit.engine.contender import Contender
+from detkit.engine.cost import count_flops, count_parameters, peak_memory
+from detkit.engine.detect import place_for_inference
+from detkit.engine.evaluate import merge_data, read_test_split, timed_images
+from detkit.engine.examples import DRAWN_FROM, spread, target_of
+from detkit.engine.speed import FEWEST_IMAGES, Pipeline, TimedImage, measure_together
+from detkit.proposal.split import find_proposals
+from detkit.visualize.draw import draw_detections
+
+
+class Entrant(NamedTuple):
+    """A detector ready to run. images: to be timed on; shown: those of the pictures, spread over the annotations."""
+
+    pipeline: Pipeline
+    annotations: Annotations
+    images: list[TimedImage]
+    shown: list[TimedImage]
+
+
+def measure_side_by_side(
+    rows: Sequence[Row], contenders: Sequence[Contender], config: DictConfig, device: torch.device, folder: Path
+) -> None:
+    """Add to each row that has a checkpoint its parameters, flops, peak_memory (bytes), timing and pictures (paths).
+
+    What fails with one is noted in its row; the others go on.
+    """
+    entrants: dict[str, Entrant] = {}
+    for row, contender in zip(rows, contenders, strict=True):
+        if row["checkpoint"] is None:
+            continue
+        try:
+            entrant, row["parameters"] = _enter(row["checkpoint"], contender, config, device)
+            if entrant.images:
+                row["flops"] = count_flops(entrant.pipeline, entrant.images[0])  # the first run, warms up too
+                row["peak_memory"] = peak_memory(entrant.pipeline, entrant.images[:FEWEST_IMAGES])
+                row["pictures"] = _save_pictures(entrant, folder, contender.file_name)
+                entrants[row["name"]] = entrant
+        except Exception as error:
+            row["errors"].append(f"not timed: {type(error).__name__}: {str(error).partition(chr(10))[0]}")
+    timings = measure_together(
+        {name: entrant.pipeline.detector for name, entrant in entrants.items()},
+        {name: entrant.images for name, entrant in entrants.items()},
+        precision=config.trainer.precision,
+        channels_last=config.trainer.channels_last,
+        warmup=config.evaluation.timing_warmup,
+        **config.timing,
+    )
+    for row in rows:
+        row["timing"] = timings.get(row["name"])
+
+
+def _enter(checkpoint: str, contender: Contender, config: DictConfig, device: torch.device) -> tuple[Entrant, int]:
+    """The detector of a checkpoint with its images, and its number of parameters, counted before norms are folded."""
+    saved = load_checkpoint(checkpoint)
+    data = merge_data(contender.jobs[0].data, saved["config"]["data"])
+    annotations = read_test_split(data, None, saved["classes"])
+    source = build_source(saved, for_any_image=False)
+    proposals = find_proposals(source, annotations, repair=data["repair"], **config.proposing)
+    detector = build_from_checkpoint(saved)
+    parameters = count_parameters(detector)
+    place_for_inference(detector, device, config.trainer.channels_last)
+    pipeline = Pipeline(detector, config.trainer.precision, config.trainer.channels_last)
+    timed, shown = (
+        timed_images(annotations, proposals, count) for count in (config.evaluation.timing_images, config.pictures)
+    )
+    return Entrant(pipeline, annotations, timed, shown), parameters
+
+
+def _save_pictures(entrant: Entrant, folder: Path, name: str) -> list[str]:
+    """Write what the detector finds in the shown images, beside what there is; paths from `folder`."""
+    (folder / "pictures").mkdir(parents=True, exist_ok=True)
+    paths: list[str] = []
+    for index, image in zip(spread(len(entrant.annotations), len(entrant.shown)), entrant.shown, strict=True):
+        found = replace(entrant.pipeline(image)[1], names=entrant.annotations.classes)
+        target = target_of(entrant.annotations, index)
+        paths.append(f"pictures/{name}_{len(paths)}.jpg")
+        draw_detections(image.path, found, target=target, score_threshold=DRAWN_FROM).save(
+            folder / paths[-1], quality=90
+        )
+    return paths
