@@ -1,0 +1,105 @@
+"""Which anchor of which cell answers for each object in YOLO v2 and v3.
+
+Symbols: M objects, K anchor shapes over all levels, N rows = cells x anchors of an image over all levels, in the order
+level, row, column, anchor (that of `detkit.model.dense.flatten_head`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torchvision.ops import box_iou
+
+from detkit.ops.box import box_iof
+from detkit.ops.match import BETWEEN, DIFFICULT_SHARE, NEGATIVE
+from detkit.ops.yolo_coder import cell_grid, centre_size
+from detkit.types import Size
+
+
+class AnchorRows(NamedTuple):
+    """What the N rows of an image stand for, and where to find the row of a cell.
+
+    cells: float [N, 2] (column, row). anchors: float [N, 2] (w, h) pixels. strides: float [N, 1] pixels.
+    shapes: float [K, 2], all anchors; table: int64 [K, 6], for each of them its level's first row, rows, columns,
+    anchors per cell, stride, and its place in the cell.
+    """
+
+    cells: Tensor
+    anchors: Tensor
+    strides: Tensor
+    shapes: Tensor
+    table: Tensor
+
+
+def anchor_rows(grids: Sequence[Size], strides: Sequence[int], anchors: Sequence[Tensor]) -> AnchorRows:
+    """The rows of grids of (rows, columns), level by level; anchors: [A, 2] per level."""
+    cells, sizes, steps, table, first = [], [], [], [], 0
+    for grid, stride, shapes in zip(grids, strides, anchors, strict=True):
+        level_cells, per_cell = cell_grid(grid, shapes.device), len(shapes)
+        cells.append(level_cells.repeat_interleave(per_cell, dim=0))
+        sizes.append(shapes.repeat(len(level_cells), 1))
+        steps.append(shapes.new_full((len(level_cells) * per_cell, 1), stride))
+        table += [[first, *grid, per_cell, stride, place] for place in range(per_cell)]
+        first += len(level_cells) * per_cell
+    shapes = torch.cat(list(anchors))
+    return AnchorRows(
+        torch.cat(cells), torch.cat(sizes), torch.cat(steps), shapes, torch.tensor(table, device=shapes.device)
+    )
+
+
+def shape_iou(sizes: Tensor, anchors: Tensor) -> Tensor:
+    """IoU of shapes laid over one centre: sizes [M, 2], anchors [K, 2] of positive (w, h) -> float [M, K]."""
+    common = torch.minimum(sizes[:, None], anchors[None]).prod(dim=2)
+    return common / (sizes.prod(dim=1)[:, None] + anchors.prod(dim=1)[None] - common)
+
+
+def object_rows(boxes: Tensor, layout: AnchorRows, extra_iou: float | None = None) -> tuple[Tensor, Tensor]:
+    """Objects and the rows that answer for them: int64 [P] each, ordered by object.
+
+    boxes: float [M, 4] xyxy pixels. Of all K anchors that of the most similar shape (IoU) takes the object, at the
+    cell that holds its centre; with `extra_iou` every anchor of a higher IoU does too.
+    """
+    centre, size = centre_size(boxes)
+    iou = shape_iou(size, layout.shapes)  # [M, K]
+    chosen = torch.zeros_like(iou, dtype=torch.bool)
+    if len(boxes):
+        chosen.scatter_(1, iou.argmax(dim=1, keepdim=True), True)
+    if extra_iou is not None:
+        chosen |= iou > extra_iou
+    objects, anchor = torch.nonzero(chosen, as_tuple=True)
+    first, rows, columns, per_cell, stride, place = layout.table[anchor].unbind(dim=1)
+    cell = (centre[objects] / stride[:, None]).long()
+    column = torch.minimum(cell[:, 0], columns - 1).clamp(min=0)
+    row = torch.minimum(cell[:, 1], rows - 1).clamp(min=0)
+    return objects, first + (row * columns + column) * per_cell + place
+
+
+def assign_rows(
+    predicted: Tensor,
+    boxes: Tensor,
+    difficult: Tensor,
+    layout: AnchorRows,
+    *,
+    ignore_iou: float,
+    extra_iou: float | None = None,
+) -> Tensor:
+    """The object that each row of an image answers for: int64 [N], an index >= 0, NEGATIVE, or BETWEEN.
+
+    predicted: float [N, 4], what the rows say now; boxes [M, 4], difficult bool [M]: the objects. Where several claim a
+    row, the last of the list has it. Rows of no object are BETWEEN where what they say overlaps any object by more
+    than `ignore_iou`, lies in a difficult one by half, or where a difficult object would have had the row.
+    """
+    matches = predicted.new_full((len(predicted),), NEGATIVE, dtype=torch.int64)
+    if len(boxes) == 0:
+        return matches
+    spared = (box_iou(boxes, predicted) > ignore_iou).any(dim=0)
+    objects, rows = object_rows(boxes, layout, extra_iou)
+    hard = difficult[objects]
+    if hard.any():
+        spared |= (box_iof(predicted, boxes[difficult]) >= DIFFICULT_SHARE).any(dim=1)
+        spared[rows[hard]] = True
+    matches[spared] = BETWEEN
+    return matches.scatter_reduce(0, rows[~hard], objects[~hard], "amax")

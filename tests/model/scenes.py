@@ -1,0 +1,92 @@
+"""Small scenes that a detector learns in seconds, and what holds for every detector on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from detkit.metric.evaluate import evaluate
+from detkit.metric.records import GroundTruth, Predictions
+from detkit.model.detector import Detector
+from detkit.types import Batch, Detections, Target
+
+SIZE = (96, 128)
+Scene = tuple[torch.Tensor, Target]
+
+
+def scene(seed: int, num_objects: int) -> Scene:
+    """A noisy picture with bright squares (class 0) and dark ones (class 1) at known places, at most four."""
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.randint(90, 150, (3, *SIZE), generator=generator, dtype=torch.uint8)
+    boxes, labels = [], []
+    for index in range(num_objects):
+        side = int(torch.randint(20, 36, (1,), generator=generator))
+        x, y = 4 + 62 * (index % 2), 4 + 46 * (index // 2)
+        labels.append(int(torch.randint(0, 2, (1,), generator=generator)))
+        image[:, y : y + side, x : x + side] = 250 if labels[-1] == 0 else 10
+        boxes.append([x, y, x + side, y + side])
+    target: Target = {
+        "boxes": torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+        "labels": torch.tensor(labels, dtype=torch.int64),
+        "difficult": torch.zeros(num_objects, dtype=torch.bool),
+    }
+    return image, target
+
+
+def make_batch(scenes: Sequence[Scene]) -> Batch:
+    """The scenes side by side, of one size."""
+    images = torch.stack([image for image, _ in scenes])
+    sizes = [(images.shape[2], images.shape[3])] * len(scenes)
+    return Batch(images, sizes, sizes, [str(i) for i in range(len(scenes))], [target for _, target in scenes])
+
+
+def enlarged(one: Scene, factor: int) -> Scene:
+    """A scene with every pixel `factor` times as large."""
+    image, target = one
+    image = image.repeat_interleave(factor, dim=1).repeat_interleave(factor, dim=2)
+    return image, {**target, "boxes": target["boxes"] * factor}
+
+
+def chatty(model: Detector) -> Detector:
+    """The model in eval mode, reporting whatever it has a score for."""
+    model.eval().postprocess.score_threshold = 0.0  # type: ignore[union-attr]
+    return model
+
+
+def assert_detections(detections: Detections, num_classes: int, size: tuple[int, int] = SIZE) -> None:
+    """The contract of every model's output."""
+    boxes, scores, labels = detections.boxes, detections.scores, detections.labels
+    assert boxes.dtype == scores.dtype == torch.float32 and labels.dtype == torch.int64
+    assert boxes.shape == (len(scores), 4) and labels.shape == scores.shape
+    assert (boxes[:, :2] < boxes[:, 2:]).all() and (boxes >= 0).all()
+    assert (boxes[:, 2] <= size[1]).all() and (boxes[:, 3] <= size[0]).all()
+    assert (scores[:-1] >= scores[1:]).all() and (scores > 0).all() and (scores <= 1).all()
+    assert ((labels >= 0) & (labels < num_classes)).all()
+
+
+def overfit(model: Detector, scenes: list[Scene], *, steps: int, lr: float) -> float:
+    """Train on a few scenes and nothing else; returns the AP on them."""
+    optimizer = torch.optim.AdamW(model.train().parameters(), lr=lr)
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = lr * min(1, (step + 1) / 10) * (1 - step / steps)
+        optimizer.zero_grad()
+        sum(model(make_batch(scenes)).values()).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 10)
+        optimizer.step()
+    with torch.inference_mode():
+        detections = model.eval().predict(make_batch(scenes))
+    return average_precision(detections, [target for _, target in scenes])
+
+
+def average_precision(detections: list[Detections], targets: list[Target]) -> float:
+    """VOC area mAP at IoU 0.5 by the project's evaluator."""
+    truth = GroundTruth(
+        image=np.repeat(np.arange(len(targets)), [len(target["boxes"]) for target in targets]),
+        boxes=torch.cat([target["boxes"] for target in targets]).numpy(),
+        labels=torch.cat([target["labels"] for target in targets]).numpy(),
+        num_images=len(targets),
+    )
+    return evaluate(Predictions.from_detections(detections), truth, ["bright", "dark"])["voc"]["mAP_area"]
