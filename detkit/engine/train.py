@@ -24,6 +24,7 @@ from detkit.engine.ema import Ema
 from detkit.engine.evaluate import measure, read_test_split
 from detkit.engine.examples import draw_examples
 from detkit.engine.fault_log import FaultLog
+from detkit.engine.finetune import load_fitting, settings_of
 from detkit.engine.log import RunLog, Window, scalars
 from detkit.engine.optimizer import set_lr
 from detkit.engine.random_state import deterministic, get_random_state, seed_everything, set_random_state
@@ -54,6 +55,9 @@ def _train(config: DictConfig, world: World) -> dict[str, Any]:
     config.run_dir = str(folder)
     remove_unused(folder)
     settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    start = None if config.finetune is None else load_checkpoint(config.finetune)
+    if start is not None:
+        settings |= settings_of(start)
     saved = None if path is None else load_checkpoint(path)
     if saved is not None:
         check_same_training(saved, settings, path, world.size)
@@ -112,6 +116,7 @@ def _train(config: DictConfig, world: World) -> dict[str, Any]:
 
     # The model, and what changes it.
     detector = build_detector(settings["model"], len(classes), preprocess)
+    fresh = [] if start is None else load_fitting(detector, start)
     place_model(detector, world.device, trainer.channels_last)
     optimizer = build(config.optimizer)(detector)
     schedule = build(config.schedule)
@@ -170,6 +175,8 @@ def _train(config: DictConfig, world: World) -> dict[str, Any]:
         open_folder(folder, settings, world)
     with RunLog(folder, budget, now, **config.logger, silent=not world.is_main) as log:
         log.message(headline(folder, annotations, detector, world, budget, now))
+        if start is not None and saved is None:
+            log.message(f"starts from {config.finetune}; new: {', '.join(fresh) or 'nothing'}")
         window, faults = Window(), FaultLog()
         while budget.passed(now) < 1 and not best.is_stale(trainer.patience):
             # One step: an optimizer step on the mean loss of `accumulate` batches.
