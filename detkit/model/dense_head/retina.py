@@ -1,0 +1,130 @@
+"""RetinaNet: every anchor of a pyramid is classified and moved, and the easy ones hardly count (Lin et al. 2017)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
+
+from detkit.errors import UserError
+from detkit.model.dense import AnchorGrid, flatten_head, normal_init
+from detkit.model.part import Part
+from detkit.ops.coder import decode, encode
+from detkit.ops.match import BETWEEN, match_boxes
+from detkit.types import Batch, FeatureSpec
+
+# Symbols: B images, N anchors of an image over all levels, A at each cell, C classes, K candidates.
+
+
+class RetinaHead(nn.Module):
+    """Two towers of convolutions shared by all levels: one sigmoid per class, and offsets, of every anchor.
+
+    anchors: an `AnchorGrid` that waits for its strides. channels, num_convs: of each tower.
+    norm: "group" puts a group norm of 32 groups behind each convolution. positive_iou, negative_iou: an anchor is an
+    object from the one on, or where it is the best of a ground truth, and background below the other.
+    prior: the score that every anchor starts with. alpha, gamma: of the focal loss.
+    box_loss: "l1" on offsets, summed over the four, or "giou" on boxes. num_candidates: the best pairs of anchor and
+    class on each level that are detections.
+    """
+
+    def __init__(
+        self,
+        *,
+        features: Sequence[FeatureSpec],
+        num_classes: int,
+        anchors: Part,
+        channels: int = 256,
+        num_convs: int = 4,
+        norm: Literal["none", "group"] = "none",
+        positive_iou: float = 0.5,
+        negative_iou: float = 0.4,
+        prior: float = 0.01,
+        alpha: float = 0.25,
+        gamma: float = 2.0,
+        box_loss: Literal["l1", "giou"] = "l1",
+        num_candidates: int = 1000,
+    ) -> None:
+        super().__init__()
+        if box_loss not in ("l1", "giou"):
+            raise UserError(f"model.dense_head.box_loss={box_loss}: choose l1 or giou")
+        self.anchors: AnchorGrid = anchors(strides=[feature.stride for feature in features])
+        self.num_classes = num_classes
+        num_anchors, width = len(self.anchors.base(0)), features[0].channels
+        self.class_tower = tower(width, channels, num_convs, norm)
+        self.box_tower = tower(width, channels, num_convs, norm)
+        last = channels if num_convs > 0 else width
+        self.logit = nn.Conv2d(last, num_anchors * num_classes, 3, padding=1)
+        self.delta = nn.Conv2d(last, num_anchors * 4, 3, padding=1)
+        normal_init(self, std=0.01)
+        nn.init.constant_(self.logit.bias, -math.log((1 - prior) / prior))  # type: ignore[arg-type]
+        self.positive_iou, self.negative_iou = positive_iou, negative_iou
+        self.alpha, self.gamma = alpha, gamma
+        self.box_loss = box_loss
+        self.num_candidates = num_candidates
+
+    def forward(self, features: list[Tensor], batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
+        """Per image: boxes float32 [K, 1, 4] xyxy on the canvas, scores float32 [K, C] of one class each, else 0."""
+        boxes, scores = [], []
+        anchors = self.anchors(features, batch.images.shape[-2:])
+        for level_logits, level_deltas, level_anchors in zip(*self.read(features), anchors, strict=True):
+            flat = level_logits.flatten(1)  # [B, N * C]
+            top, index = flat.topk(min(self.num_candidates, flat.shape[1]), dim=1)  # [B, K]
+            anchor, label = index // self.num_classes, index % self.num_classes
+            boxes.append(decode(level_deltas.gather(1, anchor[..., None].expand(-1, -1, 4)), level_anchors[anchor]))
+            blank = top.new_zeros(*top.shape, self.num_classes)
+            scores.append(blank.scatter(2, label[..., None], top.sigmoid()[..., None]))
+        return list(torch.cat(boxes, dim=1)[:, :, None]), list(torch.cat(scores, dim=1))
+
+    def loss(self, features: list[Tensor], batch: Batch) -> dict[str, Tensor]:
+        """`class` (focal) and `box`, each summed and divided by the number of positive anchors in the batch."""
+        assert batch.targets is not None
+        level_logits, level_deltas = self.read(features)
+        logits, deltas = torch.cat(level_logits, dim=1), torch.cat(level_deltas, dim=1)  # [B, N, C], [B, N, 4]
+        anchors = torch.cat(self.anchors(features, batch.images.shape[-2:]))  # [N, 4]
+        wanted, counted = torch.zeros_like(logits), torch.ones_like(logits[:, :, :1])
+        box, num_positive = (deltas * 0).sum(), 0
+        for image, target in enumerate(batch.targets):
+            matches = match_boxes(
+                anchors,
+                target["boxes"],
+                target["difficult"],
+                positive=self.positive_iou,
+                negative=self.negative_iou,
+                force_best=True,
+            )
+            positive = torch.nonzero(matches >= 0).flatten()
+            gt = matches[positive]
+            wanted[image, positive, target["labels"][gt]] = 1
+            counted[image, matches == BETWEEN] = 0
+            box = box + self.place(deltas[image, positive], anchors[positive], target["boxes"][gt])
+            num_positive += len(positive)
+        focal = sigmoid_focal_loss(logits, wanted, alpha=self.alpha, gamma=self.gamma, reduction="none")
+        count = max(num_positive, 1)
+        return {"class": (focal * counted).sum() / count, "box": box / count}
+
+    def place(self, deltas: Tensor, anchors: Tensor, boxes: Tensor) -> Tensor:
+        """The summed box loss of P positive anchors: deltas, anchors and the boxes wanted of them, all [P, 4]."""
+        if self.box_loss == "giou":
+            return generalized_box_iou_loss(decode(deltas, anchors), boxes, reduction="sum")
+        return F.l1_loss(deltas, encode(boxes, anchors), reduction="sum")
+
+    def read(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Per level: logits float32 [B, H * W * A, C], offsets [B, H * W * A, 4]."""
+        logits = [flatten_head(self.logit(self.class_tower(x)), self.num_classes).float() for x in features]
+        deltas = [flatten_head(self.delta(self.box_tower(x)), 4).float() for x in features]
+        return logits, deltas
+
+
+def tower(in_channels: int, channels: int, num_convs: int, norm: Literal["none", "group"]) -> nn.Sequential:
+    """3x3 convolutions, each with its norm and ReLU."""
+    layers = nn.Sequential()
+    for index in range(num_convs):
+        conv = nn.Conv2d(in_channels if index == 0 else channels, channels, 3, padding=1, bias=norm == "none")
+        norms = [nn.GroupNorm(32, channels)] if norm == "group" else []
+        layers.append(nn.Sequential(conv, *norms, nn.ReLU(inplace=True)))
+    return layers
