@@ -170,3 +170,31 @@ def test_load_runs_no_code_from_a_checkpoint(checkpoint, tmp_path):
 def test_importing_detkit_does_not_import_torch():
     code = "import sys, detkit, detkit.cli; detkit.__version__; raise SystemExit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_regions_from_outside_are_proposed_in_the_frame_of_the_image(scene):
+    class WhatWasProposed(BrightHalf):
+        def predict(self, batch):
+            assert batch.proposals is not None
+            boxes = [
+                self.preprocess.to_original(boxes, size)
+                for boxes, size in zip(batch.proposals, batch.original_sizes, strict=True)
+            ]
+            return [Detections(one, torch.ones(len(one)), torch.zeros(len(one), dtype=torch.int64)) for one in boxes]
+
+        def propose(self, batch):
+            return [found.boxes for found in self.predict(batch)]
+
+    def source(image):
+        return np.array([[8, 4, image.shape[1] / 2, 50]], np.float32)
+
+    detector = LoadedDetector(
+        WhatWasProposed(ShortSide(short=50, max=200, pad_multiple=32)), classes=["a", "b"], source=source
+    )
+    torch.testing.assert_close(detector.predict(scene).boxes, torch.tensor([[8.0, 4, 80, 50]]))
+    torch.testing.assert_close(detector.propose(scene), torch.tensor([[8.0, 4, 80, 50]]))
+
+
+def test_a_detector_without_regions_says_so(detector, scene):
+    with pytest.raises(UserError, match="only two-stage detectors"):
+        detector.propose(scene)

@@ -14,7 +14,9 @@ from detkit.data.builder import AnnotationBuilder, RawObject
 from detkit.data.coco import read_coco
 from detkit.data.dataset import DetectionDataset, Sample
 from detkit.data.image import read_image
+from detkit.data.loader import collate
 from detkit.data.preprocess import Letterbox, ShortSide, Warp
+from detkit.data.proposals import Proposals
 from detkit.data.transform import Augment
 from detkit.data.voc import read_voc
 from detkit.errors import UserError
@@ -184,3 +186,21 @@ def test_real_sets_give_sound_samples(shared_data: Path, reader, root: str, spli
     assert (
         len(annotations.boxes) - len(faults) <= sum(len(s.target["labels"]) for s in samples) <= len(annotations.boxes)
     )
+
+
+def test_proposals_move_with_the_picture(make_voc) -> None:
+    annotations = read(make_voc({"a": [CAT], "b": []}))
+    regions = [np.array([[10, 10, 30, 20], [0, 0, 60, 40]], np.float32), np.zeros((0, 4), np.float32)]
+    proposals = Proposals.pack(["a", "b"], regions, method="hand", source="here")
+    augment = Augment(transforms=[albumentations.HorizontalFlip(p=1)])
+    twice = Warp(height=80, width=120)
+    dataset = DetectionDataset(annotations, preprocess=twice, augment=augment, proposals=proposals)
+    first, second = dataset[0], dataset[1]
+    assert torch.equal(first.target["proposals"][:1], first.target["boxes"])  # the one that was the object still is
+    assert first.target["proposals"].tolist() == [[60, 20, 100, 40], [0, 0, 120, 80]]
+    assert second.target["proposals"].shape == (0, 4)
+    batch = pickle.loads(pickle.dumps(collate([first, second])))
+    assert batch.proposals is not None and batch.targets is not None
+    assert [len(boxes) for boxes in batch.proposals] == [2, 0]
+    assert all("proposals" not in target for target in batch.targets)
+    assert dataset.proposals is not None and dataset.proposals.of(0).tolist() == regions[0].tolist()
