@@ -59,7 +59,7 @@ def dump_weights(network: DarknetNetwork) -> bytes:
     header: list[int] = network.header.tolist()
     chunks = [format_header(header)]
     for section, parts in weighted_sections(network):
-        if "batch_normalize" in section.options and int(section.options["batch_normalize"]) and len(parts) < 5:
+        if section.integer("batch_normalize", 0) and len(parts) < 5:
             raise section.error("its batch norm has been folded into its weights: write from the checkpoint instead")
         for part in parts:
             values = part.detach().cpu().contiguous()
