@@ -25,8 +25,12 @@ class Verb(NamedTuple):
 
 VERBS = {
     "train": Verb("train", "detkit.engine.train:train", "train a detector, or go on with a run"),
+    "fit_svm": Verb("fit_svm", "detkit.engine.fit_svm:fit_svm", "SVMs and box regressors for a trained R-CNN"),
     "eval": Verb("eval", "detkit.engine.evaluate:run_eval", "measure a checkpoint: mAP, COCO AP, time per stage"),
     "compare": Verb("compare", "detkit.engine.compare:run_compare", "train, measure and time several side by side"),
+    "truncate_svd": Verb(
+        "truncate_svd", "detkit.engine.truncate_svd:run_truncate_svd", "make the fully connected layers of a model thin"
+    ),
     "predict": Verb("predict", "detkit.engine.predict:run_predict", "detect in a file, folder, glob or video"),
     "propose": Verb("propose", "detkit.proposal.propose:run_propose", "selective search on a data set, measured"),
     "check_data": Verb("check_data", "detkit.data.check:run_check", "name every fault of a data set"),

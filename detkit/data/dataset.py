@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -98,6 +99,20 @@ class DetectionDataset(Dataset[Sample]):
         if faults:
             target["faults"] = tuple(faults)
         return Sample(torch.from_numpy(pixels).permute(2, 0, 1), target)
+
+    def known(self) -> Iterator[Target]:
+        """What is known of each image without reading it, in the pixels of its file; boxes without an inside left out.
+
+        "proposals" is there where there are any.
+        """
+        for index in range(len(self)):
+            boxes, labels, difficult = self.annotations.objects(index)
+            keep = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+            columns = {"boxes": boxes, "labels": labels, "difficult": difficult & (self.difficult != "keep")}
+            target: Target = {key: torch.from_numpy(column[keep]) for key, column in columns.items()}  # type: ignore[assignment]
+            if self.proposals is not None:
+                target["proposals"] = torch.from_numpy(self.proposals.of(index).copy())
+            yield target
 
     def _read(self, index: int, faults: list[tuple[str, str]]) -> tuple[int, NDArray[np.uint8]]:
         """The image at `index`, or its stand-in, with the index of what was read."""

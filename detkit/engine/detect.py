@@ -51,11 +51,12 @@ def place_model(model: nn.Module, device: torch.device, channels_last: bool) -> 
 
 
 def place_for_inference(detector: Detector, device: torch.device, channels_last: bool) -> Detector:
-    """The detector itself in eval mode, its batch norms folded, placed; it cannot be trained any more."""
+    """The detector itself in eval mode, what can be merged is, placed; it cannot be trained any more."""
     detector.eval()
     if isinstance(backbone := getattr(detector, "backbone", None), nn.Module):
         size = getattr(backbone, "size", (64, 64))  # a network with full layers takes images of its own size only
         fold_batch_norm(backbone, torch.zeros(1, 3, *size))
+    detector.fold()
     return place_model(detector, device, channels_last)  # type: ignore[return-value]
 
 

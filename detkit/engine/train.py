@@ -121,7 +121,9 @@ def _train(config: DictConfig, world: World) -> dict[str, Any]:
     optimizer = build(config.optimizer)(detector)
     schedule = build(config.schedule)
     scaler = torch.amp.GradScaler(world.device.type, enabled=trainer.precision == "fp16")
-    if saved is not None:
+    if saved is None:
+        detector.prepare(dataset.known())
+    else:
         detector.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         scaler.load_state_dict(saved["scaler"])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from detkit.data.preprocess import Preprocess
-from detkit.types import Batch, Detections
+from detkit.types import Batch, Detections, Target
 
 
 class Detector(nn.Module):
@@ -31,6 +31,15 @@ class Detector(nn.Module):
         self.preprocess = preprocess
         self.register_buffer("pixel_mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(std).view(3, 1, 1), persistent=False)
+
+    def prepare(self, targets: Iterable[Target]) -> None:
+        """Measure what has to be known of the training set before training; most detectors need nothing.
+
+        targets: of every image, in the pixels of its file, with proposals where they come from outside.
+        """
+
+    def fold(self) -> None:
+        """Merge what inference does not need apart, in place; the detector cannot be trained any more."""
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         return self.loss(batch)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from detkit.errors import UserError
 from detkit.model.dense import normal_init
 
 # Symbols: R regions, C classes, D features of a region, k cells along the side of a region.
@@ -75,6 +76,12 @@ class LinearPredictor(_Predictor):
         nn.init.zeros_(self.logit.bias)
         nn.init.zeros_(self.delta.bias)
 
+    @torch.no_grad()
+    def scale_deltas(self, scale: Tensor, shift: Tensor) -> None:
+        """Change the weights so that deltas become deltas * scale + shift, both [C or 1, 4]: in place."""
+        self.delta.weight.mul_(scale.reshape(-1, 1))
+        self.delta.bias.mul_(scale.flatten()).add_(shift.flatten())
+
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x [R, D] -> logits float32 [R, C + 1], deltas float32 [R, C or 1, 4]."""
         return self.logit(x).float(), self.delta(x).float().unflatten(1, (self.num_boxes, 4))
@@ -108,3 +115,36 @@ class PositionSensitivePredictor(_Predictor):
         """Regions read from both maps, [R, C + 1, k, k] and [R, (C or 1) 4, k, k], averaged over their cells."""
         mean = deltas.float().mean(dim=(2, 3))
         return logits.float().mean(dim=(2, 3)), mean.unflatten(1, (self.num_boxes, 4))
+
+
+class SVMPredictor(nn.Module):
+    """A linear SVM and a ridge regressor of boxes for each class (R-CNN, section 2.3 and appendix C).
+
+    `detkit fit_svm` fits them; they are not trained. box_features: how many of the features, the last ones, the
+    regressors read and the SVMs do not; 0: there are no regressors, boxes stay the proposals.
+    """
+
+    def __init__(self, *, in_features: int, num_classes: int, box_features: int = 0) -> None:
+        super().__init__()
+        self.num_boxes = num_classes if box_features > 0 else 1
+        self.split = (in_features - box_features, box_features)
+        self.margin = nn.Linear(self.split[0], num_classes)
+        self.delta = nn.Linear(box_features, 4 * num_classes) if box_features > 0 else None
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x [R, D] -> margins float32 [R, C], deltas float32 [R, C or 1, 4]."""
+        scored, placed = x.split(self.split, dim=1)
+        margins = self.margin(scored).float()
+        if self.delta is None:
+            return margins, margins.new_zeros(len(x), 1, 4)
+        return margins, self.delta(placed).float().unflatten(1, (self.num_boxes, 4))
+
+    def scores(self, margins: Tensor) -> Tensor:
+        """The margins in 0..1 in the same order, the boundary at 0.5; no probabilities: [R, C]."""
+        return margins.sigmoid()
+
+    def losses(self, logits: Tensor, deltas: Tensor, labels: Tensor, offsets: Tensor) -> dict[str, Tensor]:
+        """Raises UserError."""
+        raise UserError(
+            "model/predictor=svm is not trained: train with model/predictor=softmax, then detkit fit_svm checkpoint=RUN"
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from timm.layers import freeze_batch_norm_2d
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -10,17 +11,26 @@ from detkit.model.backbone.freeze import Norm
 from detkit.model.backbone.pretrained import torchvision_model
 from detkit.model.dense import normal_init
 from detkit.model.part import Part
+from detkit.model.truncated_svd import truncated_svd
 
 
 class TwoFC(nn.Module):
     """Two fully connected layers with ReLU (Fast R-CNN's fc6 and fc7; FPN's two 1024-d layers).
 
     pretrained: name of a torchvision VGG whose classifier's layers to start from (needs C = 512, k = 7, 4096
-    channels), or None.
+    channels), or None. ranks: of both layers as products of two thin ones, which `detkit truncate_svd` makes of
+    trained layers (Fast R-CNN, section 3.1); None: plain layers.
     """
 
     def __init__(
-        self, *, in_channels: int, size: int, channels: int = 1024, dropout: float = 0.0, pretrained: str | None = None
+        self,
+        *,
+        in_channels: int,
+        size: int,
+        channels: int = 1024,
+        dropout: float = 0.0,
+        pretrained: str | None = None,
+        ranks: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
         self.fc6 = nn.Linear(in_channels * size * size, channels)
@@ -32,6 +42,13 @@ class TwoFC(nn.Module):
             classifier = torchvision_model(pretrained, pretrained=True, key="model.tail").classifier
             self.fc6.load_state_dict(classifier[0].state_dict())
             self.fc7.load_state_dict(classifier[3].state_dict())
+        if ranks is not None:
+            self.truncate(ranks)
+
+    def truncate(self, ranks: tuple[int, int]) -> None:
+        """Replace both layers by their best approximations of these ranks, in place."""
+        self.fc6: nn.Module = truncated_svd(self.fc6, ranks[0])
+        self.fc7: nn.Module = truncated_svd(self.fc7, ranks[1])
 
     def forward(self, pooled: Tensor) -> Tensor:
         x = self.dropout(self.relu(self.fc6(pooled.flatten(1))))
@@ -111,7 +128,8 @@ class RegionCNN(nn.Module):
 
     backbone: the network, a part of `detkit.model.backbone`; its map of `stride` is read. tail: what then reads the
     map, max-pooled to `cells` along a side (pool5, fc6 and fc7 of VGG); None takes the mean over the map.
-    mean, std: of the weights, for the images the crops are cut from.
+    map_cells: the map itself, averaged to so many cells along a side, follows the features, for box regressors
+    (R-CNN, appendix C); 0: it does not. mean, std: of the weights, for the images the crops are cut from.
     """
 
     def __init__(
@@ -123,6 +141,7 @@ class RegionCNN(nn.Module):
         stride: int = 32,
         cells: int = 7,
         tail: Part | None = None,
+        map_cells: int = 0,
     ) -> None:
         super().__init__()
         self.backbone = backbone(strides=[stride])
@@ -130,10 +149,18 @@ class RegionCNN(nn.Module):
         channels = self.backbone.features[0].channels
         self.cells = cells
         self.tail = None if tail is None else tail(in_channels=channels, size=cells)
-        self.out_features = channels if self.tail is None else self.tail.out_features
+        self.map_cells = map_cells
+        self.map_channels = channels
+        features = channels if self.tail is None else self.tail.out_features
+        self.out_features = features + channels * map_cells**2
 
     def forward(self, crops: Tensor) -> Tensor:
         (feature,) = self.backbone(crops)
         if self.tail is None:
-            return feature.mean(dim=(2, 3))
-        return self.tail(F.adaptive_max_pool2d(feature, self.cells))
+            described = feature.mean(dim=(2, 3))
+        else:
+            feature = F.adaptive_max_pool2d(feature, self.cells)
+            described = self.tail(feature)
+        if self.map_cells == 0:
+            return described
+        return torch.cat([described, F.adaptive_avg_pool2d(feature, self.map_cells).flatten(1)], dim=1)

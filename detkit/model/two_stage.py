@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from detkit.data.preprocess import Preprocess
 from detkit.model.detector import Detector
 from detkit.model.part import Part, reject_strings
-from detkit.types import Batch, Detections
+from detkit.types import Batch, Detections, Target
 
 
 class TwoStageDetector(Detector):
@@ -39,6 +39,12 @@ class TwoStageDetector(Detector):
         self.proposer = proposer
         self.roi_head = roi_head
         self.postprocess = postprocess
+
+    def prepare(self, targets: Iterable[Target]) -> None:
+        self.roi_head.prepare(targets)
+
+    def fold(self) -> None:
+        self.roi_head.fold()
 
     def features(self, batch: Batch) -> list[Tensor]:
         """The maps that proposer and roi_head read, fine to coarse."""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 from torchvision.ops import box_iou
 
+from detkit.model.predictor import LinearPredictor
 from detkit.model.roi_head.fast_rcnn import FastRCNNHead
 from detkit.ops.coder import decode
 from detkit.types import Target
 
 
-def head(**options: object) -> FastRCNNHead:
-    return FastRCNNHead(roi_pool=nn.Identity(), tail=nn.Identity(), predictor=nn.Identity(), **options)  # type: ignore[arg-type]
+def head(num_classes: int = 3, **options: object) -> FastRCNNHead:
+    predictor = LinearPredictor(in_features=4, num_classes=num_classes)
+    return FastRCNNHead(roi_pool=nn.Identity(), tail=nn.Identity(), predictor=predictor, **options)  # type: ignore[arg-type]
 
 
 def scene() -> tuple[torch.Tensor, Target]:
@@ -59,3 +62,35 @@ def test_no_objects_and_no_proposals() -> None:
     assert (labels == -1).all() and len(labels) == 128 and offsets.shape == (0, 4)
     boxes, labels, _ = head().sample(torch.zeros(0, 4), empty)
     assert boxes.shape == (0, 4) and labels.shape == (0,)
+
+
+def test_measured_offsets_have_unit_variance_and_fold_into_the_layer() -> None:
+    proposals, target = scene()
+    measuring = head(num_samples=None, box_std=None, fg_iou=0.3, bg_iou=(0.0, 0.3))
+    measuring.prepare([{**target, "proposals": proposals}])
+    _, labels, offsets = measuring.sample(proposals, target)
+    for label in (0, 1):
+        of_class = offsets[labels[: len(offsets)] == label]
+        assert of_class.mean(0).abs().max() < 1e-4 and (of_class.std(0, correction=0) - 1).abs().max() < 1e-4
+    assert measuring.box_std[2].tolist() == pytest.approx([0.1, 0.1, 0.2, 0.2])  # only a difficult one: none to measure
+
+    measuring.roi_pool = Constant(torch.randn(len(proposals), 4))
+    nn.init.normal_(measuring.predictor.delta.weight)
+    nn.init.normal_(measuring.predictor.delta.bias)
+    before, _ = measuring([], [proposals])
+    saved = measuring.state_dict()
+    measuring.fold()
+    after, _ = measuring([], [proposals])
+    assert torch.allclose(before[0], after[0], rtol=1e-4, atol=1e-2)
+    assert saved["box_std"].shape == (3, 4) and "box_std" not in head().state_dict()
+
+
+class Constant(nn.Module):
+    """Gives the same features of whatever regions."""
+
+    def __init__(self, features: torch.Tensor) -> None:
+        super().__init__()
+        self.features = features
+
+    def forward(self, *ignored: object) -> torch.Tensor:
+        return self.features

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -10,8 +10,11 @@ from torch import Tensor, nn
 
 from detkit.ops.coder import decode, encode
 from detkit.ops.match import BETWEEN, NEGATIVE, match_boxes
+from detkit.ops.offset_statistics import offset_statistics
 from detkit.ops.sample import hardest, sample_balanced
 from detkit.types import Batch, Target
+
+USUAL_STD = (0.1, 0.1, 0.2, 0.2)
 
 
 class FastRCNNHead(nn.Module):
@@ -21,8 +24,12 @@ class FastRCNNHead(nn.Module):
     is background where its highest overlap lies in [low, high). num_samples: per image, at most `fg_fraction` of
     them with a class; None takes all. hard_examples: of those, per image, only so many of the highest loss teach
     (Shrivastava et al. 2016); None takes all. box_std: by which offsets are divided, so that they have about unit
-    variance.
+    variance; None: mean and deviation of each class are measured on the training set by `prepare` (Fast R-CNN,
+    section 2.3) and kept with the weights.
     """
+
+    box_mean: Tensor
+    box_std: Tensor
 
     predictor: Any
 
@@ -37,7 +44,7 @@ class FastRCNNHead(nn.Module):
         fg_iou: float = 0.5,
         bg_iou: tuple[float, float] = (0.0, 0.5),
         hard_examples: int | None = None,
-        box_std: Sequence[float] = (0.1, 0.1, 0.2, 0.2),
+        box_std: Sequence[float] | None = (0.1, 0.1, 0.2, 0.2),
     ) -> None:
         super().__init__()
         self.roi_pool = roi_pool
@@ -46,12 +53,29 @@ class FastRCNNHead(nn.Module):
         self.num_samples, self.fg_fraction = num_samples, fg_fraction
         self.fg_iou, self.bg_iou = fg_iou, bg_iou
         self.hard_examples = hard_examples
-        self.box_std = tuple(box_std)
+        self.measures_offsets = box_std is None
+        std = torch.tensor(box_std or USUAL_STD).repeat(predictor.num_boxes, 1)  # [C or 1, 4]
+        self.register_buffer("box_mean", torch.zeros_like(std), persistent=self.measures_offsets)
+        self.register_buffer("box_std", std, persistent=self.measures_offsets)
+
+    def prepare(self, targets: Iterable[Target]) -> None:
+        """Measure the offsets of the training set, whose regions are `targets[...]["proposals"]`, where wanted."""
+        if self.measures_offsets:
+            mean, std = offset_statistics(targets, num_classes=len(self.box_std), fg_iou=self.fg_iou)
+            self.box_mean.copy_(mean)
+            self.box_std.copy_(std)
+
+    def fold(self) -> None:
+        """Move mean and deviation of the offsets into the predictor's last layer, for a head that is not trained on."""
+        if self.measures_offsets:
+            self.predictor.scale_deltas(self.box_std, self.box_mean)
+            self.box_std.fill_(1)
+            self.box_mean.zero_()
 
     def forward(self, features: list[Tensor], proposals: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Per image: boxes float32 [P, C or 1, 4] on the canvas and scores [P, C]."""
         logits, deltas = self.regions(features, proposals)
-        boxes = decode(deltas, torch.cat(proposals)[:, None], self.box_std)
+        boxes = decode(deltas * self.box_std + self.box_mean, torch.cat(proposals)[:, None])
         counts = [len(p) for p in proposals]
         return list(boxes.split(counts)), list(self.predictor.scores(logits).split(counts))
 
@@ -87,4 +111,6 @@ class FastRCNNHead(nn.Module):
             fg, bg = sample_balanced(matches, num_samples=self.num_samples, positive_fraction=self.fg_fraction)
         owner = matches[fg]
         labels = torch.cat([target["labels"][owner], torch.full_like(bg, -1)])
-        return boxes[torch.cat([fg, bg])], labels, encode(gt_boxes[owner], boxes[fg], self.box_std)
+        column = target["labels"][owner] if len(self.box_std) > 1 else torch.zeros_like(owner)
+        offsets = (encode(gt_boxes[owner], boxes[fg]) - self.box_mean[column]) / self.box_std[column]
+        return boxes[torch.cat([fg, bg])], labels, offsets

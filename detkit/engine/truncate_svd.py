@@ -1,0 +1,40 @@
+"""`detkit truncate_svd`: a trained model with thin fully connected layers, as a checkpoint like any other."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from detkit.config import build_from_checkpoint
+from detkit.engine.checkpoint import load_checkpoint, save_checkpoint
+from detkit.engine.run_folder import remove_unused
+from detkit.errors import UserError
+from detkit.model.tail import TwoFC
+
+
+def run_truncate_svd(config: DictConfig) -> dict[str, Any]:
+    """Write checkpoints/best.pt into `config.run_dir`; returns its path and the parameters before and after.
+
+    Raises UserError where the model of the checkpoint has no plain two_fc tail.
+    """
+    folder = Path(config.run_dir)
+    remove_unused(folder)
+    saved = load_checkpoint(config.checkpoint)
+    detector = build_from_checkpoint(saved)
+    tail = getattr(getattr(detector, "roi_head", None), "tail", None)
+    if not isinstance(tail, TwoFC) or saved["config"]["model"]["tail"].get("ranks") is not None:
+        raise UserError(f"{config.checkpoint}: its model has no plain fully connected layers (model/tail=two_fc)")
+    before = sum(parameter.numel() for parameter in detector.parameters())
+    ranks = (int(config.ranks[0]), int(config.ranks[1]))
+    tail.truncate(ranks)
+    after = sum(parameter.numel() for parameter in detector.parameters())
+    settings = deepcopy(saved["config"])
+    settings["model"]["tail"]["ranks"] = list(ranks)
+    path = folder / "checkpoints" / "best.pt"
+    kept = {key: saved[key] for key in ("classes", "preprocess", "position")}
+    save_checkpoint(path, {**kept, "model": detector.state_dict(), "ema": None, "config": settings})
+    print(f"{before / 1e6:.2f} M parameters became {after / 1e6:.2f} M\nwritten to {path}")
+    return {"checkpoint": str(path), "parameters_before": before, "parameters_after": after}
