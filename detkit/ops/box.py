@@ -18,6 +18,18 @@ def box_iof(boxes: Tensor, regions: Tensor) -> Tensor:
     return intersection / box_area(boxes)[:, None].clamp(min=torch.finfo(boxes.dtype).tiny)
 
 
+def paired_iou(boxes: Tensor, others: Tensor) -> Tensor:
+    """IoU of each box with its own partner: xyxy [..., 4] and [..., 4], broadcast -> float [...].
+
+    A box whose corners are the wrong way round is empty; the IoU of two empty ones is 0.
+    """
+    top_left = torch.maximum(boxes[..., :2], others[..., :2])
+    bottom_right = torch.minimum(boxes[..., 2:], others[..., 2:])
+    intersection = (bottom_right - top_left).clamp(min=0).prod(dim=-1)
+    area, other_area = ((each[..., 2:] - each[..., :2]).clamp(min=0).prod(dim=-1) for each in (boxes, others))
+    return intersection / (area + other_area - intersection).clamp(min=torch.finfo(boxes.dtype).tiny)
+
+
 def inside(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     """Which boxes do not cross the border of an image of `size` (h, w): bool [N]."""
     height, width = size

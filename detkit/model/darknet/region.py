@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from detkit.model.darknet.section import Section
 from detkit.model.dense import flatten_head
-from detkit.ops.yolo_assign import AnchorRows, anchor_rows
-from detkit.ops.yolo_coder import decode_anchored
-from detkit.types import Batch
+from detkit.ops.box import paired_iou
+from detkit.ops.match import NEGATIVE
+from detkit.ops.yolo_assign import AnchorRows, anchor_rows, assign_rows
+from detkit.ops.yolo_coder import centre_size, decode_anchored, encode_anchored
+from detkit.types import Batch, Size, Target
 
 
 class RegionHead(nn.Module):
     """Centres sigmoid(t) + cell, sizes anchor * exp(t), in cells, as the anchors are (Redmon 2017, section 2).
 
-    Symbols: B images, N rows = cells x anchors, C classes. softmax: whether the classes of a row add up to one.
+    Symbols: B images, N rows = cells x anchors, C classes, P rows with an object. softmax: whether the classes of a row
+    add up to one. rescore: whether objectness learns the IoU of the row's box, not 1. The scales weigh the terms.
     """
 
     anchors: Tensor
@@ -29,6 +33,12 @@ class RegionHead(nn.Module):
             raise section.error(f"num={num} anchors need {2 * num} numbers, anchors=... has {len(numbers)}")
         self.num_classes = num_classes
         self.softmax = bool(section.integer("softmax", 0))
+        self.rescore = bool(section.integer("rescore", 0))
+        self.ignore_iou = section.number("thresh", 0.5)
+        self.object_scale = section.number("object_scale", 1)
+        self.noobject_scale = section.number("noobject_scale", 1)
+        self.class_scale = section.number("class_scale", 1)
+        self.coord_scale = section.number("coord_scale", 1)
         self.register_buffer("anchors", torch.tensor(numbers[: 2 * num]).view(num, 2), persistent=False)
 
     def forward(self, maps: list[Tensor], batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
@@ -37,6 +47,43 @@ class RegionHead(nn.Module):
         classes = raw[..., 5:].softmax(dim=-1) if self.softmax else raw[..., 5:].sigmoid()
         boxes = decode_anchored(raw, rows.cells, rows.anchors, rows.strides)
         return list(boxes.unsqueeze(2)), list(raw[..., 4:5].sigmoid() * classes)
+
+    def loss(self, maps: list[Tensor], batch: Batch) -> dict[str, Tensor]:
+        """What Darknet's region layer minimises, as losses with the gradients that it takes; mean over images.
+
+        Left out is the pull of all boxes towards their anchors, which Darknet adds for the first 12,800 images.
+        """
+        raw, rows = self.rows(maps, batch)
+        boxes = decode_anchored(raw.detach(), rows.cells, rows.anchors, rows.strides)
+        assert batch.targets is not None
+        canvas = (batch.images.shape[2], batch.images.shape[3])
+        terms = [self._one_image(*one, rows, canvas) for one in zip(raw, boxes, batch.targets, strict=True)]
+        return {name: torch.stack([term[name] for term in terms]).mean() for name in terms[0]}
+
+    def _one_image(
+        self, raw: Tensor, boxes: Tensor, target: Target, rows: AnchorRows, canvas: Size
+    ) -> dict[str, Tensor]:
+        matches = assign_rows(boxes, target["boxes"], target["difficult"], rows, ignore_iou=self.ignore_iou)
+        positive, negative = matches >= 0, matches == NEGATIVE
+        objects, mine = matches[positive], raw[positive]
+        wanted, labels = target["boxes"][objects], target["labels"][objects]
+        offsets = encode_anchored(wanted, rows.cells[positive], rows.anchors[positive], rows.strides[positive])
+        xy = F.binary_cross_entropy_with_logits(mine[:, :2], offsets[:, :2].sigmoid(), reduction="none")
+        wh = (mine[:, 2:4] - offsets[:, 2:]).square() / 2
+        small = 2 - centre_size(wanted)[1].prod(dim=1) / (canvas[0] * canvas[1])  # small objects count up to twice
+        found = paired_iou(boxes[positive], wanted) if self.rescore else torch.ones_like(small)
+        if self.softmax:
+            classes = F.cross_entropy(mine[:, 5:], labels, reduction="sum")
+        else:
+            one_hot = F.one_hot(labels, self.num_classes).float()
+            classes = F.binary_cross_entropy_with_logits(mine[:, 5:], one_hot, reduction="sum")
+        seen = F.binary_cross_entropy_with_logits(mine[:, 4], found, reduction="sum")
+        unseen = F.softplus(raw[negative, 4]).sum()
+        return {
+            "box": self.coord_scale * (small * (xy + wh).sum(dim=1)).sum(),
+            "objectness": self.object_scale * seen + self.noobject_scale * unseen,
+            "class": self.class_scale * classes,
+        }
 
     def rows(self, maps: list[Tensor], batch: Batch) -> tuple[Tensor, AnchorRows]:
         """(logits float32 [B, N, 5 + C] of x, y, w, h, objectness, classes, and what the rows stand for)."""
