@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from detkit.model.fold import fold_batch_norm
 from detkit.model.roi_head.fast_rcnn import FastRCNNHead
 
 
@@ -17,18 +18,28 @@ class RCNNHead(FastRCNNHead):
     regions go at once.
     """
 
+    tail: Any
+
     def __init__(self, *, chunk_size: int = 64, **settings: Any) -> None:
         super().__init__(**settings)
         self.chunk_size = chunk_size
 
+    def fold(self) -> None:
+        """Also the batch norms of the network, which is here and not in the backbone."""
+        super().fold()
+        fold_batch_norm(self.tail.backbone, torch.zeros(1, 3, 64, 64))
+
     def regions(self, features: list[Tensor], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
         """What the network says of each box, over all images: logits and deltas of the predictor."""
+        return self.predictor(self.describe(features, boxes))
+
+    def describe(self, features: list[Tensor], boxes: list[Tensor]) -> Tensor:
+        """What the predictor reads of each box, over all images: [R, D]."""
         if self.training:
-            return super().regions(features, boxes)
-        said = [
-            super(RCNNHead, self).regions([feature[index : index + 1] for feature in features], [chunk])
+            return self.tail(self.roi_pool(features, boxes))
+        described = [
+            self.tail(self.roi_pool([feature[index : index + 1] for feature in features], [chunk]))
             for index, own in enumerate(boxes)
             for chunk in own.split(self.chunk_size)
         ]
-        logits, deltas = zip(*said, strict=True)
-        return torch.cat(logits), torch.cat(deltas)
+        return torch.cat(described)
