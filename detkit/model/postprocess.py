@@ -54,11 +54,9 @@ class NMSPostprocess(nn.Module):
         column = labels if boxes.shape[1] > 1 else torch.zeros_like(labels)
         boxes = clip_boxes_to_image(boxes[region, column], size)
         scores = scores[region, labels]
+        found = preprocess.to_original(boxes, original_size)
         large = ((boxes[:, 2:] - boxes[:, :2]) >= self.min_size).all(dim=1)
-        boxes, scores, labels = boxes[large], scores[large], labels[large]
+        large &= (found[:, 2:] > found[:, :2]).all(dim=1)  # not wholly in the bars of a letterbox
+        boxes, found, scores, labels = boxes[large], found[large], scores[large], labels[large]
         keep = batched_nms(boxes, scores, labels, self.nms_iou)[: self.max_detections]
-        return Detections(
-            boxes=preprocess.to_original(boxes[keep], original_size).float(),
-            scores=scores[keep].float(),
-            labels=labels[keep],
-        )
+        return Detections(boxes=found[keep].float(), scores=scores[keep].float(), labels=labels[keep])
