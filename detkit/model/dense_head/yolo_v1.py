@@ -1,0 +1,188 @@
+"""YOLO v1: a grid of 7 x 7 cells, each with two boxes and one set of class scores (Redmon et al. 2016).
+
+Symbols: S cells along a side, n boxes of a cell, C classes, P cells with an object. A cell holds the class scores and,
+per box, (x, y, rw, rh, confidence): x and y in cells, rw and rh the roots of shares of the canvas; none is bounded.
+
+Where Darknet's yolov1.cfg differs from the paper, which is what is here: it has three boxes per cell, a locally
+connected layer in place of the first full one, and batch norm everywhere (in the convolutions here, too: without it
+nothing this deep learns from random weights). Its gradients are half of those of the paper's loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from detkit.model.conv import conv_norm
+from detkit.ops.box import paired_iou
+from detkit.ops.match import BETWEEN, NEGATIVE
+from detkit.ops.yolo_coder import cell_grid, centre_size, decode_root, encode_root
+from detkit.types import Batch, FeatureSpec, Size
+
+
+class YOLOv1Output(nn.Module):
+    """What the values of the cells mean: boxes and scores, and their loss (section 2.2, equation 3)."""
+
+    def __init__(
+        self,
+        *,
+        grid: int,
+        num_boxes: int,
+        num_classes: int,
+        box_weight: float = 5.0,
+        background_weight: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.grid, self.num_boxes, self.num_classes = grid, num_boxes, num_classes
+        self.box_weight, self.background_weight = box_weight, background_weight
+
+    def forward(self, values: Tensor, batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
+        """values: [B, S * S, C + 5 * n]. Per image: boxes float32 [S * S * n, 1, 4] xyxy on the canvas, scores
+        float32 [S * S * n, C] = confidence x class, cut to 0..1."""
+        classes, raw = self.split(values)
+        boxes = self.decode(raw, batch)
+        scores = (raw[..., 4:].clamp(0, 1) * classes[:, :, None].clamp(0, 1)).flatten(1, 2)
+        return list(boxes.flatten(1, 2)[:, :, None]), list(scores)
+
+    def loss(self, values: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Squared errors, summed over cells, divided by the number of images.
+
+        Of a cell's boxes the one of highest IoU with its object (of the smallest distance, where all are 0) answers for
+        it: box errors times `box_weight`, confidence to be that IoU. All others are to have confidence 0, times
+        `background_weight`. Class errors count in cells with an object.
+        """
+        assert batch.targets is not None
+        classes, raw = self.split(values)
+        canvas = canvas_size(batch)
+        matches = [assign_cells(target["boxes"], target["difficult"], self.grid, canvas) for target in batch.targets]
+        assigned = torch.stack(matches)  # [B, S * S]
+        image, cell = torch.nonzero(assigned >= 0, as_tuple=True)
+        owned = [(target, match[match >= 0]) for target, match in zip(batch.targets, matches, strict=True)]
+        wanted = torch.cat([target["boxes"][owner] for target, owner in owned])  # [P, 4]
+        labels = torch.cat([target["labels"][owner] for target, owner in owned])
+
+        mine, boxes = raw[image, cell], self.decode(raw.detach(), batch)[image, cell]  # [P, n, 5], [P, n, 4]
+        best, overlap = responsible(boxes, wanted, canvas)
+        answering = mine[torch.arange(len(mine), device=mine.device), best]  # [P, 5]
+        cells, strides = self.cells(batch, raw.device)
+        offsets = encode_root(wanted, cells[cell], strides, canvas)
+        silent = (assigned == NEGATIVE)[:, :, None].expand(*raw.shape[:3]).clone()
+        silent[image, cell] = ~F.one_hot(best, self.num_boxes).bool()
+        confidence = (answering[:, 4] - overlap).square().sum()
+        confidence = confidence + self.background_weight * (raw[..., 4].square() * silent).sum()
+        wrong = (classes[image, cell] - F.one_hot(labels, self.num_classes)).square()
+        return {
+            "box": self.box_weight * (answering[:, :4] - offsets).square().sum() / len(batch),
+            "confidence": confidence / len(batch),
+            "class": wrong.sum() / len(batch),
+        }
+
+    def split(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Class scores float32 [B, S * S, C], and boxes with their confidence, [B, S * S, n, 5]."""
+        values = values.float()
+        return values[..., : self.num_classes], values[..., self.num_classes :].unflatten(-1, (self.num_boxes, 5))
+
+    def cells(self, batch: Batch, device: torch.device) -> tuple[Tensor, Tensor]:
+        """The cells [S * S, 2], and how many pixels of the canvas they are wide and high, [2]."""
+        height, width = canvas_size(batch)
+        return cell_grid((self.grid, self.grid), device), torch.tensor([width, height], device=device) / self.grid
+
+    def decode(self, raw: Tensor, batch: Batch) -> Tensor:
+        """Boxes [B, S * S, n, 4] xyxy on the canvas."""
+        cells, strides = self.cells(batch, raw.device)
+        return decode_root(raw, cells[:, None], strides, canvas_size(batch))
+
+
+class YOLOv1(nn.Module):
+    """The last four convolutions of the paper's 24 and its two full layers, on the coarsest map of any backbone.
+
+    grid, num_boxes: S and n. channels, conv_strides: of the 3x3 convolutions, as many as there are strides. hidden: of
+    the first full layer; null: a 1x1 convolution, cell by cell, in place of both. dropout: after the first full layer.
+    A map that is not `grid` cells wide and high is brought to that by averaging, so that images may have any size.
+    """
+
+    def __init__(
+        self,
+        *,
+        features: Sequence[FeatureSpec],
+        num_classes: int,
+        grid: int = 7,
+        num_boxes: int = 2,
+        channels: int = 1024,
+        conv_strides: Sequence[int] = (1, 2, 1, 1),
+        hidden: int | None = 4096,
+        dropout: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.output = YOLOv1Output(grid=grid, num_boxes=num_boxes, num_classes=num_classes)
+        self.convs = nn.Sequential()
+        for index, stride in enumerate(conv_strides):
+            self.convs.append(conv_norm(features[-1].channels if index == 0 else channels, channels, 3, stride))
+        self.to_grid = nn.AdaptiveAvgPool2d(grid)
+        per_cell = num_classes + 5 * num_boxes
+        if hidden is None:
+            final: nn.Conv2d | nn.Linear = nn.Conv2d(channels, per_cell, 1)
+            self.values = nn.Sequential(final, nn.Flatten(2))  # [B, values, S * S]
+        else:
+            final = nn.Linear(hidden, per_cell * grid**2)
+            self.values = nn.Sequential(
+                nn.Flatten(),
+                nn.Linear(channels * grid**2, hidden),
+                nn.LeakyReLU(0.1, inplace=True),
+                nn.Dropout(dropout),
+                final,
+                nn.Unflatten(1, (per_cell, grid**2)),
+            )
+        nn.init.normal_(final.weight, std=0.01)
+        with torch.no_grad():  # boxes start in the middle of their cells, a quarter of the canvas wide and high
+            bias = final.bias.view(per_cell, -1)  # type: ignore[union-attr]
+            bias.zero_()
+            bias[num_classes:].view(num_boxes, 5, -1)[:, :4] = 0.5
+
+    def forward(self, features: list[Tensor], batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
+        return self.output(self.cell_values(features), batch)
+
+    def loss(self, features: list[Tensor], batch: Batch) -> dict[str, Tensor]:
+        return self.output.loss(self.cell_values(features), batch)
+
+    def cell_values(self, features: list[Tensor]) -> Tensor:
+        """[B, S * S, C + 5 * n]."""
+        return self.values(self.to_grid(self.convs(features[-1]))).transpose(1, 2)
+
+
+def canvas_size(batch: Batch) -> Size:
+    """(h, w) of the canvas."""
+    return batch.images.shape[2], batch.images.shape[3]
+
+
+def assign_cells(boxes: Tensor, difficult: Tensor, grid: int, canvas: Size) -> Tensor:
+    """The object of each cell of the grid over a canvas (h, w): int64 [S * S], an index >= 0, NEGATIVE, or BETWEEN.
+
+    A cell has the first object of the list whose centre it holds; where there are only difficult ones it is BETWEEN.
+    """
+    matches = torch.full((grid * grid,), NEGATIVE, dtype=torch.int64, device=boxes.device)
+    centre = centre_size(boxes)[0] / boxes.new_tensor([canvas[1], canvas[0]])
+    column, row = (centre * grid).long().clamp(0, grid - 1).unbind(dim=1)
+    cells = row * grid + column
+    matches[cells[difficult]] = BETWEEN
+    ordinary = torch.nonzero(~difficult).flatten()
+    none = len(boxes)
+    first = torch.full_like(matches, none).scatter_reduce(0, cells[ordinary], ordinary, "amin")
+    return torch.where(first < none, first, matches)
+
+
+def responsible(boxes: Tensor, wanted: Tensor, canvas: Size) -> tuple[Tensor, Tensor]:
+    """Of the boxes of each cell [P, n, 4] the one that answers for its object [P, 4], int64 [P], and its IoU [P].
+
+    That of highest IoU; where all are 0 that of least mean square distance of centre and size, as shares of the canvas.
+    """
+    overlap = paired_iou(boxes, wanted[:, None])  # [P, n]
+    shares = wanted.new_tensor([canvas[1], canvas[0], canvas[1], canvas[0]])
+    distance = (torch.cat(centre_size(boxes), -1) - torch.cat(centre_size(wanted), -1)[:, None]) / shares
+    nearest = distance.square().sum(dim=2).argmin(dim=1)
+    highest, best = overlap.max(dim=1)
+    best = torch.where(highest > 0, best, nearest)
+    return best, overlap.gather(1, best[:, None]).squeeze(1)

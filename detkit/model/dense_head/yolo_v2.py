@@ -1,0 +1,134 @@
+"""YOLO v2: anchors on one map, boxes from their cell, an objectness that is to be the IoU (YOLO9000, section 2).
+
+Symbols: B images, A anchors per cell, N rows = anchors of an image, P rows with an object, C classes. A row holds
+(tx, ty, tw, th, objectness, class 0 .. class C-1); the classes share a softmax.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from detkit.model.dense import flatten_head
+from detkit.model.dense_head.yolo_v3 import check_anchors, start_rare
+from detkit.ops.box import paired_iou
+from detkit.ops.match import NEGATIVE
+from detkit.ops.yolo_assign import AnchorRows, anchor_rows, assign_rows
+from detkit.ops.yolo_coder import centre_size, decode_anchored, encode_anchored
+from detkit.types import Batch, FeatureSpec
+
+
+class YOLOv2Output(nn.Module):
+    """What the map of a YOLO v2 network means: boxes and scores, and their loss, that of Darknet's region layer.
+
+    anchors: (w, h) in pixels of the network's input (Darknet's files have them in cells). ignore_iou: a row whose box
+    overlaps an object by more, without answering for it, is no background. object_weight: of the objectness of rows
+    with an object. settle_images: for so many images (of this process) the boxes of all other rows are drawn to their
+    anchors, with weight 0.01.
+    """
+
+    anchors: Tensor
+    seen: Tensor
+
+    def __init__(
+        self,
+        *,
+        stride: int,
+        anchors: Sequence[Sequence[float]],
+        num_classes: int,
+        ignore_iou: float = 0.6,
+        object_weight: float = 5.0,
+        settle_images: int = 12800,
+    ) -> None:
+        super().__init__()
+        check_anchors([anchors], [stride])
+        self.stride = stride
+        self.num_classes = num_classes
+        self.ignore_iou, self.object_weight, self.settle_images = ignore_iou, object_weight, settle_images
+        self.register_buffer("anchors", torch.tensor(anchors, dtype=torch.float32), persistent=False)
+        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))  # images that `loss` was given in training
+
+    def forward(self, grid: Tensor, batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
+        """Per image: boxes float32 [N, 1, 4] xyxy on the canvas, scores float32 [N, C] = objectness x class."""
+        rows, layout = self.rows(grid)
+        boxes = decode_anchored(rows, layout.cells, layout.anchors, layout.strides)
+        scores = rows[..., 4:5].sigmoid() * rows[..., 5:].softmax(dim=-1)
+        return list(boxes[:, :, None]), list(scores)
+
+    def loss(self, grid: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Box, objectness and class errors, summed over rows, divided by the number of images.
+
+        Half of squared differences, whose gradients are Darknet's, but for the classes: cross-entropy. Boxes of small
+        objects count up to twice (2 - w * h as shares of the canvas); the objectness of a row with an object is to be
+        the IoU of its box, of all others 0.
+        """
+        assert batch.targets is not None
+        rows, layout = self.rows(grid)
+        predicted = decode_anchored(rows.detach(), layout.cells, layout.anchors, layout.strides)
+        matches, boxes, labels = [], [], []
+        for target, image_boxes in zip(batch.targets, predicted, strict=True):
+            match = assign_rows(image_boxes, target["boxes"], target["difficult"], layout, ignore_iou=self.ignore_iou)
+            matches.append(match)
+            boxes.append(target["boxes"][match[match >= 0]])
+            labels.append(target["labels"][match[match >= 0]])
+        assigned = torch.stack(matches)  # [B, N]
+        image, row = torch.nonzero(assigned >= 0, as_tuple=True)
+        positive, wanted = rows[image, row], torch.cat(boxes)  # [P, 5 + C], [P, 4]
+
+        height, width = batch.images.shape[-2:]
+        weight = 2 - centre_size(wanted)[1].prod(dim=1) / (height * width)
+        offsets = encode_anchored(wanted, layout.cells[row], layout.anchors[row], layout.strides[row])
+        box = weight * _squared(_moved(positive), _moved(offsets)).sum(dim=1)
+        settling = (self.seen < self.settle_images) * 0.01
+        settle = settling * _squared(_moved(rows), rows.new_tensor([0.5, 0.5, 0, 0])).sum(dim=2) * (assigned < 0)
+        overlap = paired_iou(predicted[image, row], wanted)
+        objectness = self.object_weight * _squared(positive[:, 4].sigmoid(), overlap).sum()
+        objectness = objectness + (_squared(rows[..., 4].sigmoid(), 0.0) * (assigned == NEGATIVE)).sum()
+        if self.training:
+            self.seen += len(batch)
+        return {
+            "box": (box.sum() + settle.sum()) / len(batch),
+            "objectness": objectness / len(batch),
+            "class": F.cross_entropy(positive[:, 5:], torch.cat(labels), reduction="sum") / len(batch),
+        }
+
+    def rows(self, grid: Tensor) -> tuple[Tensor, AnchorRows]:
+        """A map [B, A * (5 + C), H, W] as rows float32 [B, N, 5 + C], and what each row stands for."""
+        layout = anchor_rows([(grid.shape[2], grid.shape[3])], [self.stride], [self.anchors])
+        return flatten_head(grid, 5 + self.num_classes).float(), layout
+
+
+class YOLOv2(nn.Module):
+    """A 1x1 convolution to the rows of the one map there is, and what they mean; settings: of `YOLOv2Output`."""
+
+    def __init__(
+        self,
+        *,
+        features: Sequence[FeatureSpec],
+        num_classes: int,
+        anchors: Sequence[Sequence[float]],
+        **settings: float,
+    ) -> None:
+        super().__init__()
+        (feature,) = features
+        self.output = YOLOv2Output(stride=feature.stride, anchors=anchors, num_classes=num_classes, **settings)  # type: ignore[arg-type]
+        self.final = nn.Conv2d(feature.channels, len(anchors) * (5 + num_classes), 1)
+        start_rare(self.final, len(anchors))
+
+    def forward(self, features: list[Tensor], batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
+        return self.output(self.final(features[-1]), batch)
+
+    def loss(self, features: list[Tensor], batch: Batch) -> dict[str, Tensor]:
+        return self.output.loss(self.final(features[-1]), batch)
+
+
+def _moved(offsets: Tensor) -> Tensor:
+    """(sigmoid(tx), sigmoid(ty), tw, th): what errors are measured on."""
+    return torch.cat([offsets[..., :2].sigmoid(), offsets[..., 2:4]], dim=-1)
+
+
+def _squared(values: Tensor, wanted: Tensor | float) -> Tensor:
+    return 0.5 * (values - wanted).square()

@@ -1,0 +1,167 @@
+"""YOLO v3: anchors on three levels, a logistic score per class, boxes from their cell (Redmon & Farhadi 2018).
+
+Symbols: B images, L levels, A anchors per cell, N rows = anchors of an image over all levels, P rows with an object,
+C classes. A row holds (tx, ty, tw, th, objectness, class 0 .. class C-1), all but tw and th as logits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.ops import complete_box_iou_loss
+
+from detkit.errors import UserError
+from detkit.model.conv import conv_norm
+from detkit.model.dense import flatten_head
+from detkit.ops.match import NEGATIVE
+from detkit.ops.yolo_assign import AnchorRows, anchor_rows, assign_rows
+from detkit.ops.yolo_coder import centre_size, decode_anchored, encode_anchored
+from detkit.types import Batch, FeatureSpec
+
+Anchors = Sequence[Sequence[Sequence[float]]]  # per level, fine to coarse, (w, h) in pixels of the network's input
+OBJECT_PRIOR = 0.01  # what objectness starts at: nearly all rows are background, and their loss would drown the rest
+
+
+class YOLOv3Output(nn.Module):
+    """What the maps of a YOLO v3 network mean: boxes and scores, and their loss.
+
+    anchors: as many lists as maps, the same number in each. ignore_iou: a row whose box overlaps an object by more,
+    without being the one that answers for it, is no background. extra_iou: anchors whose shape overlaps that of an
+    object by more answer for it beside the best; null: the best alone, as published.
+    box_loss: "squared" is the paper's error on offsets, times 2 - w * h as shares of the canvas; "ciou" is complete IoU
+    (Zheng et al. 2020) with the same weight.
+    """
+
+    anchors: Tensor
+
+    def __init__(
+        self,
+        *,
+        strides: Sequence[int],
+        anchors: Anchors,
+        num_classes: int,
+        ignore_iou: float = 0.5,
+        extra_iou: float | None = None,
+        box_loss: Literal["squared", "ciou"] = "squared",
+    ) -> None:
+        super().__init__()
+        check_anchors(anchors, strides)
+        if box_loss not in ("squared", "ciou"):
+            raise UserError(f"model.dense_head.box_loss={box_loss}: choose squared or ciou")
+        self.strides = list(strides)
+        self.num_classes = num_classes
+        self.ignore_iou, self.extra_iou, self.box_loss = ignore_iou, extra_iou, box_loss
+        self.register_buffer("anchors", torch.tensor(anchors, dtype=torch.float32), persistent=False)
+
+    def forward(self, maps: Sequence[Tensor], batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
+        """Per image: boxes float32 [N, 1, 4] xyxy on the canvas, scores float32 [N, C] = objectness x class."""
+        rows, layout = self.rows(maps)
+        boxes = decode_anchored(rows, layout.cells, layout.anchors, layout.strides)
+        scores = rows[..., 4:5].sigmoid() * rows[..., 5:].sigmoid()
+        return list(boxes[:, :, None]), list(scores)
+
+    def loss(self, maps: Sequence[Tensor], batch: Batch) -> dict[str, Tensor]:
+        """Box, objectness and class errors, summed over rows, divided by the number of images.
+
+        Centres and objectness by binary cross-entropy, whose gradient is the difference that Darknet takes; sizes by
+        half the squared difference of tw and th, which has that gradient too.
+        """
+        assert batch.targets is not None
+        rows, layout = self.rows(maps)
+        predicted = decode_anchored(rows, layout.cells, layout.anchors, layout.strides)
+        matches, boxes, labels = [], [], []
+        for target, image_boxes in zip(batch.targets, predicted.detach(), strict=True):
+            matches.append(
+                assign_rows(
+                    image_boxes,
+                    target["boxes"],
+                    target["difficult"],
+                    layout,
+                    ignore_iou=self.ignore_iou,
+                    extra_iou=self.extra_iou,
+                )
+            )
+            owner = matches[-1][matches[-1] >= 0]
+            boxes.append(target["boxes"][owner])
+            labels.append(target["labels"][owner])
+        assigned = torch.stack(matches)  # [B, N]
+        image, row = torch.nonzero(assigned >= 0, as_tuple=True)
+        positive, wanted = rows[image, row], torch.cat(boxes)  # [P, 5 + C], [P, 4]
+
+        height, width = batch.images.shape[-2:]
+        weight = 2 - centre_size(wanted)[1].prod(dim=1) / (height * width)
+        if self.box_loss == "ciou":
+            box = complete_box_iou_loss(predicted[image, row], wanted)
+        else:
+            offsets = encode_anchored(wanted, layout.cells[row], layout.anchors[row], layout.strides[row])
+            box = _logistic(positive[:, :2], offsets[:, :2].sigmoid()).sum(dim=1)
+            box = box + 0.5 * (positive[:, 2:4] - offsets[:, 2:]).square().sum(dim=1)
+        told = (assigned >= 0) | (assigned == NEGATIVE)
+        objectness = _logistic(rows[..., 4], (assigned >= 0).float())
+        classes = _logistic(positive[:, 5:], F.one_hot(torch.cat(labels), self.num_classes).float())
+        return {
+            "box": (weight * box).sum() / len(batch),
+            "objectness": (objectness * told).sum() / len(batch),
+            "class": classes.sum() / len(batch),
+        }
+
+    def rows(self, maps: Sequence[Tensor]) -> tuple[Tensor, AnchorRows]:
+        """Maps [B, A * (5 + C), H, W], fine to coarse, as rows float32 [B, N, 5 + C], and what each row stands for."""
+        rows = torch.cat([flatten_head(level, 5 + self.num_classes) for level in maps], dim=1)
+        grids = [(level.shape[2], level.shape[3]) for level in maps]
+        return rows.float(), anchor_rows(grids, self.strides, list(self.anchors))
+
+
+class YOLOv3(nn.Module):
+    """Per level a 3x3 convolution to twice the channels, a 1x1 convolution to the rows, and what they mean.
+
+    settings: of `YOLOv3Output`.
+    """
+
+    def __init__(
+        self, *, features: Sequence[FeatureSpec], num_classes: int, anchors: Anchors, **settings: float | str | None
+    ) -> None:
+        super().__init__()
+        strides = [feature.stride for feature in features]
+        self.output = YOLOv3Output(strides=strides, anchors=anchors, num_classes=num_classes, **settings)  # type: ignore[arg-type]
+        self.levels = nn.ModuleList()
+        for feature, level_anchors in zip(features, anchors, strict=True):
+            final = nn.Conv2d(2 * feature.channels, len(level_anchors) * (5 + num_classes), 1)
+            start_rare(final, len(level_anchors))
+            self.levels.append(nn.Sequential(conv_norm(feature.channels, 2 * feature.channels, 3), final))
+
+    def forward(self, features: list[Tensor], batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
+        return self.output(self.maps(features), batch)
+
+    def loss(self, features: list[Tensor], batch: Batch) -> dict[str, Tensor]:
+        return self.output.loss(self.maps(features), batch)
+
+    def maps(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Per level [B, A * (5 + C), H, W]."""
+        return [level(feature) for level, feature in zip(self.levels, features, strict=True)]
+
+
+def check_anchors(anchors: Anchors, strides: Sequence[int]) -> None:
+    """Raise UserError where the anchors do not fit the levels of the model."""
+    if len(anchors) != len(strides) or len({len(level) for level in anchors}) != 1:
+        raise UserError(
+            f"model.dense_head.anchors has {len(anchors)} levels of {[len(level) for level in anchors]} shapes; give "
+            f"one list, equally long, for each of the strides {list(strides)}, fine to coarse"
+        )
+
+
+def start_rare(final: nn.Conv2d, num_anchors: int) -> None:
+    """Small weights, and an objectness of `OBJECT_PRIOR` for every row of the map that `final` gives: in place."""
+    nn.init.normal_(final.weight, std=0.01)
+    assert final.bias is not None
+    nn.init.zeros_(final.bias)
+    with torch.no_grad():
+        final.bias.view(num_anchors, -1)[:, 4] = torch.logit(torch.tensor(OBJECT_PRIOR))
+
+
+def _logistic(logits: Tensor, wanted: Tensor) -> Tensor:
+    return F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
