@@ -35,11 +35,17 @@ def scene(seed: int, num_objects: int) -> Scene:
     return image, target
 
 
-def make_batch(scenes: Sequence[Scene]) -> Batch:
-    """The scenes side by side, of one size."""
-    images = torch.stack([image for image, _ in scenes])
-    sizes = [(images.shape[2], images.shape[3])] * len(scenes)
-    return Batch(images, sizes, sizes, [str(i) for i in range(len(scenes))], [target for _, target in scenes])
+def seen(model: Detector, scenes: Sequence[Scene]) -> Batch:
+    """The scenes as the model sees them, by its own preprocess."""
+    images, targets = [], []
+    for image, target in scenes:
+        pixels = model.preprocess(image.permute(1, 2, 0).numpy())
+        images.append(torch.from_numpy(pixels).permute(2, 0, 1))
+        size = (image.shape[1], image.shape[2])
+        targets.append({**target, "boxes": model.preprocess.to_input(target["boxes"], size)})
+    sizes = [(image.shape[1], image.shape[2]) for image in images]
+    originals = [(image.shape[1], image.shape[2]) for image, _ in scenes]
+    return Batch(torch.stack(images), sizes, originals, [str(i) for i in range(len(scenes))], targets)  # type: ignore[arg-type]
 
 
 def enlarged(one: Scene, factor: int) -> Scene:
@@ -68,16 +74,17 @@ def assert_detections(detections: Detections, num_classes: int, size: tuple[int,
 
 def overfit(model: Detector, scenes: list[Scene], *, steps: int, lr: float) -> float:
     """Train on a few scenes and nothing else; returns the AP on them."""
+    batch = seen(model, scenes)
     optimizer = torch.optim.AdamW(model.train().parameters(), lr=lr)
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = lr * min(1, (step + 1) / 10) * (1 - step / steps)
         optimizer.zero_grad()
-        sum(model(make_batch(scenes)).values()).backward()
+        sum(model(batch).values()).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 10)
         optimizer.step()
     with torch.inference_mode():
-        detections = model.eval().predict(make_batch(scenes))
+        detections = model.eval().predict(batch)
     return average_precision(detections, [target for _, target in scenes])
 
 

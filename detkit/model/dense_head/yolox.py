@@ -1,0 +1,150 @@
+"""YOLOX: one box per cell, without anchors; classes and boxes from branches of their own (Ge et al. 2021).
+
+Symbols: B images, N cells of an image over all levels, P cells with an object, C classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.ops import generalized_box_iou_loss
+
+from detkit.model.conv import Activation, conv_norm
+from detkit.model.csp import spatial_conv
+from detkit.ops.match import NEGATIVE
+from detkit.ops.simota import assign_simota
+from detkit.ops.yolo_coder import cell_grid, decode_free
+from detkit.types import Batch, FeatureSpec
+
+PRIOR = 0.01  # what scores start at
+BOX_WEIGHT = 5.0
+
+
+class Level(nn.Module):
+    """1x1 to `channels`, then `num_convs` 3x3 for the classes and as many for boxes and objectness."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        *,
+        num_classes: int,
+        channels: int,
+        num_convs: int,
+        depthwise: bool,
+        activation: Activation,
+    ) -> None:
+        super().__init__()
+        conv = spatial_conv(depthwise, activation)
+        self.stem = conv_norm(in_channels, channels, activation=activation)
+        self.class_branch = nn.Sequential(*(conv(channels, channels, 3) for _ in range(num_convs)))
+        self.box_branch = nn.Sequential(*(conv(channels, channels, 3) for _ in range(num_convs)))
+        self.logit = nn.Conv2d(channels, num_classes, 1)
+        self.box = nn.Conv2d(channels, 4, 1)
+        self.objectness = nn.Conv2d(channels, 1, 1)
+        for layer in (self.logit, self.objectness):
+            assert layer.bias is not None
+            nn.init.constant_(layer.bias, math.log(PRIOR / (1 - PRIOR)))
+
+    def forward(self, feature: Tensor) -> Tensor:
+        """[B, H * W, 5 + C] of x, y, w, h, objectness, classes."""
+        x = self.stem(feature)
+        boxes = self.box_branch(x)
+        maps = [self.box(boxes), self.objectness(boxes), self.logit(self.class_branch(x))]
+        return torch.cat(maps, dim=1).flatten(2).transpose(1, 2)
+
+
+class YOLOX(nn.Module):
+    """A decoupled head per level, SimOTA, generalised IoU (the paper: 1 - IoU^2), binary cross-entropy.
+
+    channels: of the head, 256 in the largest; num_convs: in each branch. radius, num_candidates: of `assign_simota`.
+    The L1 loss that the paper adds in its last epochs is left out.
+    """
+
+    def __init__(
+        self,
+        *,
+        features: Sequence[FeatureSpec],
+        num_classes: int,
+        channels: int = 128,
+        num_convs: int = 2,
+        depthwise: bool = False,
+        activation: Activation = "silu",
+        radius: float = 2.5,
+        num_candidates: int = 10,
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.strides = [feature.stride for feature in features]
+        self.radius, self.num_candidates = radius, num_candidates
+        self.levels = nn.ModuleList(
+            Level(
+                feature.channels,
+                num_classes=num_classes,
+                channels=channels,
+                num_convs=num_convs,
+                depthwise=depthwise,
+                activation=activation,
+            )
+            for feature in features
+        )
+
+    def forward(self, features: list[Tensor], batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
+        """Per image: boxes float32 [N, 1, 4] xyxy on the canvas, scores float32 [N, C] = objectness x class."""
+        rows, cells, strides = self.rows(features)
+        scores = rows[..., 4:5].sigmoid() * rows[..., 5:].sigmoid()
+        return list(decode_free(rows, cells, strides)[:, :, None]), list(scores)
+
+    def loss(self, features: list[Tensor], batch: Batch) -> dict[str, Tensor]:
+        """Box, objectness and class errors, summed and divided by the number of cells with an object, at least 1.
+
+        The class that a cell is taught is its object's, as probable as its box overlaps it.
+        """
+        assert batch.targets is not None
+        rows, cells, strides = self.rows(features)
+        predicted = decode_free(rows, cells, strides)
+        scores = (rows[..., 4:5].sigmoid() * rows[..., 5:].sigmoid()).detach()
+        matches, overlaps, boxes, labels = [], [], [], []
+        for target, image_boxes, image_scores in zip(batch.targets, predicted.detach(), scores, strict=True):
+            match, iou = assign_simota(
+                (cells + 0.5) * strides,
+                strides[:, 0],
+                image_boxes,
+                image_scores,
+                target["boxes"],
+                target["labels"],
+                target["difficult"],
+                radius=self.radius,
+                num_candidates=self.num_candidates,
+            )
+            matches.append(match)
+            owner = match[match >= 0]
+            overlaps.append(iou[match >= 0])
+            boxes.append(target["boxes"][owner])
+            labels.append(target["labels"][owner])
+        assigned = torch.stack(matches)  # [B, N]
+        positive = assigned >= 0
+        count = max(1, int(positive.sum()))
+        taught = F.one_hot(torch.cat(labels), self.num_classes) * torch.cat(overlaps)[:, None]  # [P, C]
+        objectness = _logistic(rows[..., 4], positive.float()) * (positive | (assigned == NEGATIVE))
+        return {
+            "box": BOX_WEIGHT
+            * generalized_box_iou_loss(predicted[positive], torch.cat(boxes), reduction="sum")
+            / count,
+            "objectness": objectness.sum() / count,
+            "class": _logistic(rows[..., 5:][positive], taught).sum() / count,
+        }
+
+    def rows(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """What the network says of each cell, float32 [B, N, 5 + C]; the cells [N, 2]; their strides [N, 1]."""
+        rows = torch.cat([level(feature) for level, feature in zip(self.levels, features, strict=True)], dim=1)
+        grids = [cell_grid((f.shape[2], f.shape[3]), f.device) for f in features]
+        strides = [grid.new_full((len(grid), 1), stride) for grid, stride in zip(grids, self.strides, strict=True)]
+        return rows.float(), torch.cat(grids), torch.cat(strides)
+
+
+def _logistic(logits: Tensor, wanted: Tensor) -> Tensor:
+    return F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")

@@ -1,0 +1,125 @@
+"""Every YOLO: learns, survives empty images and any size, is the same batched and alone, and round-trips."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from scenes import assert_detections, chatty, overfit, scene, seen
+
+from detkit.config import build_from_checkpoint
+from detkit.errors import UserError
+from detkit.model.detector import Detector
+
+SMALL = "model.backbone.name=resnet10t"
+V3 = ("model=yolo_v3_light", SMALL, "model.neck.channels=[16,24,32]", "preprocess.size=128")
+V2 = ("model=yolo_v2_light", SMALL, "model.neck.channels=64", "model.dense_head.settle_images=0", "preprocess.size=192")
+V1 = ("model=yolo_v1_light", SMALL, "model.dense_head.channels=64", "preprocess.height=224", "preprocess.width=224")
+X = (
+    "model=yolox_light",
+    SMALL,
+    "model.neck.channels=[16,24,32]",
+    "model.dense_head.channels=24",
+    "preprocess.size=128",
+)
+MODELS = {
+    "v1": (*V1, "model.dense_head.conv_strides=[1]"),
+    "v1 full layers": (*V1, "model.dense_head.hidden=64"),
+    "v2": V2,
+    "v3": V3,
+    "v3 paper's loss": (*V3, "model.dense_head.box_loss=squared", "model.dense_head.extra_iou=null"),
+    "x": X,
+    "x nano": ("model=yolox_nano", "preprocess.size=128"),
+}
+each_model = pytest.mark.parametrize("overrides", MODELS.values(), ids=MODELS.keys())
+
+
+@each_model
+def test_contract_and_batched_equals_alone(build: Callable[..., Detector], overrides: tuple[str, ...]) -> None:
+    torch.manual_seed(0)
+    model = chatty(build(*overrides, num_classes=2))
+    scenes = [scene(0, 3), scene(1, 0), scene(2, 4)]
+    with torch.inference_mode():
+        together = model.predict(seen(model, scenes))
+        alone = [model.predict(seen(model, [one]))[0] for one in scenes]
+    for a, b in zip(together, alone, strict=True):
+        assert_detections(a, 2)
+        assert len(a) == len(b) > 0
+        assert torch.allclose(a.boxes, b.boxes, atol=1e-2) and torch.allclose(a.scores, b.scores, atol=1e-4)
+
+
+@each_model
+def test_trains_on_images_without_objects(build: Callable[..., Detector], overrides: tuple[str, ...]) -> None:
+    torch.manual_seed(0)
+    model = build(*overrides, num_classes=2).train()
+    losses = model(seen(model, [scene(0, 0)] * 2))
+    assert all(loss.ndim == 0 and loss.isfinite() for loss in losses.values())
+    sum(losses.values()).backward()
+    assert not [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
+
+
+@each_model
+def test_trains_and_predicts_at_sizes_that_no_stride_divides(
+    build: Callable[..., Detector], overrides: tuple[str, ...]
+) -> None:
+    torch.manual_seed(0)
+    model = build(*overrides, num_classes=2).train()
+    batch = seen(model, [scene(0, 3)] * 2)
+    size = (batch.images.shape[2] - 21, batch.images.shape[3] - 9)
+    batch.images, batch.sizes = batch.images[:, :, : size[0], : size[1]], [size] * 2
+    assert all(loss.isfinite() for loss in model(batch).values())
+    with torch.inference_mode():
+        assert_detections(chatty(model).predict(batch)[0], 2)
+
+
+@each_model
+def test_difficult_objects_teach_nothing(build: Callable[..., Detector], overrides: tuple[str, ...]) -> None:
+    torch.manual_seed(0)
+    model = build(*overrides, num_classes=2).train()
+    image, target = scene(0, 2)
+    target["difficult"][:] = True
+    losses = model(seen(model, [(image, target)] * 2))
+    assert all(value == 0 for name, value in losses.items() if name not in ("objectness", "confidence"))
+
+
+@each_model
+def test_learns_eight_scenes(build: Callable[..., Detector], overrides: tuple[str, ...]) -> None:
+    torch.manual_seed(0)
+    model = build(*overrides, num_classes=2)
+    assert overfit(model, [scene(seed, 2 + seed % 3) for seed in range(8)], steps=60, lr=3e-3) > 0.9
+
+
+@each_model
+def test_checkpoint_round_trip(
+    build: Callable[..., Detector], compose_train: Callable, overrides: tuple[str, ...], tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    model = chatty(build(*overrides, num_classes=2))
+    config = OmegaConf.to_container(compose_train(*overrides).model, resolve=True)
+    content = {"config": {"model": config}, "classes": ["a", "b"], "preprocess": model.preprocess.to_dict()}
+    torch.save(content | {"model": model.state_dict(), "ema": None}, tmp_path / "x.pt")
+    again = chatty(build_from_checkpoint(torch.load(tmp_path / "x.pt", weights_only=True)))
+    batch = seen(model, [scene(0, 3)])
+    with torch.inference_mode():
+        a, b = model.predict(batch)[0], again.predict(batch)[0]
+    assert torch.equal(a.boxes, b.boxes) and torch.equal(a.scores, b.scores)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("model=yolo_v3", "model.dense_head.anchors=[[[10,13]]]"), "one list, equally long, for each of the strides"),
+        (("model=yolo_v3", "model.dense_head.box_loss=giou"), "choose squared or ciou"),
+        (("model=yolo_v3", "model.backbone.name=darknet21"), "yolo_v1, darknet19, darknet53"),
+        (("model=yolo_v3", "model.strides=[16,64]"), r"none at \[64\]"),
+        (("model=yolo_v3", "model.neck.channels=[64]"), "one number per map"),
+        (("model=yolo_v2", "model.strides=[8,16,32]"), "a passthrough joins two maps"),
+        (("model=yolox", "model.strides=[2]"), "none at"),
+    ],
+)
+def test_wrong_settings_are_named(build: Callable[..., Detector], overrides: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        build(*overrides)
