@@ -7,8 +7,10 @@ from timm.layers import freeze_batch_norm_2d
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from detkit.errors import UserError
 from detkit.model.backbone.freeze import Norm
-from detkit.model.backbone.pretrained import torchvision_model
+from detkit.model.backbone.pretrained import timm_model, torchvision_model
+from detkit.model.backbone.timm_backbone import stage_name, stages_between
 from detkit.model.dense import normal_init
 from detkit.model.part import Part
 from detkit.model.truncated_svd import truncated_svd
@@ -106,6 +108,42 @@ class DilatedRes5(nn.Module):
 
     def forward(self, feature: Tensor) -> Tensor:
         return self.relu(self.reduce(self.layer4(feature)))
+
+
+class DilatedTimm(nn.Module):
+    """As `DilatedRes5`, of any timm model that knows dilation: the stages beyond its map of stride 16."""
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        size: int,
+        channels: int = 1024,
+        name: str = "tf_efficientnet_lite0",
+        norm: Norm = "live",
+        pretrained: bool = True,
+    ) -> None:
+        super().__init__()
+        info = timm_model(name, pretrained=False, key="model.tail").feature_info  # of all maps
+        last = len(info) - 1
+        if info.reduction()[-2:] != [16, 32]:
+            raise UserError(f"model.tail.name={name} has maps of strides {info.reduction()}, not 16 and 32 at the end")
+        maps = {"out_indices": (last - 1, last), "output_stride": 16}
+        try:
+            net = timm_model(name, pretrained=pretrained, key="model.tail", **maps)
+        except AssertionError as error:  # what timm says of models that do not dilate
+            raise UserError(f"model.tail.name={name} cannot be dilated: choose a ResNet or EfficientNet") from error
+        first, beyond = (stage_name(net, info, index) for index in (last - 1, last))
+        self.stages = nn.Sequential(*stages_between(net, first, beyond))
+        self.reduce = nn.Conv2d(info.channels()[-1], channels, 1)
+        normal_init(self.reduce, std=0.01)
+        self.relu = nn.ReLU(inplace=True)
+        self.out_features = channels
+        if norm == "frozen":
+            freeze_batch_norm_2d(self)
+
+    def forward(self, feature: Tensor) -> Tensor:
+        return self.relu(self.reduce(self.stages(feature)))
 
 
 class LightConv(nn.Module):

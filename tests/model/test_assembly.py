@@ -31,6 +31,7 @@ MODELS = [
     ("model=rfcn", "model/backbone=resnet18"),
     ("model=fast_rcnn", "model.tail.channels=64"),
     ("model=fast_rcnn_light", "model.backbone.name=resnet10t", "preprocess.short=96"),
+    ("model=rfcn_light", "model.backbone.name=resnet10t", "preprocess.short=96"),
     RCNN,
     ("model=rcnn", "model/tail=region_cnn", "model/backbone@model.tail.backbone=resnet18", "model/predictor=linear",
      "model.roi_pool.size=48", "model.roi_head.chunk_size=5", "preprocess.short=96"),

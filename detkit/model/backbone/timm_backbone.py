@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from timm.layers import freeze_batch_norm_2d
@@ -47,9 +48,8 @@ class TimmBackbone(nn.Module):
         self.mean = tuple(255 * m for m in self.net.default_cfg["mean"])
         self.std = tuple(255 * s for s in self.net.default_cfg["std"])
 
-        def stage(stride: int) -> str:  # some of timm's extractors rename the stages of the model
-            name = available.module_name(reductions.index(stride))
-            return name if name in dict(self.net.named_modules()) else name.replace(".", "_")
+        def stage(stride: int) -> str:
+            return stage_name(self.net, available, reductions.index(stride))
 
         _drop_after(self.net, stage(max(strides)))
         if frozen_stride > 0:
@@ -62,6 +62,21 @@ class TimmBackbone(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         return self.net(images)
+
+
+def stage_name(net: nn.Module, info: Any, index: int) -> str:
+    """The name in `net` of the stage that gives map `index` of `info`; some extractors rename a model's stages."""
+    name = info.module_name(index)
+    return name if name in dict(net.named_modules()) else name.replace(".", "_")
+
+
+def stages_between(net: nn.Module, first: str, last: str) -> list[nn.Module]:
+    """The stages of `net` that follow `first`, up to `last`, which is in the same container."""
+    container, _, name = last.rpartition(".")
+    stages = dict(net.get_submodule(container).named_children())
+    names = list(stages)
+    chosen = names[names.index(first.rpartition(".")[2]) + 1 : names.index(name) + 1]
+    return [stages[name] for name in chosen]
 
 
 def _drop_after(net: nn.Module, last: str) -> None:

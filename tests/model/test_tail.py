@@ -1,0 +1,34 @@
+"""The dilated last stage of a timm model keeps the meaning of its weights."""
+
+from __future__ import annotations
+
+import pytest
+import timm
+import torch
+
+from detkit.errors import UserError
+from detkit.model.tail import DilatedTimm
+
+
+@pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "resnet10t", "convnext_atto"])
+def test_the_last_stage_keeps_the_resolution(name: str) -> None:
+    info = timm.create_model(name, features_only=True).feature_info
+    tail = DilatedTimm(in_channels=info.channels()[-2], size=7, channels=8, name=name, pretrained=False).eval()
+    with torch.inference_mode():
+        assert tail(torch.randn(2, info.channels()[-2], 9, 12)).shape == (2, 8, 9, 12)
+
+
+def test_the_stages_are_those_of_the_network() -> None:
+    """Cell (2i, 2j) of the dilated stage sees what cell (i, j) of the plain one does."""
+    torch.manual_seed(0)
+    net = timm.create_model("resnet18", features_only=True, out_indices=(3, 4)).eval()
+    tail = DilatedTimm(in_channels=256, size=7, channels=8, name="resnet18", pretrained=False).eval()
+    tail.stages[0].load_state_dict(net.layer4.state_dict())
+    with torch.inference_mode():
+        feature, plain = net(torch.randn(1, 3, 128, 160))
+        assert torch.allclose(tail.stages(feature)[..., ::2, ::2], plain, atol=1e-4)
+
+
+def test_a_network_that_does_not_dilate_is_named() -> None:
+    with pytest.raises(UserError, match=r"model\.tail\.name=vgg11_bn cannot be dilated"):
+        DilatedTimm(in_channels=512, size=7, name="vgg11_bn", pretrained=False)
