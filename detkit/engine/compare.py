@@ -20,6 +20,7 @@ from detkit.engine.contender import Contender, compose_contenders
 from detkit.engine.distributed import choose_device
 from detkit.engine.environment import describe_environment, device_name
 from detkit.engine.evaluate import run_eval
+from detkit.engine.examples import DRAWN_FROM
 from detkit.engine.run_folder import differences, remove_unused
 from detkit.engine.side_by_side import measure_side_by_side
 from detkit.engine.sweep import sweep_folder, write_sweep
@@ -153,6 +154,7 @@ def describe_protocol(
         "warmup": config.evaluation.timing_warmup,
         "passes": config.timing.passes,
         "order": "all models in turn, image by image",
+        "drawn_from": DRAWN_FROM,
         "device": str(device),
         "device_name": device_name(device),
         "threads": torch.get_num_threads(),

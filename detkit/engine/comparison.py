@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from detkit.visualize.compare_page import Table
+from detkit.visualize.compare_page import Table, factor
 
 Row = dict[str, Any]
 
@@ -117,8 +117,8 @@ def _flat(row: Row) -> dict[str, Any]:
     cells |= {f"delta_mAP_area{suffix}": (row["delta"] or {}).get(key) for suffix, key in (("", "mean"), ("_se", "se"))}
     cells |= {f"{key}_ms": timing.get("total_ms", {}).get(key) for key in ("mean", "p50", "p95")}
     cells |= {"speed_up": row["speed_up"], "images_timed": timing.get("images"), "stage_gap": timing.get("stage_gap")}
-    stages = stage_columns(timing["stages_ms"]) if timing else dict.fromkeys([*STAGE_COLUMNS, "other"])
-    cells |= {f"{column.replace(' ', '_')}_ms": value for column, value in stages.items()}
+    stages = row.get("stages") or {}
+    cells |= {f"{column.replace(' ', '_')}_ms": stages.get(column) for column in (*STAGE_COLUMNS, "other")}
     cells |= {key: row.get(key) for key in ("parameters", "flops", "peak_memory")}
     return cells | {"errors": "; ".join(row["errors"])}
 
@@ -152,39 +152,34 @@ def _main_table(rows: Sequence[Row]) -> Table:
         "COCO AP": lambda row: _percent(row.get("AP")),
         "s per image, p50": lambda row: _seconds(row, "p50"),
         "p95": lambda row: _seconds(row, "p95"),
-        "speed-up": lambda row: times(row["speed_up"]),
+        "speed-up": lambda row: factor(row["speed_up"]),
         "parameters, M": lambda row: _number(row.get("parameters"), 1e6),
         "GFLOPs": lambda row: _number(row.get("flops"), 1e9),
         "memory, MB": lambda row: _number(row.get("peak_memory"), 2**20),
         "recall@.5": lambda row: _percent(row.get("recall_50")),
         "regions": lambda row: _number((row.get("proposals_per_image") or {}).get("mean"), 1),
     }
-    failed = [f"{row['name']}: {error}" for row in rows for error in row["errors"]]
-    several = max((len(row["seeds"]) for row in rows), default=0) > 1
-    note = " ".join(
-        [
-            "Accuracies in %" + (", mean ± standard deviation over the seeds." if several else "."),
-            "Δ: of the area mAP against the first row"
-            + (", ± the standard error of that difference." if several else "; one seed says nothing about noise."),
-            "Speed-up: of p50, against the slowest. GFLOPs: of one image, 2 for a multiply-add, convolutions and matrix "
-            "products only, proposals from outside not counted. Memory: the peak above what was held before, without "
-            "the weights. Recall: of the objects by the regions that the model looks at, 1,000 at most.",
-            *(f"Failed: {failure}." for failure in failed),
-        ]
-    )
-    return Table(
-        "Accuracy, speed and cost", list(columns), [[cell(row) for cell in columns.values()] for row in rows], note
-    )
+    several = any(row[key] and row[key]["sd"] is not None for row in rows for key in ("mAP_area", "AP"))
+    note = [
+        "Accuracies in %" + (", mean ± standard deviation over the seeds." if several else "."),
+        "Δ: of the area mAP against the first row"
+        + (", ± the standard error of that difference." if several else "; one seed does not tell it from noise."),
+        "Speed-up: of p50, against the slowest. GFLOPs: of one image, 2 for a multiply-add; convolutions and matrix",
+        "products only, without proposals from outside. Memory: the peak above what was held before, without the",
+        "weights. Recall: of the objects, by the best 1,000 of the regions that the model looks at.",
+        *(f"Failed: {row['name']}: {error}." for row in rows for error in row["errors"]),
+    ]
+    cells = [[cell(row) for cell in columns.values()] for row in rows]
+    return Table("Accuracy, speed and cost", list(columns), cells, " ".join(note))
 
 
 def _stage_table(rows: Sequence[Row], protocol: Mapping[str, Any]) -> Table:
     timed = [row for row in rows if row.get("timing")]
-    found = {row["name"]: stage_columns(row["timing"]["stages_ms"]) for row in timed}
-    shown = [name for name in (*STAGE_COLUMNS, "other") if any(stages[name] is not None for stages in found.values())]
+    shown = [name for name in (*STAGE_COLUMNS, "other") if any(row["stages"].get(name) is not None for row in timed)]
     lines = [
         [
             row["name"],
-            *(_milliseconds(found[row["name"]][name]) for name in shown),
+            *(_milliseconds(row["stages"].get(name)) for name in shown),
             _milliseconds(row["timing"]["total_ms"]["mean"]),
             f"{100 * row['timing']['stage_gap']:+.1f} %",
             str(row["timing"]["images"]),
@@ -200,19 +195,15 @@ def _stage_table(rows: Sequence[Row], protocol: Mapping[str, Any]) -> Table:
 
 def format_protocol(protocol: Mapping[str, Any]) -> str:
     """How the numbers were made, as one paragraph."""
+    budget, seeds = (", ".join(map(str, protocol[key])) for key in ("budget", "seeds"))
+    trained = f"Training: {budget}, seeds {seeds}." if budget else "Trained before."
     return (
         f"Protocol: {protocol['num_images']} images of {protocol['data']} with {protocol['num_objects']} objects, "
-        f"{protocol['num_difficult']} difficult ones ignored; training {protocol['budget']}, "
-        f"seeds {', '.join(map(str, protocol['seeds']))}. Time: from the file on disk to boxes in memory, "
-        f"batch {protocol['batch']}, {protocol['precision']}, {protocol['device_name']} ({protocol['device']}), "
-        f"{protocol['threads']} threads, {protocol['warmup']} images to warm up, median of {protocol['passes']} passes, "
-        f"{protocol['order']}. detkit {protocol['detkit']}, torch {protocol['torch']}, {protocol['time']}."
+        f"{protocol['num_difficult']} difficult ones ignored. {trained} Time: from the file on disk to boxes in memory,"
+        f" batch {protocol['batch']}, {protocol['precision']}, {protocol['device_name']} ({protocol['device']}), "
+        f"{protocol['threads']} threads, {protocol['warmup']} images to warm up, the median of {protocol['passes']} "
+        f"passes, {protocol['order']}. detkit {protocol['detkit']}, torch {protocol['torch']}, {protocol['time']}."
     )
-
-
-def times(factor: float | None) -> str:
-    """A speed-up: 1×, 9.6×, 250×."""  # noqa: RUF002
-    return "–" if factor is None else f"{factor:.1f}×" if 1.05 <= factor < 10 else f"{factor:.0f}×"  # noqa: RUF001
 
 
 def _percent(item: Mapping[str, Any] | None) -> str:
@@ -228,7 +219,7 @@ def _delta(item: Mapping[str, Any] | None) -> str:
 
 
 def _seconds(row: Row, key: str) -> str:
-    return f"{row['timing']['total_ms'][key] / 1000:#.3g}" if row.get("timing") else "–"  # noqa: RUF001
+    return f"{row['timing']['total_ms'][key] / 1000:.3g}" if row.get("timing") else "–"  # noqa: RUF001
 
 
 def _number(value: float | None, unit: float) -> str:

@@ -17,9 +17,10 @@ from omegaconf import DictConfig, OmegaConf
 from detkit.cli import config_dir
 from detkit.engine.checkpoint import find_checkpoint
 from detkit.errors import UserError
-from detkit.overrides import all_groups, config_loader, explain, nearest, options_of, parse
+from detkit.overrides import config_loader, explain, nearest, options_of, parse
 
 BACKBONES = re.compile(r"model/backbone(@.+)?")  # R-CNN has its own behind the crops, in another place of the model
+OWN = ("models", "backbone", "seeds", "timing", "pictures", "overrides")  # keys that train.yaml does not have
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def compose_contenders(config: DictConfig, folder: Path) -> list[Contender]:
     where two have one name.
     """
     loader = loader_of_this_command()
-    common = _for_training(config, loader)
+    common = _for_training(config.overrides)
     contenders = []
     for name, entry in read_entries(config.models, options_of(loader, "model")):
         if isinstance(entry, Path):
@@ -160,7 +161,8 @@ def _evaluation(
         config.device, config.trainer.precision, config.trainer.channels_last
     )  # fmt: skip
     found.proposing = config.proposing
-    found.evaluation |= {key: config.evaluation[key] for key in ("batch_size", "num_workers", "pictures")}
+    for key in ("batch_size", "num_workers", "pictures"):
+        found.evaluation[key] = config.evaluation[key]
     found.evaluation.timing_images = 0
     if data is not None:
         found.data = data
@@ -174,15 +176,12 @@ def _data_of_all(config: DictConfig, trainings: list[list[DictConfig]], common: 
     return config.data if any(re.match(r"(data|experiment)\b", override) for override in common) else None
 
 
-def _for_training(config: DictConfig, loader: ConfigLoaderImpl) -> list[str]:
-    """The overrides of the command that are not the comparison's own."""
-    known = {str(key) for key in compose(loader, "train", [])} | {
-        group.partition("/")[0] for group in all_groups(loader)
-    }
+def _for_training(overrides: Sequence[str]) -> list[str]:
+    """Those that are not the comparison's own."""
     return [
         str(override.input_line)
-        for override in parse([str(item) for item in config.overrides])
-        if re.split(r"[./@]", override.key_or_group)[0] in known
+        for override in parse([str(item) for item in overrides])
+        if override.key_or_group.partition(".")[0] not in OWN
     ]
 
 

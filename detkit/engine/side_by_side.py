@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from detkit.config import build_from_checkpoint, build_source
 from detkit.data.annotations import Annotations
 from detkit.engine.checkpoint import load_checkpoint
-from detkit.engine.comparison import Row
+from detkit.engine.comparison import Row, stage_columns
 from detkit.engine.contender import Contender
 from detkit.engine.cost import count_flops, count_parameters, peak_memory
 from detkit.engine.detect import place_for_inference
@@ -36,9 +36,10 @@ class Entrant(NamedTuple):
 def measure_side_by_side(
     rows: Sequence[Row], contenders: Sequence[Contender], config: DictConfig, device: torch.device, folder: Path
 ) -> None:
-    """Add to each row that has a checkpoint its parameters, flops, peak_memory (bytes), timing and pictures (paths).
+    """Add to each row that has a checkpoint its parameters, flops, peak_memory, timing, stages and pictures.
 
-    What fails with one is noted in its row; the others go on.
+    peak_memory in bytes, stages in ms by column, pictures as paths from `folder`. What fails with one is
+    noted in its row; the others go on.
     """
     entrants: dict[str, Entrant] = {}
     for row, contender in zip(rows, contenders, strict=True):
@@ -46,10 +47,10 @@ def measure_side_by_side(
             continue
         try:
             entrant, row["parameters"] = _enter(row["checkpoint"], contender, config, device)
+            row["pictures"] = _save_pictures(entrant, folder, contender.file_name)
             if entrant.images:
-                row["flops"] = count_flops(entrant.pipeline, entrant.images[0])  # the first run, warms up too
+                row["flops"] = count_flops(entrant.pipeline, entrant.images[0])
                 row["peak_memory"] = peak_memory(entrant.pipeline, entrant.images[:FEWEST_IMAGES])
-                row["pictures"] = _save_pictures(entrant, folder, contender.file_name)
                 entrants[row["name"]] = entrant
         except Exception as error:
             row["errors"].append(f"not timed: {type(error).__name__}: {str(error).partition(chr(10))[0]}")
@@ -63,6 +64,7 @@ def measure_side_by_side(
     )
     for row in rows:
         row["timing"] = timings.get(row["name"])
+        row["stages"] = stage_columns(row["timing"]["stages_ms"]) if row["timing"] else None
 
 
 def _enter(checkpoint: str, contender: Contender, config: DictConfig, device: torch.device) -> tuple[Entrant, int]:

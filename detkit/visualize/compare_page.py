@@ -1,10 +1,18 @@
-"""One HTML file that shows detectors side by side; it loads nothing from outside."""
+"""One HTML file that shows detectors side by side: how fast, how good, where the time goes, what each saw."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from PIL import Image
+
+from detkit.visualize.chart import css_colour, legend
+from detkit.visualize.page import embedded, html_page, section
+from detkit.visualize.scatter import Spot, scatter
 
 
 class Table(NamedTuple):
@@ -17,6 +25,145 @@ class Table(NamedTuple):
 
 
 def write_compare_page(folder: Path, comparison: Mapping[str, Any], tables: Sequence[Table]) -> Path:
+    """Write compare.html into `folder`, where the pictures are that the rows name; returns its path.
+
+    comparison: what compare.json holds. tables: shown as they are.
+    """
+    rows, protocol = comparison["rows"], comparison["protocol"]
+    timed = [row for row in rows if row.get("timing")]
+    sections = [
+        _header(rows, protocol),
+        _speed(timed),
+        _trade_off(timed),
+        _stages(timed),
+        *(section(escape(table.title), _table(table)) for table in tables),
+        _pictures(rows, protocol, folder),
+        _details(comparison),
+    ]
     path = folder / "compare.html"
-    path.write_text("<html></html>", encoding="utf-8")
+    path.write_text(html_page("Detectors side by side", sections), encoding="utf-8")
     return path
+
+
+def _header(rows: Sequence[Mapping[str, Any]], protocol: Mapping[str, Any]) -> str:
+    facts = [
+        f"{len(rows)} detectors",
+        f"{protocol['num_images']} images of {protocol['data']}",
+        f"{protocol['device_name']}, {protocol['threads']} threads",
+        str(protocol["time"]),
+    ]
+    return f'<h1>Detectors side by side</h1><p class="soft">{escape(" · ".join(facts))}</p>'
+
+
+def _speed(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Bars to scale, the slowest first, with the factor to it in large figures."""
+    ordered = sorted(rows, key=lambda row: -row["timing"]["total_ms"]["p50"])
+    if not ordered:
+        return ""
+    slowest = ordered[0]["timing"]["total_ms"]["p50"]
+    lines = []
+    for row in ordered:
+        median, accuracy = row["timing"]["total_ms"]["p50"], row.get("mAP_area")
+        quality = "" if accuracy is None else f"mAP {100 * accuracy['mean']:.1f}"
+        lines.append(
+            f'<tr><th>{escape(row["name"])}</th><td class="n factor">{factor(slowest / median)}</td>'
+            f'<td class="wide"><div class="scale"><span style="width:{100 * median / slowest:.3f}%"></span></div></td>'
+            f'<td class="n">{seconds(median)}</td><td class="n">{quality}</td></tr>'
+        )
+    note = '<p class="soft">Median time of one image, bars to scale; the factor is to the slowest.</p>'
+    return section("How fast", f'{note}<div class="scroll"><table class="race">{"".join(lines)}</table></div>')
+
+
+def _trade_off(rows: Sequence[Mapping[str, Any]]) -> str:
+    spots = {
+        row["name"]: Spot(
+            row["timing"]["total_ms"]["p50"], 100 * row["mAP_area"]["mean"], 100 * (row["mAP_area"]["sd"] or 0)
+        )
+        for row in rows
+        if row.get("mAP_area")
+    }
+    note = (
+        '<p class="soft">Up is better, left is faster; filled: no other one is both. Bars: standard deviation over '
+        "the seeds, where there are several.</p>"
+    )
+    chart = scatter(spots, "ms per image, p50 (logarithmic)", "VOC mAP@.5, area, %")
+    return section("Accuracy and time", note + chart if chart else "")
+
+
+def _stages(rows: Sequence[Mapping[str, Any]]) -> str:
+    """For each detector the shares of its own time; a colour is the same stage in all."""
+    names = list(dict.fromkeys(name for row in rows for name, value in row["stages"].items() if value is not None))
+    lines = []
+    for row in rows:
+        shares = {name: max(row["stages"].get(name) or 0.0, 0.0) for name in names}
+        total = sum(shares.values()) or 1.0
+        segments = "".join(
+            f'<span style="width:{100 * value / total:.2f}%;background:{css_colour(index)}" '
+            f'title="{escape(name)}: {value:.1f} ms, {100 * value / total:.0f} %">'
+            f"{escape(name) if value / total > 0.12 else ''}</span>"
+            for index, (name, value) in enumerate(shares.items())
+        )
+        lines.append(
+            f'<tr><th>{escape(row["name"])}</th><td class="wide"><div class="stack">{segments}</div></td>'
+            f'<td class="n">{seconds(row["timing"]["total_ms"]["mean"])}</td></tr>'
+        )
+    if not lines:
+        return ""
+    note = f'<p class="soft">Each bar is the whole of one detector, however long.{legend(names)}</p>'
+    return section(
+        "Where the time goes", f'{note}<div class="scroll"><table class="race">{"".join(lines)}</table></div>'
+    )
+
+
+def _table(table: Table) -> str:
+    lines = [
+        f"<tr><th>{escape(cells[0])}</th>" + "".join(f'<{tag} class="n">{escape(cell)}</{tag}>' for cell in cells[1:])
+        for tag, cells in [("th", table.head), *(("td", cells) for cells in table.rows)]
+    ]
+    return (
+        f'<div class="scroll"><table>{"</tr>".join(lines)}</tr></table></div><p class="soft">{escape(table.note)}</p>'
+    )
+
+
+def _pictures(rows: Sequence[Mapping[str, Any]], protocol: Mapping[str, Any], folder: Path) -> str:
+    """A column for each detector, a line for each image."""
+    shown = [row for row in rows if row.get("pictures")]
+    if not shown:
+        return ""
+    head = "".join(f"<th>{escape(row['name'])}</th>" for row in shown)
+    lines = zip(*([embedded(Image.open(folder / path)) for path in row["pictures"]] for row in shown), strict=False)
+    body = "".join(
+        "<tr>" + "".join(f'<td><img alt="detections" src="{address}"></td>' for address in line) + "</tr>"
+        for line in lines
+    )
+    note = (
+        f'<p class="soft">Detections with a score of at least {protocol["drawn_from"]:g}. Ground truth is dashed; '
+        "objects that were missed are named in white.</p>"
+    )
+    return section(
+        "What each saw", f'{note}<div class="scroll"><table class="views"><tr>{head}</tr>{body}</table></div>'
+    )
+
+
+def _details(comparison: Mapping[str, Any]) -> str:
+    commands = {row["name"]: " ".join(row["overrides"]) or str(row["checkpoint"]) for row in comparison["rows"]}
+    blocks = {
+        "Protocol": comparison["protocol"],
+        "Trainings: overrides of detkit train": commands,
+        "Environment": comparison["environment"],
+    }
+    texts = {name: escape(json.dumps(content, indent=2, ensure_ascii=False)) for name, content in blocks.items()}
+    folded = "".join(f"<details><summary>{name}</summary><pre>{text}</pre></details>" for name, text in texts.items())
+    return section("What it was made with", folded)
+
+
+def factor(value: float | None) -> str:
+    """A speed-up: 1x, 9.6x, 250x, with the sign of multiplication."""
+    if value is None:
+        return "–"  # noqa: RUF001
+    return f"{value:.1f}×" if 1.05 <= value < 10 else f"{value:.0f}×"  # noqa: RUF001
+
+
+def seconds(milliseconds: float) -> str:
+    """Three figures, in ms below one second."""
+    return f"{milliseconds / 1000:.3g} s" if milliseconds >= 1000 else f"{milliseconds:.3g} ms"

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 from collections.abc import Mapping, Sequence
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +13,8 @@ from PIL import Image
 
 from detkit.errors import UserError
 from detkit.visualize.chart import Point, heat_table, line_chart, meter, stacked_bar
+from detkit.visualize.page import embedded, html_page, section
 
-PICTURE_WIDTH = 480
 SHOWN_AS_TEXT = {"confusion", "stages", "loss"}  # plots that the page has as tables and charts of its own
 
 
@@ -43,14 +41,8 @@ def write_report(run_dir: str | Path, pictures: Sequence[Image.Image] = ()) -> P
         _timing(metrics.get("timing")),
         _details(run_dir, metrics, environment),
     ]
-    style = files("detkit.visualize").joinpath("report.css").read_text(encoding="utf-8")
-    page = (
-        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>{escape(run_name(run_dir))} – detkit</title><style>{style}</style></head><body>"  # noqa: RUF001
-        f"{''.join(filter(None, sections))}</body></html>\n"
-    )
     path = run_dir / "report.html"
-    path.write_text(page, encoding="utf-8")
+    path.write_text(html_page(run_name(run_dir), sections), encoding="utf-8")
     return path
 
 
@@ -105,7 +97,7 @@ def _curves(history: Sequence[Mapping[str, Any]]) -> str:
         line_chart({key.removeprefix("train/loss/"): line(key) for key in losses}, "steps", "Training loss"),
         line_chart({name: line(key, 100) for key, name in names.items()}, "steps", "Validation, %"),
     ]
-    return _section("Training", f'<div class="two">{"".join(charts)}</div>' if any(charts) else "")
+    return section("Training", f'<div class="two">{"".join(charts)}</div>' if any(charts) else "")
 
 
 def _per_class(metrics: Mapping[str, Any]) -> str:
@@ -121,15 +113,15 @@ def _per_class(metrics: Mapping[str, Any]) -> str:
         f"<th>{name}</th>"
         for name in ("class", "objects", "detections", "best F1 at", "AP@0.5, area", "COCO AP", "precision", "recall")
     )
-    return _section(
+    return section(
         "Classes", f'<div class="scroll"><table><tr>{head}</tr>{"".join(rows)}</table></div>' if rows else ""
     )
 
 
 def _examples(pictures: Sequence[Image.Image]) -> str:
-    shown = "".join(f'<img alt="detections" src="{_embedded(_small(picture), "JPEG")}">' for picture in pictures)
+    shown = "".join(f'<img alt="detections" src="{embedded(picture)}">' for picture in pictures)
     note = '<p class="soft">Ground truth is dashed; objects that were missed are named in white.</p>'
-    return _section("Examples", f'{note}<div class="pictures">{shown}</div>' if shown else "")
+    return section("Examples", f'{note}<div class="pictures">{shown}</div>' if shown else "")
 
 
 def _plots(paths: Sequence[Path]) -> str:
@@ -137,7 +129,7 @@ def _plots(paths: Sequence[Path]) -> str:
         f'<img alt="{escape(path.stem)}" src="data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}">'
         for path in paths
     )
-    return _section("Plots", f'<div class="two plots">{shown}</div>' if shown else "")
+    return section("Plots", f'<div class="two plots">{shown}</div>' if shown else "")
 
 
 def _confusion(confusion: Mapping[str, Any] | None) -> str:
@@ -148,7 +140,7 @@ def _confusion(confusion: Mapping[str, Any] | None) -> str:
         f"{confusion['iou_threshold']:g}; rows are the truth, columns what was said.</p>"
     )
     table = heat_table(confusion["rows"], confusion["columns"], confusion["counts"])
-    return _section("Confusion", f'{note}<div class="scroll">{table}</div>')
+    return section("Confusion", f'{note}<div class="scroll">{table}</div>')
 
 
 def _proposals(proposals: Mapping[str, Any] | None) -> str:
@@ -159,7 +151,7 @@ def _proposals(proposals: Mapping[str, Any] | None) -> str:
         if isinstance(row, Mapping)
     )
     head = "".join(f"<th>{name}</th>" for name in ("proposals", *columns.values()))
-    return _section("Proposals", f'<div class="scroll"><table><tr>{head}</tr>{rows}</table></div>' if rows else "")
+    return section("Proposals", f'<div class="scroll"><table><tr>{head}</tr>{rows}</table></div>' if rows else "")
 
 
 def _timing(timing: Mapping[str, Any] | None) -> str:
@@ -168,7 +160,7 @@ def _timing(timing: Mapping[str, Any] | None) -> str:
     stages = {name: _mean_ms(value) for name, value in timing.get("stages_ms", {}).items()}
     facts = ", ".join(f"{key} {value}" for key, value in timing.items() if isinstance(value, (str, int, float)))
     total = ", ".join(f"{key} {value:.1f} ms" for key, value in timing.get("total_ms", {}).items() if _is_number(value))
-    return _section(
+    return section(
         "Time per image",
         f'<p class="soft">{escape("; ".join(filter(None, (total, facts))))}</p>{stacked_bar(stages, "ms")}',
     )
@@ -186,23 +178,7 @@ def _details(run_dir: Path, metrics: Mapping[str, Any], environment: Mapping[str
         for name, text in blocks.items()
         if text
     )
-    return _section("What it was made with", folded)
-
-
-def _section(title: str, body: str) -> str:
-    return f"<section><h2>{title}</h2>{body}</section>" if body else ""
-
-
-def _small(picture: Image.Image) -> Image.Image:
-    small = picture.copy()
-    small.thumbnail((PICTURE_WIDTH, 2 * PICTURE_WIDTH))
-    return small
-
-
-def _embedded(picture: Image.Image, kind: str) -> str:
-    buffer = io.BytesIO()
-    picture.save(buffer, kind, quality=85)
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return section("What it was made with", folded)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -5,9 +5,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
 
 from detkit import cli
 from detkit import config as detkit_config
+from detkit.engine import compare
+from detkit.engine.contender import OWN, compose_contenders
+
+from fake_detector import ROOT  # isort: skip
 
 MODEL = """
 defaults:
@@ -31,11 +37,111 @@ def run(tiny_voc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call
         "logger.tensorboard=false", "trainer.budget=2it", "trainer.eval_every=null", "evaluation.pictures=0",
         "evaluation.timing_images=3", "evaluation.timing_warmup=1",
     ]  # fmt: skip
-    return lambda *overrides: cli.main(["compare", "--config-dir", "own", *settings, *overrides])
+
+    def compared(*overrides: str, options: tuple[str, ...] = ()) -> int:
+        return cli.main(["compare", "--config-dir", "own", *options, *settings, *overrides])
+
+    return compared
 
 
-def test_trains_measures_and_times_side_by_side(run: Callable[..., int], tmp_path: Path) -> None:
-    command = ["model=fake", "models=[fake,{broken:[\"model=other\",\"model.poison=t0\"]}]", "seeds=[0,1]", "run_dir=run"]
-    assert run(*command) == 0
-    comparison = json.loads((tmp_path / "run" / "compare.json").read_text())
-    print((tmp_path / "run" / "compare.md").read_text())
+@pytest.fixture
+def compose_compare() -> Callable[..., DictConfig]:
+    """compose_compare(*overrides): the config of `detkit compare`, whose own overrides are none unless given."""
+
+    def composed(*overrides: str) -> DictConfig:
+        with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+            return compose("compare", overrides=["overrides=[]", *overrides])
+
+    return composed
+
+
+def test_trains_measures_and_times_side_by_side(
+    run: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = '{broken:["model=other","model.poison=t0","trainer.budget=4it"]}'
+    command = ["model=fake", f"models=[fake,{broken}]", "run_dir=run"]
+    assert run(*command, "seeds=[0,1]") == 0
+    fake, other = json.loads((tmp_path / "run" / "compare.json").read_text())["rows"]
+    assert fake["seeds"] == [0, 1] and fake["errors"] == [] and len(fake["mAP_area"]["values"]) == 2
+    assert other["seeds"] == [] and "TrainingDiverged" in other["errors"][0]  # in 4 steps of 2 each image has its turn
+    assert (tmp_path / "run" / "broken" / "seed0" / "error.txt").is_file()
+    timing = fake["timing"]
+    assert timing["images"] == 3 and other["timing"] is None
+    stages = sum(value for value in fake["stages"].values() if value is not None)
+    assert stages == pytest.approx((1 + timing["stage_gap"]) * timing["total_ms"]["mean"], rel=1e-3)
+    assert fake["parameters"] == 3 * 8 * 9 + 16 + 8 * 6 + 6 and fake["flops"] > 0
+    assert len(fake["pictures"]) == 3 and all((tmp_path / "run" / path).is_file() for path in fake["pictures"])
+    page = (tmp_path / "run" / "compare.html").read_text()
+    assert page.count("<img") == 3 and "http" not in page
+    assert "| broken |" in (tmp_path / "run" / "compare.md").read_text()
+
+    # The same again: nothing is trained twice. A finished run is measured as it is, beside them or alone.
+    monkeypatch.setattr(compare, "train", lambda job: pytest.fail(f"{job.name} is trained again"))
+    assert run("models=[fake,{old:run/fake/seed1}]", "run_dir=run", "evaluation.timing_images=0") == 0
+    again, old = json.loads((tmp_path / "run" / "compare.json").read_text())["rows"]
+    assert again["mAP_area"]["values"] == fake["mAP_area"]["values"][:1]
+    assert old["mAP_area"]["values"] == fake["mAP_area"]["values"][1:] and old["timing"] is None
+
+    # Other settings do not overwrite it.
+    capsys.readouterr()
+    assert run("models=[fake]", "run_dir=run", "optimizer.lr=0.5") == 2
+    assert "holds a training with other settings: optimizer.lr=0.5 (was" in capsys.readouterr().err
+
+
+def test_a_multirun_ends_in_one_table(run: Callable[..., int], tmp_path: Path) -> None:
+    assert run(
+        "model=fake", "trainer.clip_norm=1,2", "hydra.sweep.dir=sweep", "evaluation.timing_images=0", options=("-m",)
+    ) == 0  # fmt: skip
+    rows = json.loads((tmp_path / "sweep" / "compare.json").read_text())["rows"]
+    assert [row["name"] for row in rows] == ["trainer.clip_norm=1", "trainer.clip_norm=2"]
+    assert rows[0]["delta"] is None and rows[1]["delta"]["se"] is None
+    assert (tmp_path / "sweep" / rows[1]["pictures"][0]).is_file()
+    assert (tmp_path / "sweep" / "compare.html").read_text().count("<img") == 6
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["models=[fakee]"], "fakee is neither a model nor a file or run folder; did you mean fake?"),
+        (["models=[fake,fake]"], "two are called fake"),
+        (["models=[faster_rcnn_light]", "backbone=resnet5"], "no model/backbone=resnet5; did you mean resnet50?"),
+        (['models=[fake,{b:["model=other","data.val_split=train"]}]'], "would not be measured alike"),
+        (["models=[fake]", "data.val_split=null"], "no split to measure on"),
+        (['models=[{b:["model=other","optimiser.lr=1"]}]'], "optimizer"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_is_trained(
+    run: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path, overrides: list[str], message: str
+) -> None:
+    assert run(*overrides, "run_dir=run") == 2
+    assert message in capsys.readouterr().err
+    assert not list((tmp_path / "run").rglob("*.*"))
+
+
+def test_every_key_of_train_is_one_of_compare(
+    compose_compare: Callable[..., DictConfig], compose_train: Callable[..., DictConfig]
+) -> None:
+    assert {*compose_compare()} == {*compose_train(), *OWN}
+
+
+def test_a_backbone_goes_wherever_the_model_has_one(compose_compare: Callable[..., DictConfig], tmp_path: Path) -> None:
+    found = compose_contenders(compose_compare("models=[rcnn_light,faster_rcnn_light]", "backbone=resnet18"), tmp_path)
+    rcnn, faster = (contender.jobs[0].model for contender in found)
+    assert "pixels" in rcnn.backbone._target_ and rcnn.tail.backbone.name == "resnet18"
+    assert faster.backbone.name == "resnet18"
+
+
+def test_the_command_goes_to_every_training(compose_compare: Callable[..., DictConfig], tmp_path: Path) -> None:
+    config = compose_compare(
+        'models=[faster_rcnn_light,{mine:["model/roi_pool=roi_pool","seed=9"]},"experiment=quickstart"]',
+        'overrides=["trainer.budget=7it","data.root=somewhere","models=x","pictures=9","model=rfcn"]',
+        "seeds=[3,4]",
+    )
+    faster, mine, quick = compose_contenders(config, tmp_path)
+    assert [contender.name for contender in (faster, mine, quick)] == ["faster_rcnn_light", "mine", "quickstart"]
+    assert [job.seed for job in mine.jobs] == [3, 4]
+    for contender in (faster, mine, quick):
+        first = contender.jobs[0]
+        assert (first.trainer.budget, first.data.root) == ("7it", "somewhere")
+        assert first.run_dir == str(tmp_path / contender.name / "seed3")
+    assert "ps_roi" not in faster.jobs[0].model.roi_pool._target_.lower()
