@@ -160,5 +160,5 @@ def describe_protocol(
         "threads": torch.get_num_threads(),
         "detkit": __version__,
         "torch": torch.__version__,
-        "time": datetime.now(timezone.utc).isoformat(timespec="minutes"),
+        "time": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M UTC}",
     }

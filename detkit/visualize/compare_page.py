@@ -121,7 +121,7 @@ def _table(table: Table) -> str:
         for tag, cells in [("th", table.head), *(("td", cells) for cells in table.rows)]
     ]
     return (
-        f'<div class="scroll"><table>{"</tr>".join(lines)}</tr></table></div><p class="soft">{escape(table.note)}</p>'
+        f'<div class="scroll"><table class="dense">{"</tr>".join(lines)}</tr></table></div><p class="soft">{escape(table.note)}</p>'
     )
 
 
