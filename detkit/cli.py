@@ -33,6 +33,7 @@ VERBS = {
     ),
     "predict": Verb("predict", "detkit.engine.predict:run_predict", "detect in a file, folder, glob or video"),
     "propose": Verb("propose", "detkit.proposal.propose:run_propose", "selective search on a data set, measured"),
+    "fit_anchors": Verb("fit_anchors", "detkit.engine.fit_anchors:fit_anchors", "anchor shapes from a data set"),
     "check_data": Verb("check_data", "detkit.data.check:run_check", "name every fault of a data set"),
     "make_synthetic": Verb("make_synthetic", "detkit.data.synthetic:run_make_synthetic", "draw a data set of scenes"),
 }

@@ -1,0 +1,13 @@
+"""`detkit fit_anchors` from a clone, installed or not: python tools/fit_anchors.py key=value ..."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from detkit.cli import main
+
+if __name__ == "__main__":
+    raise SystemExit(main(["fit_anchors", *sys.argv[1:]]))
