@@ -6,4 +6,4 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "model")]
+sys.path += [str(HERE), str(HERE.parent / "model")]  # at the end: other folders have a `conftest` to import too

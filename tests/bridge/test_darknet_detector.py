@@ -1,0 +1,239 @@
+"""A Darknet network is a detector like any other: predicts, is measured, learns, is saved, and goes back to Darknet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+from PIL import Image
+from scenes import SIZE, assert_detections, chatty, overfit, scene, seen
+from torch.nn import Conv2d, Linear
+from torch.nn.init import normal_
+
+import detkit
+from detkit.bridge.darknet.cfg import parse_cfg, read_cfg
+from detkit.bridge.darknet.checkpoint import read_darknet, write_darknet
+from detkit.bridge.darknet.weights import dump_weights
+from detkit.config import build_from_checkpoint
+from detkit.data.preprocess import Warp
+from detkit.engine.checkpoint import load_checkpoint, save_checkpoint
+from detkit.engine.evaluate import run_eval
+from detkit.engine.train import train
+from detkit.errors import UserError
+from detkit.model.darknet.detector import build_darknet
+from detkit.model.one_stage import OneStageDetector
+from detkit.model.postprocess import NMSPostprocess
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def conv(filters: int, size: int, stride: int = 1) -> str:
+    normal = f"size={size}\nstride={stride}\npad=1\nbatch_normalize=1\nactivation=leaky\n"
+    return f"[convolutional]\nfilters={filters}\n{normal}"
+
+
+NET = f"[net]\nwidth={SIZE[1]}\nheight={SIZE[0]}\nchannels=3\n"
+BODY = NET + conv(16, 3, 2) + conv(32, 3, 2) + conv(64, 3, 2)
+LAST = "[convolutional]\nfilters=14\nsize=1\nactivation=linear\n"
+YOLO = "[yolo]\nmask={}\nanchors=24,24, 32,32, 40,40, 60,60\nnum=4\nclasses=2\nignore_thresh=.5\n"
+CFGS = {
+    "yolo": BODY
+    + (conv(64, 3, 2) + LAST + YOLO.format("2,3"))
+    + ("[route]\nlayers=-3\n" + conv(32, 1) + "[upsample]\nstride=2\n[route]\nlayers=-1,2\n" + conv(64, 3))
+    + (LAST + YOLO.format("0,1")),
+    "region": BODY
+    + (conv(64, 3) + "[route]\nlayers=1\n" + conv(16, 1) + "[reorg]\nstride=2\n[route]\nlayers=-1,-4\n" + conv(64, 3))
+    + (
+        LAST + "[region]\nanchors=2.8,2.8, 3.8,3.8\nnum=2\nclasses=2\nsoftmax=1\nrescore=1\nobject_scale=5\nthresh=.6\n"
+    ),
+    "detection": BODY
+    + (conv(64, 3, 2) + "[maxpool]\nsize=2\nstride=2\n[connected]\noutput=192\nactivation=linear\n")
+    + "[detection]\nside=4\nnum=2\nclasses=2\ncoords=4\nsqrt=1\nrescore=1\ncoord_scale=5\nnoobject_scale=.5\n",
+}
+
+
+def build(kind: str, num_classes: int = 2) -> OneStageDetector:
+    torch.manual_seed(0)
+    return build_darknet(
+        sections=parse_cfg(CFGS[kind]),
+        postprocess=NMSPostprocess(score_threshold=0.05, nms_iou=0.45),
+        num_classes=num_classes,
+        preprocess=Warp(height=SIZE[0], width=SIZE[1]),
+    )
+
+
+@pytest.fixture
+def darknet(tmp_path: Path) -> Callable[..., Path]:
+    """darknet(kind, names=...): a `.cfg` with its `.weights`, random, and its names, in a folder."""
+
+    def written(kind: str = "yolo", names: str | None = "bright\ndark\n") -> Path:
+        detector = build(kind)
+        torch.nn.init.uniform_(detector.backbone.layers[0].norm.running_mean, -1, 1)
+        cfg = tmp_path / f"{kind}.cfg"
+        cfg.write_text(CFGS[kind])
+        cfg.with_suffix(".weights").write_bytes(dump_weights(detector.backbone))
+        if names is not None:
+            (tmp_path / "objects.names").write_text(names)
+        return cfg
+
+    return written
+
+
+@pytest.mark.parametrize("kind", CFGS)
+def test_contract_and_batched_equals_alone(kind: str) -> None:
+    model = chatty(build(kind))
+    for index in model.backbone.heads:  # as it starts it gives every box nearly the same score
+        model.backbone.layers[index - 1].apply(lambda part: isinstance(part, (Conv2d, Linear)) and normal_(part.weight))
+    scenes = [scene(0, 3), scene(1, 0), scene(2, 4)]
+    with torch.inference_mode():
+        together = model.predict(seen(model, scenes))
+        alone = [model.predict(seen(model, [one]))[0] for one in scenes]
+    for a, b in zip(together, alone, strict=True):
+        assert_detections(a, 2)
+        assert len(a) == len(b) > 0
+        assert torch.allclose(a.boxes, b.boxes, atol=1e-2) and torch.allclose(a.scores, b.scores, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", CFGS)
+@pytest.mark.parametrize("objects", ["none", "difficult"])
+def test_trains_where_there_is_nothing_to_find(kind: str, objects: str) -> None:
+    model = build(kind).train()
+    scenes = [scene(0, 0 if objects == "none" else 2)] * 2
+    for _, target in scenes:
+        target["difficult"][:] = True
+    losses = model(seen(model, scenes))
+    assert losses["box"] == 0 and all(loss.ndim == 0 and loss.isfinite() for loss in losses.values())
+    sum(losses.values()).backward()
+    assert not [name for name, parameter in model.named_parameters() if parameter.grad is None]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "lr"), [("yolo", 3e-3), ("region", 3e-3), ("detection", 1e-3)])
+def test_learns_eight_scenes(kind: str, lr: float) -> None:
+    model = build(kind)
+    model.backbone.apply(lambda part: setattr(part, "momentum", 0.1) if hasattr(part, "momentum") else None)
+    assert overfit(model, [scene(seed, 2 + seed % 3) for seed in range(8)], steps=100, lr=lr) > 0.9
+
+
+def test_norms_learn_with_live_statistics() -> None:
+    model = build("yolo").train()
+    before = model.backbone.layers[0].norm.running_mean.clone()
+    model(seen(model, [scene(0, 2)] * 2))
+    assert not torch.equal(model.backbone.layers[0].norm.running_mean, before)
+
+
+@pytest.mark.parametrize("kind", CFGS)
+def test_a_cfg_is_a_checkpoint(darknet: Callable[..., Path], kind: str) -> None:
+    cfg = darknet(kind)
+    content = load_checkpoint(cfg)
+    assert content["classes"] == ["bright", "dark"]
+    model = build_from_checkpoint(content)
+    assert model.preprocess == Warp(height=SIZE[0], width=SIZE[1])
+    assert (model.postprocess.score_threshold, model.postprocess.nms_iou) == (0.005, 0.45)
+    assert dump_weights(model.backbone) == cfg.with_suffix(".weights").read_bytes()
+    loaded = detkit.load(cfg, device="cpu")  # with its norms folded
+    image = scene(0, 3)[0].permute(1, 2, 0).numpy()
+    found = loaded.predict(image)
+    with torch.inference_mode():
+        (expected,) = model.predict(seen(model, [scene(0, 3)]))
+    assert found.names == ["bright", "dark"] and len(found) == len(expected)
+    assert torch.allclose(found.boxes, expected.boxes, atol=1e-2)
+
+
+def test_a_pt_of_it_needs_no_cfg_and_can_be_written_as_one(darknet: Callable[..., Path], tmp_path: Path) -> None:
+    cfg = darknet()
+    save_checkpoint(tmp_path / "x.pt", read_darknet(cfg))
+    weights = cfg.with_suffix(".weights").read_bytes()
+    cfg.unlink()
+    write_darknet(load_checkpoint(tmp_path / "x.pt"), tmp_path / "back" / "y.cfg")
+    assert (tmp_path / "back" / "y.weights").read_bytes() == weights
+    assert (tmp_path / "back" / "y.names").read_text() == "bright\ndark\n"
+    again = read_darknet(tmp_path / "back" / "y.cfg")
+    assert again["classes"] == ["bright", "dark"]
+
+
+def test_names_are_found_or_asked_for(darknet: Callable[..., Path], tmp_path: Path) -> None:
+    cfg = darknet(names=None)
+    assert read_darknet(cfg)["classes"] == ["0", "1"]
+    (tmp_path / "other.names").write_text("a\nb\nc\n")
+    with pytest.raises(UserError, match=r"has 2 classes; .*other\.names: 3.*yolo\.names"):
+        read_darknet(cfg)
+    cfg.with_suffix(".names").write_text("p\nq\n\n")
+    assert read_darknet(cfg)["classes"] == ["p", "q"]
+
+
+def composed(name: str, *overrides: str) -> DictConfig:
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        return compose(name, list(overrides))
+
+
+def write_scenes(root: Path, count: int) -> Path:
+    """A VOC folder of scenes, all of one class."""
+    for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
+        (root / folder).mkdir(parents=True)
+    for index in range(count):
+        image, target = scene(index, 2)
+        Image.fromarray(image.permute(1, 2, 0).numpy().astype(np.uint8)).save(root / f"JPEGImages/{index}.png")
+        rows = "".join(
+            "<object><name>thing</name><bndbox>"
+            + "".join(
+                f"<{key}>{value:g}</{key}>" for key, value in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)
+            )
+            + "</bndbox></object>"
+            for box in (target["boxes"] + torch.tensor([1, 1, 0, 0])).tolist()
+        )
+        (root / f"Annotations/{index}.xml").write_text(f"<annotation>{rows}</annotation>")
+    (root / "ImageSets/Main/train.txt").write_text("".join(f"{index}\n" for index in range(count)))
+    return root
+
+
+def test_fine_tuning_keeps_all_but_the_layers_before_the_heads(darknet: Callable[..., Path], tmp_path: Path) -> None:
+    cfg, root = darknet(), write_scenes(tmp_path / "data", 4)
+    settings = [
+        "data=voc", f"data.root={root}", "data.val_split=null", "data.test_split=train", f"finetune={cfg}", "name=x",
+        "loader.num_workers=0", "evaluation.num_workers=0", "evaluation.timing_images=0", "evaluation.pictures=0",
+        "device=cpu", "logger.tensorboard=false", "trainer.budget=1it", "trainer.eval_every=null", "augment=none",
+    ]  # fmt: skip
+    train(composed("train", *settings, f"run_dir={tmp_path / 'run'}", "optimizer.lr=0"))
+    tuned = load_checkpoint(tmp_path / "run")
+    assert tuned["classes"] == ["thing"] and tuned["preprocess"]["width"] == SIZE[1]
+    before, after = read_darknet(cfg)["model"], tuned["model"]
+    new = {name for name in before if before[name].shape != after[name].shape}
+    assert new == {f"backbone.layers.{index}.conv.{part}" for index in (4, 11) for part in ("weight", "bias")}
+    learned = {name for name in before if "running_" not in name and "num_batches" not in name}
+    assert all(torch.equal(before[name], after[name]) for name in learned - new)
+
+    cfg.unlink()
+    model = build_from_checkpoint(tuned)
+    assert [layer.conv.out_channels for layer in (model.backbone.layers[4], model.backbone.layers[11])] == [12, 12]
+    write_darknet(tuned, tmp_path / "tuned.cfg")
+    sections = read_cfg(tmp_path / "tuned.cfg")
+    assert [options["filters"] for _, options in (sections[5], sections[12])] == ["12", "12"]
+    evaluated = composed("eval", f"checkpoint={tmp_path / 'tuned.cfg'}", "data=voc", f"data.root={root}", "split=train",
+                         f"run_dir={tmp_path / 'eval'}", "device=cpu", "evaluation.num_workers=0",
+                         "evaluation.timing_images=0", "evaluation.pictures=0")  # fmt: skip
+    assert run_eval(evaluated)["protocol"]["num_objects"] == 8
+
+
+def test_a_cfg_without_data_asks_for_it(darknet: Callable[..., Path], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="choose data=voc"):
+        run_eval(composed("eval", f"checkpoint={darknet()}", f"run_dir={tmp_path / 'eval'}", "device=cpu"))
+
+
+@pytest.mark.real_data
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "expected"), [("MobileNetV2-YOLOv3-Nano-voc", 0.855), ("MobileNetV2-YOLO-Fastest-voc", 0.609)]
+)
+def test_published_weights_find_what_they_should(shared_data: Path, tmp_path: Path, name: str, expected: float) -> None:
+    cfg = shared_data / "darknet_voc" / f"{name}.cfg"
+    config = composed(
+        "eval", f"checkpoint={cfg}", "data=voc", f"data.root={shared_data / 'voc2012_100' / 'VOC2012'}",
+        f"run_dir={tmp_path}", "evaluation.timing_images=0", "evaluation.pictures=0", "evaluation.num_workers=0",
+    )  # fmt: skip
+    assert run_eval(config)["voc"]["mAP_area"] == pytest.approx(expected, abs=0.005)
