@@ -22,7 +22,8 @@ EXPERIMENTS = sorted(
 # where a folder of configs is not named like the module of its parts
 ELSEWHERE = {
     "preprocess": ("detkit.data.preprocess.",),
-    "augment": ("detkit.data.transform.", "albumentations."),
+    "mix": ("detkit.data.mosaic.",),
+    "augment": ("detkit.data.transform.", "detkit.data.ssd_crop.", "albumentations."),
     "optimizer": ("detkit.engine.optimizer.", "torch.optim."),
     "schedule": ("detkit.engine.schedule.",),
     "model/dense_head": ("detkit.model.dense_head.", "detkit.model.dense."),

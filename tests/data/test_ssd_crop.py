@@ -1,0 +1,99 @@
+"""SSD's zoom-out and crops by their properties, and its whole augmentation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hydra.utils import instantiate
+from torchvision.ops import box_iou
+
+from detkit.data.ssd_crop import IoUCrop, ZoomOut, fits
+from detkit.data.transform import Augment
+
+HEIGHT, WIDTH = 60, 80
+BOXES = np.array([[5, 5, 25, 20], [40, 20, 75, 55]], np.float32)
+
+
+def marked(boxes: np.ndarray = BOXES) -> tuple[np.ndarray, dict[str, Any]]:
+    """An image whose objects alone are bright, each in its own grey, and its target."""
+    image = np.full((HEIGHT, WIDTH, 3), 10, np.uint8)
+    for index, (x1, y1, x2, y2) in enumerate(boxes.astype(int)):
+        image[y1:y2, x1:x2] = 100 + 50 * index
+    count = len(boxes)
+    return image, {"boxes": boxes, "labels": np.arange(count), "difficult": np.zeros(count, bool)}
+
+
+def assert_in_place(image: np.ndarray, result: dict[str, Any]) -> None:
+    """Every box surrounds the pixels of its object, and no others are bright."""
+    for box, label in zip(result["boxes"], result["labels"], strict=True):
+        rows, columns = np.nonzero(image[:, :, 0] == 100 + 50 * label)
+        found = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        np.testing.assert_allclose(box, found, atol=1e-2)
+
+
+def test_zoom_out_keeps_every_object_and_fills_the_rest() -> None:
+    image, target = marked()
+    augment = Augment(transforms=[ZoomOut(max_ratio=4, fill=(1, 2, 3), p=1)], min_visibility=0)
+    sizes = []
+    for seed in range(30):
+        large, result = augment(image, target, seed)
+        assert result["labels"].tolist() == [0, 1]
+        assert_in_place(large, result)
+        outside = (large == [1, 2, 3]).all(axis=2).sum()
+        assert outside == large.shape[0] * large.shape[1] - HEIGHT * WIDTH
+        sizes.append(large.shape[1] / WIDTH)
+    assert min(sizes) >= 1 and max(sizes) <= 4 and max(sizes) > 2.5
+
+
+@pytest.mark.parametrize("min_iou", [0.0, 0.3, 0.5])
+def test_a_part_has_the_overlap_and_keeps_what_is_centred_in_it(min_iou: float) -> None:
+    crop = IoUCrop(min_ious=[min_iou])
+    image, target = marked()
+    shares = target["boxes"] / [WIDTH, HEIGHT, WIDTH, HEIGHT]
+    augment = Augment(transforms=[crop], min_visibility=0, min_size=1)
+    windows = set()
+    for seed in range(60):
+        part, result = augment(image, target, seed)
+        assert len(result["labels"]) >= 1
+        assert_in_place(part, result)
+        assert 0.3 * 0.49 <= part.shape[0] / HEIGHT <= 1 and 0.3 * 0.49 <= part.shape[1] / WIDTH <= 1
+        window = crop.get_params_dependent_on_data({"shape": image.shape}, {"bboxes": shares})["window"]
+        iou = box_iou(torch.tensor([window]).float(), torch.tensor(BOXES)).max()
+        assert window == (0, 0, WIDTH, HEIGHT) or iou >= min_iou - 1e-6
+        windows.add(window)
+    assert len(windows) > 20 and (0, 0, WIDTH, HEIGHT) in windows
+
+
+def test_fits_by_hand() -> None:
+    box = np.array([[0.0, 0, 10, 10]])
+    assert fits(box, (0, 0, 10, 20), 0.5) and not fits(box, (0, 0, 10, 20), 0.51)
+    assert not fits(box, (6, 6, 30, 30), 0.0)  # its centre is outside
+    assert fits(np.zeros((0, 4)), (0, 0, 1, 1), 0.9)
+
+
+def test_an_object_whose_centre_is_outside_is_gone_even_if_most_visible() -> None:
+    image, target = marked(np.array([[0, 0, 60, 60], [70, 20, 80, 40]], np.float32))
+    crop = IoUCrop()
+    boxes = np.column_stack([target["boxes"] / [WIDTH, HEIGHT, WIDTH, HEIGHT], [7, 8]])
+    kept = crop.apply_to_bboxes(boxes, window=(31, 0, 80, 60), shape=image.shape)
+    assert kept[:, 4].tolist() == [8]
+    np.testing.assert_allclose(kept[0, :4] * [49, 60, 49, 60], [39, 20, 49, 40])
+
+
+@pytest.mark.parametrize("boxes", [BOXES, np.zeros((0, 4), np.float32)])
+def test_the_whole_augmentation_gives_the_size_of_the_model(compose_train: Callable, boxes: np.ndarray) -> None:
+    config = compose_train("model=ssd300", "augment=ssd")
+    augment = instantiate(config.augment)
+    image, target = marked(boxes)
+    image = np.random.default_rng(0).integers(0, 255, image.shape, dtype=np.uint8)
+    for seed in range(25):
+        changed, result = augment(image, target, seed)
+        assert changed.shape == (300, 300, 3) and changed.dtype == np.uint8
+        assert (result["boxes"] >= 0).all() and (result["boxes"] <= 300).all()
+        assert len(result["boxes"]) == len(result["labels"]) <= len(boxes)
+        again = augment(image, target, seed)
+        np.testing.assert_array_equal(changed, again[0])
