@@ -94,6 +94,15 @@ def test_vgg_pools_its_last_map_before_its_fully_connected_layers() -> None:
     assert tail.out_features == 8 and torch.equal(tail(crops), fc(pool5))
 
 
+def test_the_last_map_follows_the_features_for_box_regressors() -> None:
+    crops = torch.randn(2, 3, 64, 64)
+    plain, both = (RegionCNN(in_channels=3, size=64, stride=16, backbone=Maps, map_cells=cells) for cells in (0, 2))
+    features, placed = both(crops).split([3, 12], dim=1)
+    assert torch.equal(features, plain(crops)) and both.out_features == 15
+    quarters = crops[:, :, ::16, ::16].unflatten(3, (2, 2)).unflatten(2, (2, 2)).mean(dim=(3, 5))
+    assert torch.allclose(placed, quarters.flatten(1), atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
