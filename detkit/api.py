@@ -120,10 +120,10 @@ class LoadedDetector:
 
         Raises UserError where the detector has no such regions.
         """
-        if not hasattr(self.detector, "propose"):
+        if not callable(propose := getattr(self.detector, "propose", None)):
             raise UserError(f"{type(self.detector).__name__} proposes no regions: only two-stage detectors do")
         with autocast(self.device, self.precision):
-            return self.detector.propose(self._batch([as_rgb(image)]))[0].float().cpu()
+            return propose(self._batch([as_rgb(image)]))[0].float().cpu()
 
     @torch.inference_mode()
     def _forward(self, images: Sequence[NDArray[np.uint8]], score_threshold: float | None) -> list[Detections]:

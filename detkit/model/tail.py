@@ -35,8 +35,8 @@ class TwoFC(nn.Module):
         ranks: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
-        self.fc6 = nn.Linear(in_channels * size * size, channels)
-        self.fc7 = nn.Linear(channels, channels)
+        self.fc6: nn.Module = nn.Linear(in_channels * size * size, channels)
+        self.fc7: nn.Module = nn.Linear(channels, channels)
         self.relu = nn.ReLU(inplace=True)
         self.dropout = nn.Dropout(dropout)
         self.out_features = channels
@@ -49,8 +49,8 @@ class TwoFC(nn.Module):
 
     def truncate(self, ranks: tuple[int, int]) -> None:
         """Replace both layers by their best approximations of these ranks, in place."""
-        self.fc6: nn.Module = truncated_svd(self.fc6, ranks[0])
-        self.fc7: nn.Module = truncated_svd(self.fc7, ranks[1])
+        assert isinstance(self.fc6, nn.Linear) and isinstance(self.fc7, nn.Linear)
+        self.fc6, self.fc7 = truncated_svd(self.fc6, ranks[0]), truncated_svd(self.fc7, ranks[1])
 
     def forward(self, pooled: Tensor) -> Tensor:
         x = self.dropout(self.relu(self.fc6(pooled.flatten(1))))

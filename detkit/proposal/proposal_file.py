@@ -25,9 +25,13 @@ def read_proposals(path: str | Path) -> Proposals:
 
     .npz: written by `write_proposals`. .json: COCO results, a list of {"image_id", "bbox": [x, y, w, h], "score"},
     ordered by score here. .mat: cells `images` (ids) and `boxes` (rows y1, x1, y2, x2, 1-based, inclusive, in the
-    order they have). Raises UserError that names the file, what is wrong with it and what would be right.
+    order they have). A folder: all .npz and .mat files in it, one for each split; an image in several has its
+    proposals from the first by name. Raises UserError that names the file, what is wrong with it and what would be
+    right.
     """
     path = Path(path).expanduser()
+    if path.is_dir():
+        return _read_folder(path)
     readers = {".npz": _read_npz, ".json": _read_json, ".mat": _read_mat}
     if path.suffix.lower() not in readers:
         raise UserError(f"{path}: proposals are read from {', '.join(readers)} files")
@@ -36,6 +40,27 @@ def read_proposals(path: str | Path) -> Proposals:
     proposals = readers[path.suffix.lower()](path)
     _check_boxes(proposals)
     return proposals
+
+
+def _read_folder(folder: Path) -> Proposals:
+    files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in (".npz", ".mat")]
+    if not files:
+        raise UserError(f"no files of proposals (.npz, .mat) in {folder}; detkit propose output={folder} writes them")
+    boxes: dict[str, NDArray[np.float32]] = {}
+    seconds: dict[str, float] = {}
+    for path in files:
+        proposals = read_proposals(path)
+        for index, image_id in enumerate(proposals.image_ids):
+            if image_id not in boxes:
+                boxes[image_id], seconds[image_id] = proposals.of(index), float(proposals.seconds[index])
+    return Proposals.pack(
+        list(boxes),
+        list(boxes.values()),
+        list(seconds.values()),
+        method=proposals.method,
+        parameters=proposals.parameters,
+        source=str(folder),
+    )
 
 
 def write_proposals(path: str | Path, proposals: Proposals) -> None:

@@ -108,3 +108,17 @@ def test_other_wrong_files(tmp_path):
     write_proposals(tmp_path / "twice.npz", twice)
     with pytest.raises(UserError, match=r"twice\.npz has two entries for one image id"):
         read_proposals(tmp_path / "twice.npz")
+
+
+def test_a_folder_holds_a_file_for_each_split(tmp_path):
+    write_proposals(tmp_path / "train.npz", example())
+    more = Proposals.pack(["c", "d"], BOXES[:2], [1, 2], method="by hand", source="there")
+    write_proposals(tmp_path / "val.npz", more)
+    (tmp_path / "val.json").write_text("{}")  # the report beside it
+    read = read_proposals(tmp_path)
+    assert list(read.image_ids) == ["a", "ü/2", "c", "d"]
+    np.testing.assert_array_equal(read.of(2), BOXES[2])
+    np.testing.assert_array_equal(read.seconds, [0.5, 0.25, np.nan, 2])
+    with pytest.raises(UserError, match="no files of proposals"):
+        (tmp_path / "empty").mkdir()
+        read_proposals(tmp_path / "empty")

@@ -38,7 +38,7 @@ class FastRCNNHead(nn.Module):
         *,
         roi_pool: nn.Module,
         tail: nn.Module,
-        predictor: nn.Module,
+        predictor: Any,
         num_samples: int | None = 128,
         fg_fraction: float = 0.25,
         fg_iou: float = 0.5,
@@ -54,7 +54,7 @@ class FastRCNNHead(nn.Module):
         self.fg_iou, self.bg_iou = fg_iou, bg_iou
         self.hard_examples = hard_examples
         self.measures_offsets = box_std is None
-        std = torch.tensor(box_std or USUAL_STD).repeat(predictor.num_boxes, 1)  # [C or 1, 4]
+        std = torch.tensor(box_std or USUAL_STD).expand(predictor.num_boxes, 4).clone()  # [C or 1, 4]
         self.register_buffer("box_mean", torch.zeros_like(std), persistent=self.measures_offsets)
         self.register_buffer("box_std", std, persistent=self.measures_offsets)
 
