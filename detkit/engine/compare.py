@@ -36,7 +36,8 @@ def run_compare(config: DictConfig) -> dict[str, Any]:
     """Compare as `config` (configs/compare.yaml) says, into `config.run_dir`; returns what compare.json holds.
 
     Trainings that are there already are not repeated, and those that were stopped go on. One that fails leaves its
-    error in its row. Raises UserError, before anything is trained, for what the config gets wrong.
+    error in its row. Raises UserError, before anything is trained, for what the config gets wrong; and at the end
+    where all have failed.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("compare runs in one process: train under torchrun first, then give models=[the run folders]")
@@ -54,6 +55,7 @@ def run_compare(config: DictConfig) -> dict[str, Any]:
     for number, contender in enumerate(contenders, 1):
         print(f"\n[{number}/{len(contenders)}] {contender.name}")
         rows.append(measure_accuracy(contender))
+    note_other_images(rows)
     measure_side_by_side(rows, contenders, config, device, folder)
     relate(rows)
     comparison = {
@@ -66,6 +68,8 @@ def run_compare(config: DictConfig) -> dict[str, Any]:
     if (sweep := sweep_folder()) is not None:
         page = write_sweep(sweep)
     print(f"written to {page}")
+    if all(row["checkpoint"] is None for row in rows):
+        raise UserError("nothing could be measured: " + "; ".join(error for row in rows for error in row["errors"]))
     return comparison
 
 
@@ -124,6 +128,17 @@ def measure_accuracy(contender: Contender) -> Row:
         found.append(metrics)
         row["checkpoint"] = row["checkpoint"] or str(contender.checkpoint or job.run_dir)
     return row | accuracy_of(found)
+
+
+def note_other_images(rows: Sequence[Row]) -> None:
+    """Say in a row where its checkpoint brought other images with it than the first one."""
+    measured = [row for row in rows if row["protocol"]]
+    for row in measured[1:]:
+        mine, first = (
+            [one["protocol"].get(key) for key in ("split", "num_images", "num_objects")] for one in (row, measured[0])
+        )
+        if mine != first:
+            row["errors"].append(f"measured on {mine[1]} images of {mine[0]}; to measure all alike set data=...")
 
 
 def _note_error(error: Exception, folder: Path) -> str:

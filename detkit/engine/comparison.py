@@ -14,6 +14,7 @@ from typing import Any
 from detkit.visualize.compare_page import Table, factor
 
 Row = dict[str, Any]
+WIDEST_GAP = 0.03  # between the stages and the total; beyond that the times are noise
 
 # The columns of the table by the stages they hold: of files, of two-stage detectors, of one-stage ones
 STAGE_COLUMNS = {
@@ -137,10 +138,8 @@ def _markdown(table: Table) -> str:
 def tables_of(comparison: Mapping[str, Any]) -> list[Table]:
     """The table of accuracy, speed and cost, and where the time goes."""
     rows = comparison["rows"]
-    tables = [_main_table(rows)]
-    if any(row.get("timing") for row in rows):
-        tables.append(_stage_table(rows, comparison["protocol"]))
-    return tables
+    timed = [row for row in rows if row.get("timing")]
+    return [_main_table(rows), *([_stage_table(timed)] if timed else [])]
 
 
 def _main_table(rows: Sequence[Row]) -> Table:
@@ -167,14 +166,13 @@ def _main_table(rows: Sequence[Row]) -> Table:
         "Speed-up: of p50, against the slowest. GFLOPs: of one image, 2 for a multiply-add; convolutions and matrix",
         "products only, without proposals from outside. Memory: the peak above what was held before, without the",
         "weights. Recall: of the objects, by the best 1,000 of the regions that the model looks at.",
-        *(f"Failed: {row['name']}: {error}." for row in rows for error in row["errors"]),
+        *(f"Attention, {row['name']}: {error}." for row in rows for error in row["errors"]),
     ]
     cells = [[cell(row) for cell in columns.values()] for row in rows]
     return Table("Accuracy, speed and cost", list(columns), cells, " ".join(note))
 
 
-def _stage_table(rows: Sequence[Row], protocol: Mapping[str, Any]) -> Table:
-    timed = [row for row in rows if row.get("timing")]
+def _stage_table(timed: Sequence[Row]) -> Table:
     shown = [name for name in (*STAGE_COLUMNS, "other") if any(row["stages"].get(name) is not None for row in timed)]
     lines = [
         [
@@ -186,11 +184,15 @@ def _stage_table(rows: Sequence[Row], protocol: Mapping[str, Any]) -> Table:
         ]
         for row in timed
     ]
-    note = (
-        "Means. The total was measured apart, without looking inside; gap: how far the stages are off it. "
-        "Proposals: as recorded when they were computed, on one core."
+    off = [row["name"] for row in timed if abs(row["timing"]["stage_gap"]) > WIDEST_GAP]
+    note = [
+        "Means. The total was measured apart, without looking inside; gap: how far the stages are off it.",
+        "Proposals: as recorded when they were computed, on one core.",
+        *([f"More than 3 % off: {', '.join(off)}; time again while the machine does nothing else."] if off else []),
+    ]
+    return Table(
+        "Where the time goes, ms per image", ["model", *shown, "total", "gap", "images"], lines, " ".join(note)
     )
-    return Table("Where the time goes, ms per image", ["model", *shown, "total", "gap", "images"], lines, note)
 
 
 def format_protocol(protocol: Mapping[str, Any]) -> str:

@@ -48,6 +48,8 @@ def compose_contenders(config: DictConfig, folder: Path) -> list[Contender]:
     Nothing is trained or written. Raises UserError for a model, a group, a key or a path that does not exist, and
     where two have one name.
     """
+    if not config.seeds:
+        raise UserError("seeds=[]: name at least one, as in seeds=[0]")
     loader = loader_of_this_command()
     common = _for_training(config.overrides)
     contenders = []

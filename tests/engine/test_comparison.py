@@ -98,12 +98,17 @@ def test_rows_are_related_to_the_slowest_and_the_first(comparison: dict[str, Any
 
 def test_markdown_says_it_all(comparison: dict[str, Any]) -> None:
     text = format_markdown(comparison)
-    for part in ("| slow | 55.0 ± 7.1 |", "| 250× |", "+25.0 ± 11.2", "| 0.02 |", "Failed: failed: seed0", "9 objects",  # noqa: RUF001
-                 "Training: 10min, seeds 0, 1."):  # fmt: skip
+    for part in (
+        "| slow | 55.0 ± 7.1 |", "| 250\u00d7 |", "+25.0 ± 11.2", "| 0.02 |", "Attention, failed: seed0", "9 objects",
+        "Training: 10min, seeds 0, 1.",
+    ):  # fmt: skip
         assert part in text, part
     main, stages = tables_of(comparison)
     assert len(main.rows) == 3 and len(stages.rows) == 2
     assert all(len(line) == len(table.head) for table in (main, stages) for line in table.rows)
+    assert "3 % off" not in text
+    comparison["rows"][0]["timing"]["stage_gap"] = -0.04
+    assert "More than 3 % off: slow;" in format_markdown(comparison)
     assert "neck" not in stages.head and "RoI pooling" in stages.head
 
 
