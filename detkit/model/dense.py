@@ -120,6 +120,15 @@ def flatten_head(maps: Tensor, values: int) -> Tensor:
     return maps.unflatten(1, (-1, values)).permute(0, 3, 4, 1, 2).flatten(1, 3)
 
 
+def best_pairs(scores: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The `count` highest of [B, N, C] in each image, or as many as there are: values, and which of N and of C.
+
+    All three [B, K], by descending value.
+    """
+    top, index = scores.flatten(1).topk(min(count, scores.shape[1] * scores.shape[2]), dim=1)
+    return top, index // scores.shape[2], index % scores.shape[2]
+
+
 def normal_init(module: nn.Module, std: float) -> None:
     """Weights from N(0, std), biases zero: in place."""
     for layer in module.modules():

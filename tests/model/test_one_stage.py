@@ -33,6 +33,7 @@ MODELS = [
     ("model=ssdlite", "model/backbone=mobilenet_v3", "model.backbone.reduced_tail=true", *WARPED),
     RETINA,
     ("model=retinanet", "model/backbone=resnet18", "model.backbone.norm=live", "preprocess.short=96"),
+    ("model=fcos", "model/backbone=resnet18", "model.backbone.norm=live", "preprocess.short=96"),
     pytest.param(("model=ssd300", "model.backbone.name=vgg11_bn"), marks=pytest.mark.slow),
 ]
 Scene = tuple[torch.Tensor, Target]

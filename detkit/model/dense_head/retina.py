@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
 from detkit.errors import UserError
-from detkit.model.dense import AnchorGrid, flatten_head, normal_init
+from detkit.model.dense import AnchorGrid, best_pairs, flatten_head, normal_init
 from detkit.model.part import Part
 from detkit.ops.coder import decode, encode
 from detkit.ops.match import BETWEEN, match_boxes
@@ -72,9 +72,7 @@ class RetinaHead(nn.Module):
         boxes, scores = [], []
         anchors = self.anchors(features, batch.images.shape[-2:])
         for level_logits, level_deltas, level_anchors in zip(*self.read(features), anchors, strict=True):
-            flat = level_logits.flatten(1)  # [B, N * C]
-            top, index = flat.topk(min(self.num_candidates, flat.shape[1]), dim=1)  # [B, K]
-            anchor, label = index // self.num_classes, index % self.num_classes
+            top, anchor, label = best_pairs(level_logits, self.num_candidates)
             boxes.append(decode(level_deltas.gather(1, anchor[..., None].expand(-1, -1, 4)), level_anchors[anchor]))
             blank = top.new_zeros(*top.shape, self.num_classes)
             scores.append(blank.scatter(2, label[..., None], top.sigmoid()[..., None]))
@@ -120,11 +118,14 @@ class RetinaHead(nn.Module):
         return logits, deltas
 
 
-def tower(in_channels: int, channels: int, num_convs: int, norm: Literal["none", "group"]) -> nn.Sequential:
-    """3x3 convolutions, each with its norm and ReLU."""
+def tower(
+    in_channels: int, channels: int, num_convs: int, norm: Literal["none", "group"], bias: bool = False
+) -> nn.Sequential:
+    """3x3 convolutions, each with its norm and ReLU; bias: also where a norm follows."""
     layers = nn.Sequential()
     for index in range(num_convs):
-        conv = nn.Conv2d(in_channels if index == 0 else channels, channels, 3, padding=1, bias=norm == "none")
+        width = in_channels if index == 0 else channels
+        conv = nn.Conv2d(width, channels, 3, padding=1, bias=bias or norm == "none")
         norms = [nn.GroupNorm(32, channels)] if norm == "group" else []
         layers.append(nn.Sequential(conv, *norms, nn.ReLU(inplace=True)))
     return layers

@@ -1,0 +1,130 @@
+"""FCOS: every point inside an object tells how far its four edges are (Tian et al. 2019)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
+
+from detkit.model.dense import AnchorGrid, best_pairs, flatten_head, normal_init
+from detkit.model.dense_head.retina import tower
+from detkit.model.part import Part
+from detkit.ops.match import BETWEEN
+from detkit.ops.point import match_points, sides
+from detkit.types import Batch, FeatureSpec
+
+# Symbols: B images, N points of an image over all levels, C classes, K candidates.
+
+
+class FCOSHead(nn.Module):
+    """Two towers shared by all levels: one sigmoid per class; four distances and a centre-ness.
+
+    anchors: an `AnchorGrid` that waits for its strides, one square per cell: its middle is the point, its side the
+    unit of the distances. channels, num_convs: of each tower, which has group norms of 32 groups.
+    radius: a point farther from an object's centre than so many sides is not its own. The farthest edge of an object
+    is between 4 and 8 sides away, on the finest level also nearer and on the coarsest also farther.
+    prior, alpha, gamma, num_candidates: as in `RetinaHead`.
+    """
+
+    def __init__(
+        self,
+        *,
+        features: Sequence[FeatureSpec],
+        num_classes: int,
+        anchors: Part,
+        channels: int = 256,
+        num_convs: int = 4,
+        radius: float = 1.5,
+        prior: float = 0.01,
+        alpha: float = 0.25,
+        gamma: float = 2.0,
+        num_candidates: int = 1000,
+    ) -> None:
+        super().__init__()
+        self.anchors: AnchorGrid = anchors(strides=[feature.stride for feature in features])
+        self.num_classes = num_classes
+        self.class_tower = tower(features[0].channels, channels, num_convs, "group", bias=True)
+        self.box_tower = tower(features[0].channels, channels, num_convs, "group", bias=True)
+        last = channels if num_convs > 0 else features[0].channels
+        self.logit = nn.Conv2d(last, num_classes, 3, padding=1)
+        self.distance = nn.Conv2d(last, 4, 3, padding=1)
+        self.centre = nn.Conv2d(last, 1, 3, padding=1)
+        normal_init(self, std=0.01)
+        nn.init.constant_(self.logit.bias, -math.log((1 - prior) / prior))  # type: ignore[arg-type]
+        self.radius = radius
+        self.alpha, self.gamma = alpha, gamma
+        self.num_candidates = num_candidates
+
+    def forward(self, features: list[Tensor], batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
+        """Per image: boxes float32 [K, 1, 4] xyxy on the canvas, scores float32 [K, C] of one class each, else 0."""
+        boxes, scores = [], []
+        anchors = self.anchors(features, batch.images.shape[-2:])
+        for logits, distances, centre, level_anchors in zip(*self.read(features), anchors, strict=True):
+            certain = (logits.sigmoid() * centre.sigmoid()).sqrt()
+            top, index, label = best_pairs(certain, self.num_candidates)
+            picked = distances.gather(1, index[..., None].expand(-1, -1, 4))
+            boxes.append(place(picked, level_anchors[index]))
+            scores.append(top.new_zeros(*top.shape, self.num_classes).scatter(2, label[..., None], top[..., None]))
+        return list(torch.cat(boxes, dim=1)[:, :, None]), list(torch.cat(scores, dim=1))
+
+    def loss(self, features: list[Tensor], batch: Batch) -> dict[str, Tensor]:
+        """`class` (focal), `box` (GIoU) and `centre`, each summed and divided by the number of points with an object
+        in the batch."""
+        assert batch.targets is not None
+        level_logits, level_distances, level_centre = self.read(features)
+        logits, distances = torch.cat(level_logits, dim=1), torch.cat(level_distances, dim=1)
+        centre = torch.cat(level_centre, dim=1)
+        levels = self.anchors(features, batch.images.shape[-2:])
+        anchors, ranges = torch.cat(levels), torch.cat(self.ranges(levels))  # [N, 4], [N, 2]
+        points, reach = (anchors[:, :2] + anchors[:, 2:]) / 2, self.radius * (anchors[:, 2] - anchors[:, 0])
+        wanted, counted = torch.zeros_like(logits), torch.ones_like(logits[:, :, :1])
+        box, central, num_positive = (distances * 0).sum(), (centre * 0).sum(), 0
+        for image, target in enumerate(batch.targets):
+            matches = match_points(points, reach, ranges, target["boxes"], target["difficult"])
+            positive = torch.nonzero(matches >= 0).flatten()
+            boxes = target["boxes"][matches[positive]]
+            wanted[image, positive, target["labels"][matches[positive]]] = 1
+            counted[image, matches == BETWEEN] = 0
+            found = place(distances[image, positive], anchors[positive])
+            box = box + generalized_box_iou_loss(found, boxes, reduction="sum")
+            central = central + F.binary_cross_entropy_with_logits(
+                centre[image, positive, 0], centreness(sides(points[positive], boxes)), reduction="sum"
+            )
+            num_positive += len(positive)
+        focal = sigmoid_focal_loss(logits, wanted, alpha=self.alpha, gamma=self.gamma, reduction="none")
+        count = max(num_positive, 1)
+        return {"class": (focal * counted).sum() / count, "box": box / count, "centre": central / count}
+
+    def ranges(self, levels: Sequence[Tensor]) -> list[Tensor]:
+        """How far, in pixels, the farthest edge of an object may be from the points of each level: [N, 2] each."""
+        ranges = []
+        for level, anchors in enumerate(levels):
+            side = anchors[:, 2] - anchors[:, 0]
+            low = torch.zeros_like(side) if level == 0 else 4 * side
+            high = torch.full_like(side, torch.inf) if level == len(levels) - 1 else 8 * side
+            ranges.append(torch.stack([low, high], dim=1))
+        return ranges
+
+    def read(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """Per level, float32: logits [B, N, C], distances [B, N, 4] in sides, from 0 on, and centre-ness [B, N, 1]."""
+        hidden = [self.box_tower(x) for x in features]
+        logits = [flatten_head(self.logit(self.class_tower(x)), self.num_classes).float() for x in features]
+        distances = [flatten_head(self.distance(x), 4).float().relu() for x in hidden]
+        return logits, distances, [flatten_head(self.centre(x), 1).float() for x in hidden]
+
+
+def place(distances: Tensor, anchors: Tensor) -> Tensor:
+    """Boxes [..., 4] xyxy whose edges are so many sides of the square anchors [..., 4] away from their middles."""
+    middle = (anchors[..., :2] + anchors[..., 2:]) / 2
+    reach = distances * (anchors[..., 2:3] - anchors[..., :1])
+    return torch.cat([middle - reach[..., :2], middle + reach[..., 2:]], dim=-1)
+
+
+def centreness(distances: Tensor) -> Tensor:
+    """1 in the middle of an object, 0 at its edges: float [N], of (left, top, right, bottom) [N, 4] (equation 3)."""
+    across, along = distances[:, [0, 2]], distances[:, [1, 3]]
+    return ((across.amin(dim=1) / across.amax(dim=1)) * (along.amin(dim=1) / along.amax(dim=1))).sqrt()

@@ -1,0 +1,41 @@
+"""Points that answer for objects, instead of anchors (FCOS: Tian et al. 2019)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from detkit.ops.match import BETWEEN, NEGATIVE
+
+# Symbols: N points, M ground truths.
+
+
+def sides(points: Tensor, boxes: Tensor) -> Tensor:
+    """How far each point is inside each edge, (left, top, right, bottom), negative outside: float [..., 4].
+
+    points [..., 2] of (x, y), boxes [..., 4] xyxy; the shapes before the last dimension broadcast.
+    """
+    return torch.cat([points - boxes[..., :2], boxes[..., 2:] - points], dim=-1)
+
+
+def match_points(points: Tensor, reach: Tensor, ranges: Tensor, gt_boxes: Tensor, difficult: Tensor) -> Tensor:
+    """The ground truth of each point: int64 [N], an index >= 0, NEGATIVE, or BETWEEN (FCOS, section 3.2).
+
+    A point answers for a ground truth that it lies in, not farther than `reach` [N] pixels (x and y each) from its
+    centre, if the farthest of its edges is within `ranges` [N, 2], which tells the level; of several, for the
+    smallest. points: float [N, 2] of (x, y); gt_boxes: [M, 4] xyxy. Difficult ones (bool [M]) are nobody's, and the
+    points in them that are nobody else's are BETWEEN.
+    """
+    if len(gt_boxes) == 0 or len(points) == 0:
+        return torch.full((len(points),), NEGATIVE, device=points.device)
+    distances = sides(points[:, None], gt_boxes[None])  # [N, M, 4]
+    inside = distances.amin(dim=2) > 0
+    centres = (gt_boxes[:, :2] + gt_boxes[:, 2:]) / 2
+    near = (points[:, None] - centres[None]).abs().amax(dim=2) < reach[:, None]
+    farthest = distances.amax(dim=2)
+    own_level = (farthest > ranges[:, :1]) & (farthest < ranges[:, 1:])
+    area = (gt_boxes[:, 2:] - gt_boxes[:, :2]).prod(dim=1).expand(len(points), -1)  # [N, M]
+    possible = inside & near & own_level & ~difficult
+    smallest, gt = area.masked_fill(~possible, torch.inf).min(dim=1)
+    matches = torch.where(smallest.isfinite(), gt, NEGATIVE)
+    return torch.where((matches == NEGATIVE) & (inside & difficult).any(dim=1), BETWEEN, matches)
