@@ -21,7 +21,7 @@ CLASSES = 3
 SIZE = (64, 96)
 NET = "[net]\nwidth=96\nheight=64\n"
 STRIDE16 = "[convolutional]\nfilters=4\nsize=3\nstride=16\npad=1\nactivation=leaky\n"
-CONV = "[convolutional]\nfilters=1\nsize=1\nactivation={}\n"
+CONV = "[convolutional]\nfilters=16\nsize=1\nactivation={}\n"
 ANCHORS = [(10, 14), (23, 27), (37, 58), (60, 40)]
 YOLO = "[yolo]\nmask={}\nanchors=10,14, 23,27, 37,58, 60,40\nnum=4\nclasses=3\nignore_thresh=.4\nscale_x_y={}\n{}"
 REGION = "[region]\nanchors=1,2, 3,1.5\nnum=2\nclasses=3\nthresh=.4\nobject_scale=5\ncoord_scale=2\nclass_scale=3\n{}"
@@ -41,7 +41,7 @@ def region(extra: str = "") -> OneStageDetector:
 
 def detection(extra: str = "") -> OneStageDetector:
     head = f"[detection]\nside=3\nnum=2\nclasses=3\ncoords=4\nobject_scale=2\nnoobject_scale=.5\ncoord_scale=5\n{extra}"
-    return detector(NET + STRIDE16 + "[connected]\noutput=1\nactivation=linear\n" + head)
+    return detector(NET + STRIDE16 + "[connected]\noutput=117\nactivation=linear\n" + head)
 
 
 def detector(text: str) -> OneStageDetector:
@@ -176,7 +176,7 @@ def test_detection_sections_say(sqrt: int) -> None:
             confidence = v[side * side * CLASSES + i * n + j]
             x, y, w, h = v[side * side * (CLASSES + n) + (i * n + j) * 4 :][:4]
             cx, cy = (i % side + x) / side * SIZE[1], (i // side + y) / side * SIZE[0]
-            w, h = ((w * w, h * h) if sqrt else (w, h)) * np.array([SIZE[1], SIZE[0]])
+            w, h = ((w * w, h * h) if sqrt else (max(w, 0), max(h, 0))) * np.array([SIZE[1], SIZE[0]])
             expected = [cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2]
             np.testing.assert_allclose(boxes[0][i * n + j, 0], expected, rtol=1e-4, atol=1e-3)
             probability = np.clip(confidence * v[i * CLASSES : (i + 1) * CLASSES], 0, 1)
@@ -304,21 +304,24 @@ def test_detection_sections_learn(sqrt: int, rescore: int) -> None:
 
 
 def gap(a, b) -> float:
-    def centred(box):
-        return [(box[0] + box[2]) / 2, (box[1] + box[3]) / 2, box[2] - box[0], box[3] - box[1]]
+    """Squared distance of centres and sizes, as shares of the canvas."""
 
-    return sum((x - y) ** 2 for x, y in zip(centred(a), centred(b), strict=True))
+    def shares(box):
+        (x1, x2), (y1, y2) = ((box[i] / SIZE[1 - i], box[i + 2] / SIZE[1 - i]) for i in (0, 1))
+        return [(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1]
+
+    return sum((x - y) ** 2 for x, y in zip(shares(a), shares(b), strict=True))
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         (NET + STRIDE16, "no section of this network detects"),
-        (NET + STRIDE16 + YOLO.format("0", 1, ""), None),
+        (NET + STRIDE16 + YOLO.format("0", 1, ""), r"section 1 \[yolo\]: its input has 4 numbers, it reads 8"),
         (NET + "[maxpool]\n" + REGION.format(""), r"section 1 \[region\]: before it must be a \[convolutional\]"),
-        (NET + STRIDE16 + YOLO.format("4", 1, ""), r"mask=\[4\] and num=4 do not fit 4 anchors"),
+        (NET + CONV.format("linear") + YOLO.format("0,4", 1, ""), r"mask=\[0, 4\] and num=4 do not fit 4 anchors"),
         (NET + STRIDE16 + REGION.format("background=1\n"), r"background=1 is not supported"),
-        (NET + STRIDE16 + REGION.format("") + STRIDE16 + REGION.format(""), r"only \[yolo\] may be several"),
+        (NET + 2 * (CONV.format("linear") + REGION.format("")), r"only \[yolo\] may be several"),
         (NET + STRIDE16 + "[avgpool]\n" + CONV.format("linear") + "[detection]\nside=3\n", None),
         (NET + STRIDE16 + CONV.format("linear") + "[detection]\nside=2\n", r"section 2 \[detection\]: its input has"),
         (

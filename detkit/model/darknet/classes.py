@@ -10,7 +10,7 @@ from detkit.model.darknet.section import Section, Sections, number_sections
 def count_classes(sections: Sections) -> int:
     """The number on which all head sections agree; raises UserError where they do not."""
     heads = [section for section in number_sections(sections)[1] if section.name in HEADS]
-    counts = {head.integer("classes", 1 if head.name == "detection" else 20) for head in heads}
+    counts = {own_classes(head) for head in heads}
     if len(counts) != 1:
         found = ", ".join(f"{head}: {head.word('classes', 'none')}" for head in heads) or "no head section"
         raise UserError(f"a detector has one number of classes, this Darknet network has not ({found})")
@@ -18,7 +18,7 @@ def count_classes(sections: Sections) -> int:
 
 
 def with_classes(sections: Sections, num_classes: int) -> list[tuple[str, dict[str, str]]]:
-    """The same network for `num_classes` classes: changed are its head sections, and the layer before each of them."""
+    """The same network for `num_classes` classes: changed are head sections of another number, and the layer before."""
     changed = [(str(name), {key: str(value) for key, value in options.items()}) for name, options in sections]
     for head in number_sections(sections)[1]:
         if head.name not in HEADS:
@@ -28,8 +28,14 @@ def with_classes(sections: Sections, num_classes: int) -> list[tuple[str, dict[s
         key = {"convolutional": "filters", "conv": "filters", "connected": "output", "conn": "output"}.get(name)
         if key is None:
             raise head.error(f"before it must be a [convolutional] or [connected] section, not [{name}]")
-        options[key] = str(num_outputs(head, num_classes))
+        if own_classes(head) != num_classes:
+            options[key] = str(num_outputs(head, num_classes))
     return changed
+
+
+def own_classes(head: Section) -> int:
+    """The number of classes of a head section."""
+    return head.integer("classes", 1 if head.name == "detection" else 20)
 
 
 def num_outputs(head: Section, num_classes: int) -> int:

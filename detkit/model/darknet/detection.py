@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from detkit.model.darknet.section import Section
-from detkit.ops.box import paired_iou
-from detkit.ops.yolo_coder import cell_grid, centre_size
-from detkit.types import Batch, Target
+from detkit.model.dense_head.yolo_v1 import assign_cells, canvas_size, responsible
+from detkit.ops.match import BETWEEN
+from detkit.ops.yolo_coder import cell_grid, decode_root, encode_root
+from detkit.types import Batch, Size, Target
 
 
 class DetectionHead(nn.Module):
@@ -40,7 +42,7 @@ class DetectionHead(nn.Module):
         if self.softmax:
             classes = classes.softmax(dim=-1)
         scores = (confidence[..., None] * classes[:, :, None]).clamp(0, 1)  # [B, S * S, n, C]
-        return list(self.decode(raw, batch).flatten(1, 2).unsqueeze(2)), list(scores.flatten(1, 2))
+        return list(self.decode(raw, canvas_size(batch)).flatten(1, 2).unsqueeze(2)), list(scores.flatten(1, 2))
 
     def loss(self, maps: list[Tensor], batch: Batch) -> dict[str, Tensor]:
         """Half the squared errors of Redmon 2016, section 2.2, by the scales of the section; mean over images.
@@ -51,8 +53,8 @@ class DetectionHead(nn.Module):
         classes, confidence, raw = self.split(maps)
         if self.softmax:
             classes = classes.softmax(dim=-1)
-        boxes = self.decode(raw.detach(), batch)
-        canvas = raw.new_tensor([batch.images.shape[3], batch.images.shape[2]])
+        canvas = canvas_size(batch)
+        boxes = self.decode(raw.detach(), canvas)
         assert batch.targets is not None
         terms = [
             self._one_image(*one, canvas) for one in zip(classes, confidence, raw, boxes, batch.targets, strict=True)
@@ -60,43 +62,28 @@ class DetectionHead(nn.Module):
         return {name: torch.stack([term[name] for term in terms]).mean() for name in terms[0]}
 
     def _one_image(
-        self, classes: Tensor, confidence: Tensor, raw: Tensor, boxes: Tensor, target: Target, canvas: Tensor
+        self, classes: Tensor, confidence: Tensor, raw: Tensor, boxes: Tensor, target: Target, canvas: Size
     ) -> dict[str, Tensor]:
-        owner, spared = self.owners(target, canvas)
-        busy = owner >= 0
-        wanted, labels = target["boxes"][owner[busy]], target["labels"][owner[busy]]
-        iou = paired_iou(boxes[busy], wanted[:, None])  # [P, n], P cells with an object
-        gap = torch.cat(centre_size(boxes[busy]), dim=-1) - torch.cat(centre_size(wanted), dim=-1)[:, None]
-        distance = gap.square().sum(dim=-1)
-        best = torch.where(iou.amax(dim=1) > 0, iou.argmax(dim=1), distance.argmin(dim=1))
-        rows = torch.arange(len(best), device=best.device)
-        centre, size = centre_size(wanted)
-        share = size / canvas
-        place = centre / canvas * self.side
-        numbers = torch.cat([place - place.floor(), share.sqrt() if self.sqrt else share], dim=1)
-        found = iou[rows, best] if self.rescore else torch.ones_like(share[:, 0])
-        told = confidence.new_ones(confidence.shape) * ~spared[:, None]
-        told[busy] = told[busy].scatter(1, best[:, None], 0.0)  # of every box but those that answer
-        seen = (found - confidence[busy][rows, best]).square().sum()
-        unseen = (told * confidence.square()).sum()
-        one_hot = nn.functional.one_hot(labels, self.num_classes)
+        matches = assign_cells(target["boxes"], target["difficult"], self.side, canvas)
+        busy = matches >= 0
+        wanted, labels = target["boxes"][matches[busy]], target["labels"][matches[busy]]
+        best, overlap = responsible(boxes[busy], wanted, canvas)  # [P], of P cells with an object
+        mine = torch.arange(len(best), device=best.device), best
+        cells, stride = self.cells(canvas, raw.device)
+        offsets = encode_root(wanted, cells[busy], stride, canvas)
+        if not self.sqrt:
+            offsets = torch.cat([offsets[:, :2], offsets[:, 2:].square()], dim=1)
+        found = overlap if self.rescore else torch.ones_like(overlap)
+        seen = (found - confidence[busy][mine]).square().sum()
+        silent = (matches != BETWEEN)[:, None].expand_as(confidence).clone()
+        silent[busy] = ~F.one_hot(best, self.num).bool()
+        unseen = (silent * confidence.square()).sum()
+        wrong = (F.one_hot(labels, self.num_classes) - classes[busy]).square().sum()
         return {
-            "box": self.coord_scale * (numbers - raw[busy][rows, best]).square().sum() / 2,
+            "box": self.coord_scale * (offsets - raw[busy][mine]).square().sum() / 2,
             "confidence": (self.object_scale * seen + self.noobject_scale * unseen) / 2,
-            "class": self.class_scale * (one_hot - classes[busy]).square().sum() / 2,
+            "class": self.class_scale * wrong / 2,
         }
-
-    def owners(self, target: Target, canvas: Tensor) -> tuple[Tensor, Tensor]:
-        """(the object that each cell answers for, int64 [S * S], -1 for none; cells of difficult ones only, bool)."""
-        boxes, difficult = target["boxes"], target["difficult"]
-        column, row = (centre_size(boxes)[0] / canvas * self.side).long().clamp(0, self.side - 1).unbind(dim=1)
-        cell, index = row * self.side + column, torch.arange(len(boxes), device=boxes.device)
-        first = index.new_full((self.side**2,), len(boxes))
-        first = first.scatter_reduce(0, cell[~difficult], index[~difficult], "amin")
-        busy = first < len(boxes)
-        spared = torch.zeros_like(busy)
-        spared[cell[difficult]] = True
-        return torch.where(busy, first, -1), spared & ~busy
 
     def split(self, maps: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """(class scores [B, S * S, C], confidences [B, S * S, n], x, y, w, h [B, S * S, n, 4]), float32."""
@@ -108,10 +95,14 @@ class DetectionHead(nn.Module):
             parts[2].unflatten(1, (cells, self.num, 4)),
         )
 
-    def decode(self, raw: Tensor, batch: Batch) -> Tensor:
+    def decode(self, raw: Tensor, canvas: Size) -> Tensor:
         """Boxes xyxy on the canvas, [B, S * S, n, 4], that x, y in cells and w, h (roots of) shares of it say."""
-        canvas = raw.new_tensor([batch.images.shape[3], batch.images.shape[2]])
-        cells = cell_grid((self.side, self.side), raw.device)[:, None]  # [S * S, 1, 2]
-        centre = (raw[..., :2] + cells) / self.side * canvas
-        size = (raw[..., 2:].square() if self.sqrt else raw[..., 2:]) * canvas
-        return torch.cat([centre - size / 2, centre + size / 2], dim=-1)
+        cells, stride = self.cells(canvas, raw.device)
+        if not self.sqrt:  # a width that is not positive is no box, as in Darknet
+            raw = torch.cat([raw[..., :2], raw[..., 2:].clamp(min=0).sqrt()], dim=-1)
+        return decode_root(raw, cells[:, None], stride, canvas)
+
+    def cells(self, canvas: Size, device: torch.device) -> tuple[Tensor, Tensor]:
+        """The cells [S * S, 2], and how many pixels of the canvas (h, w) they are wide and high, [2]."""
+        side = torch.tensor([canvas[1], canvas[0]], device=device) / self.side
+        return cell_grid((self.side, self.side), device), side

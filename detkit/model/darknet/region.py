@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from detkit.model.darknet.section import Section
 from detkit.model.dense import flatten_head
+from detkit.model.dense_head.yolo_v1 import canvas_size
 from detkit.ops.box import paired_iou
 from detkit.ops.match import NEGATIVE
 from detkit.ops.yolo_assign import AnchorRows, anchor_rows, assign_rows
@@ -56,8 +57,7 @@ class RegionHead(nn.Module):
         raw, rows = self.rows(maps, batch)
         boxes = decode_anchored(raw.detach(), rows.cells, rows.anchors, rows.strides)
         assert batch.targets is not None
-        canvas = (batch.images.shape[2], batch.images.shape[3])
-        terms = [self._one_image(*one, rows, canvas) for one in zip(raw, boxes, batch.targets, strict=True)]
+        terms = [self._one_image(*one, rows, canvas_size(batch)) for one in zip(raw, boxes, batch.targets, strict=True)]
         return {name: torch.stack([term[name] for term in terms]).mean() for name in terms[0]}
 
     def _one_image(

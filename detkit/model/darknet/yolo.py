@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from detkit.model.darknet.section import Section
 from detkit.model.dense import flatten_head
+from detkit.model.dense_head.yolo_v1 import canvas_size
 from detkit.ops.match import NEGATIVE
 from detkit.ops.yolo_assign import AnchorRows, anchor_rows, assign_rows
 from detkit.ops.yolo_coder import MAX_LOG_SCALE, centre_size
@@ -47,7 +48,7 @@ class YoloHead(nn.Module):
 
     def forward(self, maps: list[Tensor], batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
         """Per image boxes float32 [N, 1, 4] xyxy on the canvas, scores float32 [N, C]."""
-        raw, rows = self.rows(maps, _canvas(batch))
+        raw, rows = self.rows(maps, canvas_size(batch))
         scores = raw[..., 4:5].sigmoid() * raw[..., 5:].sigmoid()
         return list(self.decode(raw, rows).unsqueeze(2)), list(scores)
 
@@ -57,10 +58,10 @@ class YoloHead(nn.Module):
         Of all anchors the one of the most similar shape answers for an object; other rows that already overlap one by
         more than ignore_thresh are not told that they see nothing.
         """
-        raw, rows = self.rows(maps, _canvas(batch))
+        raw, rows = self.rows(maps, canvas_size(batch))
         boxes = self.decode(raw.detach(), rows)
         assert batch.targets is not None
-        terms = [self._one_image(*one, rows, _canvas(batch)) for one in zip(raw, boxes, batch.targets, strict=True)]
+        terms = [self._one_image(*one, rows, canvas_size(batch)) for one in zip(raw, boxes, batch.targets, strict=True)]
         return {name: torch.stack([term[name] for term in terms]).mean() for name in terms[0]}
 
     def rows(self, maps: list[Tensor], canvas: Size) -> tuple[Tensor, Rows]:
@@ -127,7 +128,3 @@ def _anchors(section: Section) -> list[list[float]]:
     if num > len(pairs) or not all(0 <= index < num for index in mask):
         raise section.error(f"mask={mask} and num={num} do not fit {len(pairs)} anchors")
     return [pairs[index] for index in mask]
-
-
-def _canvas(batch: Batch) -> Size:
-    return batch.images.shape[2], batch.images.shape[3]
