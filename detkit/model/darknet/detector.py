@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
+import torch
 from torch import nn
 
 from detkit.data.preprocess import Preprocess
@@ -15,7 +17,6 @@ from detkit.model.darknet.region import RegionHead
 from detkit.model.darknet.section import Section, Sections, number_sections
 from detkit.model.darknet.weighted import Connected, Convolutional
 from detkit.model.darknet.yolo import YoloHead
-from detkit.model.dense_head.yolo_v3 import start_rare
 from detkit.model.one_stage import OneStageDetector
 
 
@@ -58,10 +59,12 @@ def _dense_head(heads: Sequence[Section], num_classes: int) -> nn.Module:
     return kind(section=heads[0], num_classes=num_classes)
 
 
+@torch.no_grad()
 def _start(layer: nn.Module, head: Section) -> None:
-    """Let the layer before a head begin with small numbers and, where there are anchors, hardly any object."""
-    if isinstance(layer, Convolutional) and layer.conv.bias is not None and head.name != "detection":
-        start_rare(layer.conv, layer.conv.out_channels // (5 + head.integer("classes")))
-    elif isinstance(layer, (Convolutional, Connected)):
-        final = layer.conv if isinstance(layer, Convolutional) else layer.linear
-        nn.init.normal_(final.weight, std=0.01)
+    """Let the layer before a head begin with small numbers and, where there are anchors, an objectness of 1 %."""
+    if isinstance(layer, Connected):
+        nn.init.normal_(layer.linear.weight, std=0.01)
+    elif isinstance(layer, Convolutional):
+        nn.init.normal_(layer.conv.weight, std=0.01)
+        if layer.conv.bias is not None and head.name != "detection":
+            layer.conv.bias.view(-1, 5 + head.integer("classes"))[:, 4] = -math.log(99)
