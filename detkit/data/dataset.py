@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from detkit.data.annotations import Annotations
 from detkit.data.image import read_image
+from detkit.data.mosaic import Mosaic
 from detkit.data.preprocess import Preprocess
 from detkit.data.proposals import Proposals
 from detkit.data.repair import Policy, box_faults, repair_boxes
@@ -29,10 +30,22 @@ class Sample(NamedTuple):
     target: Target
 
 
-class DetectionDataset(Dataset[Sample]):
-    """Reads, repairs, augments and resizes one image at a time.
+class Key(NamedTuple):
+    """Which sample is asked for: of the image at an index. The epoch changes nothing but what is random about it.
 
-    A sample is a pure function of (seed, epoch, index): any worker, in any order, gives the same.
+    mixed: whether other images may be put into it. side: of the resized image, in place of that of the preprocess.
+    """
+
+    image: int
+    epoch: int = 0
+    mixed: bool = False
+    side: int | None = None
+
+
+class DetectionDataset(Dataset[Sample]):
+    """Reads, repairs, mixes, augments and resizes images.
+
+    A sample is a pure function of (seed, key): any worker, in any order, gives the same.
 
     difficult: "keep" makes them ordinary objects, "drop" removes them, "ignore" leaves the flag to the model.
     repair: what to do about broken data. "clip" cuts boxes at the border and drops those without an inside
@@ -42,6 +55,7 @@ class DetectionDataset(Dataset[Sample]):
         count as missed). Whatever was repaired is named in target["faults"].
     proposals: one entry per image, in the order of the annotations; they go through augmentation and resizing with
         the boxes.
+    mix: makes one training picture of several, where the key asks for it; before `augment`.
     """
 
     def __init__(
@@ -55,6 +69,7 @@ class DetectionDataset(Dataset[Sample]):
         unreadable: Literal["next", "blank"] = "next",
         seed: int = 0,
         proposals: Proposals | None = None,
+        mix: Mosaic | None = None,
     ) -> None:
         _check_choice("data.difficult", difficult, ("keep", "drop", "ignore"))
         _check_choice("data.repair", repair, ("clip", "drop", "error"))
@@ -68,23 +83,29 @@ class DetectionDataset(Dataset[Sample]):
         self.unreadable = unreadable
         self.seed = seed
         self.proposals = proposals
+        self.mix = mix
+        if mix is not None and proposals is not None:
+            raise UserError("mix=... and proposal=... do not go together: a mixed picture has no regions of its own")
 
     def __len__(self) -> int:
         return len(self.annotations)
 
-    def __getitem__(self, key: int | tuple[int, int]) -> Sample:
-        """The sample at an index, or at (index, epoch): the epoch changes nothing but the augmentation."""
-        index, epoch = key if isinstance(key, tuple) else (key, 0)
+    def __getitem__(self, key: int | tuple[int, int] | Key) -> Sample:
+        """The sample of a key, or of the beginning of one: an index, or (index, epoch)."""
+        key = Key(*key) if isinstance(key, tuple) else Key(key)
         faults: list[tuple[str, str]] = []
-        index, image = self._read(index, faults)
+        index, image, found = self._load(key.image, faults)
         original_size = image.shape[0], image.shape[1]
-        found = self._objects(index, image, faults)
+        seed = _seed(self.seed, key.epoch, index)
+        if self.mix is not None and key.mixed:
+            image, found = self.mix((image, found), lambda other: self._load(other, faults)[1:], len(self), seed)
         if self.proposals is not None:
             found["proposals"] = self.proposals.of(index).copy()
         if self.augment is not None:
-            image, found = self.augment(image, found, _mix(self.seed, epoch, index))
-        pixels = self.preprocess(image)
-        boxes = self.preprocess.to_input(found["boxes"], (image.shape[0], image.shape[1]))
+            image, found = self.augment(image, found, seed)
+        preprocess = self.preprocess if key.side is None else self.preprocess.at(key.side)
+        pixels = preprocess(image)
+        boxes = preprocess.to_input(found["boxes"], (image.shape[0], image.shape[1]))
         boxes, _ = repair_boxes(boxes, (pixels.shape[0], pixels.shape[1]), "clip")  # rounding may reach beyond
         target: Target = {
             "boxes": torch.from_numpy(boxes),
@@ -94,7 +115,7 @@ class DetectionDataset(Dataset[Sample]):
             "original_size": original_size,
         }
         if self.proposals is not None:
-            moved = self.preprocess.to_input(found["proposals"], (image.shape[0], image.shape[1]))
+            moved = preprocess.to_input(found["proposals"], (image.shape[0], image.shape[1]))
             target["proposals"] = torch.from_numpy(moved)
         if faults:
             target["faults"] = tuple(faults)
@@ -113,6 +134,13 @@ class DetectionDataset(Dataset[Sample]):
             if self.proposals is not None:
                 target["proposals"] = torch.from_numpy(self.proposals.of(index).copy())
             yield target
+
+    def _load(
+        self, index: int, faults: list[tuple[str, str]]
+    ) -> tuple[int, NDArray[np.uint8], dict[str, NDArray[Any]]]:
+        """The image at `index`, or its stand-in, with the index of what was read and its objects."""
+        index, image = self._read(index, faults)
+        return index, image, self._objects(index, image, faults)
 
     def _read(self, index: int, faults: list[tuple[str, str]]) -> tuple[int, NDArray[np.uint8]]:
         """The image at `index`, or its stand-in, with the index of what was read."""
@@ -164,7 +192,7 @@ class DetectionDataset(Dataset[Sample]):
         }
 
 
-def _mix(seed: int, epoch: int, index: int) -> int:
+def _seed(seed: int, epoch: int, index: int) -> int:
     return int(np.random.SeedSequence((seed, epoch, index)).generate_state(1, np.uint64)[0])
 
 

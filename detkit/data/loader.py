@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Sampler
 
-from detkit.data.dataset import DetectionDataset, Sample
+from detkit.data.dataset import DetectionDataset, Key, Sample
 from detkit.errors import UserError
 from detkit.types import Batch, Target
 
@@ -21,7 +22,7 @@ def collate(samples: Sequence[Sample], pad_multiple: int = 1) -> Batch:
     sizes = [(sample.image.shape[1], sample.image.shape[2]) for sample in samples]
     height, width = (-(-max(side) // pad_multiple) * pad_multiple for side in zip(*sizes, strict=True))
     images = torch.zeros(len(samples), 3, height, width, dtype=torch.uint8)
-    targets = [dict(sample.target) for sample in samples]
+    targets: list[Any] = [dict(sample.target) for sample in samples]
     proposals = [target.pop("proposals", None) for target in targets]
     for canvas, sample, (h, w) in zip(images, samples, sizes, strict=True):
         canvas[:, :h, :w] = sample.image
@@ -64,14 +65,19 @@ def _from_arrays(rows: list[dict[str, object]]) -> PortableTargets:
     )
 
 
-class ResumableBatchSampler(Sampler[list[tuple[int, int]]]):
-    """The batches of one epoch, as lists of (index, epoch), from any position in it.
+SAME_SIDE = 10  # batches in a row whose images have one size (YOLO9000, section 2)
+
+
+class ResumableBatchSampler(Sampler[list[Key]]):
+    """The batches of one epoch, as lists of keys, from any position in it.
 
     shuffle: True is training: the order is a permutation drawn from (seed, epoch), and every rank gets the same
         number of batches, the first ones repeated where they do not divide. False is evaluation: rank r gets
         samples r, r + world_size, ... once each.
     groups: an integer per sample; a batch holds samples of one group (of similar shape: less padding).
     drop_last: leave out batches that are not full.
+    sides: what images are resized to, one of these for ten batches at a time, drawn from (seed, epoch); empty: what
+        the data set resizes them to.
     """
 
     def __init__(
@@ -85,6 +91,7 @@ class ResumableBatchSampler(Sampler[list[tuple[int, int]]]):
         world_size: int = 1,
         groups: NDArray[np.integer] | None = None,
         drop_last: bool = False,
+        sides: Sequence[int] = (),
     ) -> None:
         self.num_samples = num_samples
         self.batch_size = batch_size
@@ -94,26 +101,32 @@ class ResumableBatchSampler(Sampler[list[tuple[int, int]]]):
         self.world_size = world_size
         self.groups = groups
         self.drop_last = drop_last
+        self.sides = list(sides)
         self.epoch = 0
         self.first_batch = 0
+        self.mixed = False
         if drop_last and num_samples and len(self) == 0:
             raise UserError(
                 f"{num_samples} images make no full batch of {batch_size}: lower the batch size or set drop_last=false"
             )
 
-    def set_position(self, epoch: int, batch: int = 0) -> None:
-        """The next iteration gives `epoch` from its batch number `batch` on."""
+    def set_position(self, epoch: int, batch: int = 0, mixed: bool = False) -> None:
+        """The next iteration gives `epoch` from its batch number `batch` on, of images mixed with others or alone."""
         self.epoch = epoch
         self.first_batch = batch
+        self.mixed = mixed
 
     def __len__(self) -> int:
         """Batches in the whole of the current epoch, for this rank."""
         return len(self._batches())
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        epoch = self.epoch
-        for batch in self._batches()[self.first_batch :]:
-            yield [(index, epoch) for index in batch]
+    def __iter__(self) -> Iterator[list[Key]]:
+        epoch, mixed, first = self.epoch, self.mixed, self.first_batch
+        batches = self._batches()
+        sides = np.random.default_rng((self.seed, epoch, 1)).choice(self.sides or [0], len(batches) // SAME_SIDE + 1)
+        for number, batch in enumerate(batches[first:], start=first):
+            side = int(sides[number // SAME_SIDE]) or None
+            yield [Key(index, epoch, mixed, side) for index in batch]
 
     def _batches(self) -> list[list[int]]:
         if not self.shuffle:
@@ -150,11 +163,12 @@ def build_loader(
     pin_memory: bool = False,
     drop_last: bool = False,
     persistent: bool = False,
+    sides: Sequence[int] = (),
 ) -> DataLoader[Sample]:
     """A loader of `Batch`es whose `batch_sampler` is a `ResumableBatchSampler`: set its position before iterating.
 
     aspect_grouping: a batch holds wide images or tall ones, by the sizes that the annotations declare.
-    persistent: keep the workers from one epoch to the next.
+    persistent: keep the workers from one epoch to the next. sides: of the sampler.
     """
     sizes = dataset.annotations.sizes
     sampler = ResumableBatchSampler(
@@ -166,6 +180,7 @@ def build_loader(
         world_size=world_size,
         groups=(sizes[:, 0] > sizes[:, 1]).astype(np.int64) if aspect_grouping else None,
         drop_last=drop_last,
+        sides=sides,
     )
     return DataLoader(
         dataset,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple, TypeVar
 
 import cv2
@@ -45,6 +45,10 @@ class Preprocess:
         """Where an image of `original_size` (H, W) goes."""
         raise NotImplementedError
 
+    def at(self, side: int) -> Preprocess:
+        """The same with `side` in place of its own size, for training at several; what else it has keeps its ratio."""
+        raise NotImplementedError
+
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """uint8 [H, W, 3] to uint8 [h, w, 3]."""
         return _resize(image, self.geometry(_size(image)).size)
@@ -81,6 +85,10 @@ class ShortSide(Preprocess):
         size = _scaled(original_size, factor)
         return Geometry(size, _ratio(size, original_size))
 
+    def at(self, side: int) -> ShortSide:
+        """The short side becomes `side`."""
+        return replace(self, short=side, max=round(self.max * side / self.short))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Warp(Preprocess):
@@ -93,6 +101,10 @@ class Warp(Preprocess):
         """Each side by its own factor."""
         size = (self.height, self.width)
         return Geometry(size, _ratio(size, original_size))
+
+    def at(self, side: int) -> Warp:
+        """The height becomes `side`."""
+        return replace(self, height=side, width=round(self.width * side / self.height))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +119,10 @@ class Letterbox(Preprocess):
         content = self._content(original_size)
         offset = ((self.size - content[0]) // 2, (self.size - content[1]) // 2)
         return Geometry((self.size, self.size), _ratio(content, original_size), offset)
+
+    def at(self, side: int) -> Letterbox:
+        """The square is `side` wide and high."""
+        return replace(self, size=side)
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """uint8 [H, W, 3] to uint8 [size, size, 3]."""

@@ -71,9 +71,11 @@ def _train(config: DictConfig, world: World) -> dict[str, Any]:
         proposals = find_proposals(source, annotations, repair=config.data.repair, **config.proposing)
     classes = annotations.classes
     preprocess = build_preprocess(settings["preprocess"])
+    mix = build(config.get("mix"))  # makes one picture of several
     dataset = DetectionDataset(
         annotations,
         preprocess=preprocess,
+        mix=mix,
         augment=build(config.augment),
         difficult=config.data.difficult,
         repair=config.data.repair,
@@ -146,6 +148,7 @@ def _train(config: DictConfig, world: World) -> dict[str, Any]:
         stream = BatchStream(loader, position["epoch"], position["batch"])
         best, metrics = Best(**saved["best"]), saved["metrics"]
         set_random_state(saved["rng"][world.rank])
+    stream.mixed = mix is not None and budget.passed(now) < mix.until
 
     def save() -> None:
         states = world.gather(get_random_state())
@@ -181,6 +184,10 @@ def _train(config: DictConfig, world: World) -> dict[str, Any]:
             log.message(f"starts from {config.finetune}; new: {', '.join(fresh) or 'nothing'}")
         window, faults = Window(), FaultLog()
         while budget.passed(now) < 1 and not best.is_stale(trainer.patience):
+            if stream.mixed and budget.passed(now) >= mix.until:
+                stream.stop_mixing()
+                log.message(f"step {now.step}: from here on every image comes alone (mix.until={mix.until:g})")
+
             # One step: an optimizer step on the mean loss of `accumulate` batches.
             started, waited, before = time.perf_counter(), stream.waited, now
             batches = [stream.take() for _ in range(trainer.accumulate)]
@@ -203,7 +210,9 @@ def _train(config: DictConfig, world: World) -> dict[str, Any]:
             epoch, ended = float(now.step / steps_per_epoch), budget.passed(now) >= 1
             log.show(epoch, now, window.means())
             if ended or now.step % log.every == 0:
-                log.write("train", epoch, now, world.mean(window.means()) | {"train/lr": lr})
+                log.write(
+                    "train", epoch, now, world.mean(window.means()) | {"train/lr": lr, "train/mixed": int(stream.mixed)}
+                )
                 window.clear()
 
             # What is done from time to time.

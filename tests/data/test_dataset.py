@@ -12,9 +12,10 @@ from PIL import Image
 from detkit.data.annotations import Annotations
 from detkit.data.builder import AnnotationBuilder, RawObject
 from detkit.data.coco import read_coco
-from detkit.data.dataset import DetectionDataset, Sample
+from detkit.data.dataset import DetectionDataset, Key, Sample
 from detkit.data.image import read_image
 from detkit.data.loader import collate
+from detkit.data.mosaic import Mosaic
 from detkit.data.preprocess import Letterbox, ShortSide, Warp
 from detkit.data.proposals import Proposals
 from detkit.data.transform import Augment
@@ -155,6 +156,40 @@ def test_a_sample_depends_on_seed_epoch_and_index_only(make_voc) -> None:
     assert not any(torch.equal(a, b) for a, b in zip(first[:8], first[8:], strict=True))
     assert not any(torch.equal(a, b) for a, b in zip(first, samples(1, keys), strict=True))
     assert torch.equal(samples(0, [(3, 0)])[0], first[3])
+
+
+def test_pictures_are_mixed_where_the_key_says_so(make_voc) -> None:
+    annotations = read(make_voc({"a": [CAT], "b": [CAT, HARD], "c": [], "gone": [CAT]}))
+    (Path(annotations.image_paths[3])).write_bytes(b"")
+    plain = DetectionDataset(annotations, preprocess=Letterbox(size=64))
+    mixing = DetectionDataset(annotations, preprocess=Letterbox(size=64), mix=Mosaic(size=48))
+    assert torch.equal(mixing[Key(1, 3)].image, plain[1, 3].image)
+    keys = [Key(index, epoch, mixed=True) for index in range(4) for epoch in range(8)]
+    samples = [mixing[key] for key in keys]
+    for key, sample in zip(keys, samples, strict=True):
+        assert_contract(sample)
+        assert sample.image.shape == (3, 64, 64)
+        assert torch.equal(sample.image, mixing[key].image)
+        assert not torch.equal(sample.image, plain[key.image].image)
+    assert max(len(sample.target["boxes"]) for sample in samples) > 2
+    assert any(sample.target["difficult"].any() for sample in samples)
+    assert {fault for sample in samples for fault in sample.target.get("faults", ())} >= {("unreadable image", "gone")}
+
+
+def test_the_key_may_ask_for_another_size(make_voc) -> None:
+    dataset = DetectionDataset(read(make_voc({"a": [CAT]})), preprocess=Letterbox(size=60))
+    large, small = dataset[Key(0, side=90)], dataset[Key(0, side=30)]
+    assert large.image.shape == (3, 90, 90) and small.image.shape == (3, 30, 30)
+    assert torch.allclose(large.target["boxes"], 3 * small.target["boxes"], atol=1.5)
+
+
+def test_mixing_and_proposals_do_not_go_together(make_voc) -> None:
+    annotations = read(make_voc({"a": [CAT]}))
+    regions = Proposals.pack(
+        ["a"], [np.array([[1, 1, 20, 20]], np.float32)], [0.0], method="test", parameters={}, source="test"
+    )
+    with pytest.raises(UserError, match=r"mix=\.\.\. and proposal=\.\.\."):
+        DetectionDataset(annotations, preprocess=SAME, proposals=regions, mix=Mosaic(size=48))
 
 
 def test_it_travels_to_workers(make_voc) -> None:

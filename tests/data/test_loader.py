@@ -55,7 +55,7 @@ def test_targets_cross_processes_without_tensors() -> None:
 
 
 def batches(sampler: ResumableBatchSampler) -> list[list[int]]:
-    return [[index for index, _ in batch] for batch in sampler]
+    return [[key.image for key in batch] for batch in sampler]
 
 
 @pytest.mark.parametrize("num_samples", [0, 1, 7, 8, 9])
@@ -71,7 +71,7 @@ def test_epochs_and_seeds_differ_and_repeat() -> None:
     def order(seed: int, epoch: int) -> list[list[int]]:
         sampler = ResumableBatchSampler(50, 4, seed=seed, shuffle=True)
         sampler.set_position(epoch)
-        assert {e for batch in sampler for _, e in batch} == {epoch}
+        assert {key.epoch for batch in sampler for key in batch} == {epoch}
         return batches(sampler)
 
     assert order(0, 3) == order(0, 3)
@@ -86,6 +86,22 @@ def test_a_position_skips_exactly(first: int) -> None:
     whole = list(sampler)
     sampler.set_position(7, first)
     assert list(sampler) == whole[first:]
+
+
+def test_sides_are_drawn_for_ten_batches_at_a_time_whatever_the_position() -> None:
+    def sides(first: int, seed: int = 0) -> list[int | None]:
+        sampler = ResumableBatchSampler(100, 2, seed=seed, shuffle=True, sides=[320, 416, 608])
+        sampler.set_position(3, first)
+        batches = [{key.side for key in batch} for batch in sampler]
+        assert all(len(batch) == 1 for batch in batches)
+        return [batch.pop() for batch in batches]
+
+    whole = sides(0)
+    assert all(len(set(whole[start : start + 10])) == 1 for start in range(0, 50, 10))
+    assert len(set(whole)) > 1 and set(whole) <= {320, 416, 608}
+    assert sides(17) == whole[17:] and sides(0, seed=1) != whole
+    plain = ResumableBatchSampler(10, 2, seed=0, shuffle=True)
+    assert {key.side for batch in plain for key in batch} == {None}
 
 
 @pytest.mark.parametrize("world_size", [2, 3, 5])

@@ -86,3 +86,9 @@ def test_the_interior_moves_with_the_boxes() -> None:
         y2, x2 = bright.max(axis=0) + 1
         expected = preprocess.to_input(np.array([[40.0, 20.0, 60.0, 40.0]]), (60, 80))[0]
         np.testing.assert_allclose([x1, y1, x2, y2], expected, atol=0.5)
+
+
+def test_another_side_keeps_all_else() -> None:
+    assert Letterbox(size=416, fill=0).at(320) == Letterbox(size=320, fill=0)
+    assert Warp(height=300, width=400, pad_multiple=2).at(150) == Warp(height=150, width=200, pad_multiple=2)
+    assert ShortSide(short=600, max=1000).at(480) == ShortSide(short=480, max=800)

@@ -15,12 +15,13 @@ class Keys(torch.utils.data.Dataset):
         return key
 
 
-def stream(epoch: int = 0, batch: int = 0, workers: int = 0) -> BatchStream:
+def stream(epoch: int = 0, batch: int = 0, workers: int = 0, mixed: bool = False) -> BatchStream:
     sampler = ResumableBatchSampler(7, 2, seed=5, shuffle=True)
     return BatchStream(
         DataLoader(Keys(), batch_sampler=sampler, collate_fn=list, num_workers=workers, persistent_workers=workers > 0),
         epoch,
         batch,
+        mixed,
     )
 
 
@@ -36,6 +37,18 @@ def test_goes_on_from_where_it_was(workers: int) -> None:
     for start in (1, 4, 6):
         rest = stream(*positions[start], workers=0)
         assert [rest.take() for _ in range(11 - start)] == batches[start:]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_mixing_stops_at_the_very_next_batch(workers: int) -> None:
+    whole, stopped = stream(), stream(workers=workers, mixed=True)
+    batches = [whole.take() for _ in range(9)]
+    before = [stopped.take() for _ in range(6)]
+    stopped.stop_mixing()
+    after = [stopped.take() for _ in range(3)]
+    assert all(key.mixed for batch in before for key in batch)
+    assert after == batches[6:]
+    assert [[key.image for key in batch] for batch in before] == [[key.image for key in batch] for batch in batches[:6]]
 
 
 def test_waiting_is_counted() -> None:

@@ -107,6 +107,31 @@ def test_resumed_after_kill_9_equals_uninterrupted(
     assert [row["step"] for row in rows if row["phase"] == "train"] == list(range(1, 12))
 
 
+MIXED = (*EXACT, "mix=mosaic", "mix.size=32", "mix.until=0.6")
+
+
+def test_the_end_of_a_training_is_without_mosaics(
+    tiny_voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(fake_config(tiny_voc, tmp_path, *MIXED))
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["train/mixed"] for row in rows if row["phase"] == "train"] == [1] * 7 + [0] * 4  # 0.6 of 11 steps
+    assert "step 7: from here on every image comes alone (mix.until=0.6)" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("died_in", [6, 9])
+def test_resumed_with_mosaics_equals_uninterrupted(
+    tiny_voc: Path, tmp_path: Path, run_fake: Callable, died_in: int
+) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    died = run_fake(tiny_voc, broken, *MIXED, f"model.die_at={died_in}", "loader.num_workers=2")
+    assert died.returncode == -9, died.stderr
+    train(fake_config(tiny_voc, whole, *MIXED, "model.die_at=1000"))
+    train(fake_config(tiny_voc, broken, *MIXED, f"model.die_at={died_in}", "resume=true"))
+    assert_same_weights(whole, broken)
+
+
 def test_resume_names_what_differs(tiny_voc: Path, tmp_path: Path) -> None:
     train(fake_config(tiny_voc, tmp_path / "a", "trainer.budget=2it"))
     changed = fake_config(tiny_voc, tmp_path / "b", "trainer.budget=4it", f"resume={tmp_path / 'a'}", "optimizer.lr=9")
