@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 
 from detkit.errors import UserError
+from detkit.model.backbone.darknet_file import load_convolutions
 from detkit.model.conv import conv_norm
 from detkit.types import FeatureSpec
 
@@ -67,14 +68,16 @@ class Darknet(nn.Module):
     """yolo_v1, darknet19 or darknet53; the map at a stride is the last one before the next reduction.
 
     Batch norm and leaky activations throughout. YOLO v1's paper has no batch norm; the weights that Darknet publishes
-    for it do, as here. Images are RGB on 0..1. ImageNet weights come with `model/backbone=timm`
-    `model.backbone.name=darknet53`, or from Darknet's files by its bridge.
+    for it do, as here. Images are RGB on 0..1.
+
+    pretrained: a file of ImageNet weights as Darknet publishes them (extraction.conv.weights, darknet19_448.conv.23,
+    darknet53.conv.74), or null. Darknet-53 also comes with timm's: model/backbone=timm model.backbone.name=darknet53.
     """
 
     mean = (0.0, 0.0, 0.0)
     std = (255.0, 255.0, 255.0)
 
-    def __init__(self, *, name: str = "darknet53", strides: Sequence[int]) -> None:
+    def __init__(self, *, name: str = "darknet53", strides: Sequence[int], pretrained: str | None = None) -> None:
         super().__init__()
         if name not in STAGES:
             raise UserError(f"model.backbone.name={name}: choose one of {', '.join(STAGES)}")
@@ -89,6 +92,8 @@ class Darknet(nn.Module):
             {str(s): block for s, block in zip(available, blocks, strict=True) if s <= self.strides[-1]}
         )
         self.features = [FeatureSpec(_out_channels(self.stages[str(s)]), s) for s in self.strides]
+        if pretrained is not None:
+            load_convolutions(self, pretrained, "model.backbone.pretrained")
 
     def forward(self, images: Tensor) -> list[Tensor]:
         maps = []
