@@ -17,7 +17,9 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = {
-    "rcnn_light": ("model.tail.backbone.pretrained=false", "model.roi_pool.size=32", "model.proposer.num_proposals=[50,20]"),
+    "rcnn_light": (
+        "model.tail.backbone.pretrained=false", "model.roi_pool.size=32", "model.proposer.num_proposals=[50,20]",
+    ),
     "fast_rcnn_light": ("model.backbone.pretrained=false",),
     "faster_rcnn_light": ("model.backbone.pretrained=false",),
     "rfcn_light": ("model.backbone.pretrained=false",),
