@@ -51,7 +51,8 @@ def copy_checkpoint(source: str | Path, path: str | Path) -> None:
 def load_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") -> dict[str, Any]:
     """The content of a checkpoint file, or of checkpoints/best.pt where `path` is a run folder.
 
-    A Darknet `.cfg`, with its `.weights` beside it, is a checkpoint too.
+    A Darknet `.cfg`, with its `.weights` beside it, is a checkpoint too, and so is the state dict of a detector of
+    torchvision.
     Raises UserError where there is no such file or it is not a checkpoint that this version reads.
     """
     path = find_checkpoint(path)
@@ -64,6 +65,10 @@ def load_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") 
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path} is not a detkit checkpoint: {reason}") from error
+    if isinstance(content, dict) and "format" not in content:
+        from detkit.bridge.torchvision.checkpoint import read_file
+
+        content = read_file(content, path) or content
     if not isinstance(content, dict) or "format" not in content:
         raise UserError(f"{path} is not a detkit checkpoint: it has no 'format'")
     if content["format"] != FORMAT:

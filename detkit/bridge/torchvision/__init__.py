@@ -1,0 +1,1 @@
+"""Detectors of torchvision, their weights and those trained with them, as detectors of detkit."""
