@@ -17,10 +17,11 @@ from torch.nn.init import normal_
 
 import detkit
 from detkit.bridge.darknet.cfg import parse_cfg, read_cfg
-from detkit.bridge.darknet.checkpoint import read_darknet, write_darknet
+from detkit.bridge.darknet.checkpoint import preprocess_of, read_darknet, write_darknet
 from detkit.bridge.darknet.weights import dump_weights
+from detkit.cli import main
 from detkit.config import build_from_checkpoint
-from detkit.data.preprocess import Warp
+from detkit.data.preprocess import Letterbox, Warp
 from detkit.engine.checkpoint import load_checkpoint, save_checkpoint
 from detkit.engine.evaluate import run_eval
 from detkit.engine.train import train
@@ -161,10 +162,24 @@ def test_names_are_found_or_asked_for(darknet: Callable[..., Path], tmp_path: Pa
     cfg = darknet(names=None)
     assert read_darknet(cfg)["classes"] == ["0", "1"]
     (tmp_path / "other.names").write_text("a\nb\nc\n")
-    with pytest.raises(UserError, match=r"has 2 classes; .*other\.names: 3.*yolo\.names"):
+    with pytest.raises(UserError, match=r"yolo\.cfg: it has 2 classes; .*other\.names: 3.*yolo\.names"):
         read_darknet(cfg)
     cfg.with_suffix(".names").write_text("p\nq\n\n")
     assert read_darknet(cfg)["classes"] == ["p", "q"]
+
+
+def test_faults_of_a_cfg_name_the_file(darknet: Callable[..., Path]) -> None:
+    cfg = darknet()
+    cfg.write_text(cfg.read_text().replace("[upsample]", "[lstm]"))
+    with pytest.raises(UserError, match=r"yolo\.cfg: Darknet section 8 \[lstm\]: no such layer"):
+        read_darknet(cfg)
+
+
+def test_letter_box_keeps_the_shape_of_images() -> None:
+    square = parse_cfg("[net]\nwidth=96\nheight=96\nletter_box=1\n")
+    assert preprocess_of(square) == Letterbox(size=96, fill=127)
+    with pytest.raises(UserError, match="only squares"):
+        preprocess_of(parse_cfg("[net]\nwidth=96\nheight=64\nletter_box=1\n"))
 
 
 def composed(name: str, *overrides: str) -> DictConfig:
@@ -218,6 +233,14 @@ def test_fine_tuning_keeps_all_but_the_layers_before_the_heads(darknet: Callable
                          f"run_dir={tmp_path / 'eval'}", "device=cpu", "evaluation.num_workers=0",
                          "evaluation.timing_images=0", "evaluation.pictures=0")  # fmt: skip
     assert run_eval(evaluated)["protocol"]["num_objects"] == 8
+
+
+def test_fine_tuning_does_not_take_a_second_model(
+    darknet: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [f"finetune={darknet()}", f"run_dir={tmp_path / 'run'}", f"hydra.run.dir={tmp_path / 'hydra'}"]
+    assert main(["train", *given, "model=faster_rcnn"]) == 2
+    assert "drop model=faster_rcnn" in capsys.readouterr().err
 
 
 def test_a_cfg_without_data_asks_for_it(darknet: Callable[..., Path], tmp_path: Path) -> None:

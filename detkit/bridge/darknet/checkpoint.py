@@ -9,11 +9,11 @@ from typing import Any
 from detkit.bridge.darknet.cfg import format_cfg, read_cfg
 from detkit.bridge.darknet.weights import dump_weights, load_weights
 from detkit.config import build_detector, build_from_checkpoint
-from detkit.data.preprocess import Warp
+from detkit.data.preprocess import Letterbox, Preprocess, Warp
 from detkit.errors import UserError
 from detkit.model.darknet.classes import count_classes, with_classes
 from detkit.model.darknet.network import DarknetNetwork
-from detkit.model.darknet.section import number_sections
+from detkit.model.darknet.section import Sections, number_sections
 
 BUILDER = "detkit.model.darknet.detector.build_darknet"
 
@@ -23,13 +23,12 @@ def read_darknet(cfg: str | Path) -> dict[str, Any]:
 
     Beside it lie the `.weights` of the same stem and the class names: `<stem>.names`, or another `.names` file with as
     many lines as there are classes; without one they are numbers. Images are resized to the network's width and
-    height, whatever their shape, and detections found with Darknet's own settings of a test: scores above 0.005, NMS
-    at an IoU of 0.45. Raises UserError naming file, section and byte of what does not fit.
+    height, whatever their shape (with letter_box=1 in [net] they keep it), and detections found with Darknet's own
+    settings of a test: scores above 0.005, NMS at an IoU of 0.45.
+    Raises UserError naming file, section and byte of what does not fit.
     """
     cfg = Path(cfg)
     sections = read_cfg(cfg)
-    net, _ = number_sections(sections)
-    preprocess = Warp(height=net.integer("height"), width=net.integer("width"))
     model = {
         "_target_": BUILDER,
         "_convert_": "all",
@@ -41,8 +40,12 @@ def read_darknet(cfg: str | Path) -> dict[str, Any]:
             "max_detections": 300,
         },
     }
-    classes = read_names(cfg, count_classes(sections))
-    detector = build_detector(model, len(classes), preprocess)
+    try:
+        classes = read_names(cfg, count_classes(sections))
+        preprocess = preprocess_of(sections)
+        detector = build_detector(model, len(classes), preprocess)
+    except UserError as error:
+        raise UserError(f"{cfg}: {error}") from error
     load_weights(detector.backbone, cfg.with_suffix(".weights"))  # type: ignore[arg-type]
     return {
         "model": detector.state_dict(),
@@ -52,6 +55,17 @@ def read_darknet(cfg: str | Path) -> dict[str, Any]:
         "preprocess": preprocess.to_dict(),
         "position": {"epoch": 0, "batch": 0, "step": 0, "elapsed_s": 0.0},
     }
+
+
+def preprocess_of(sections: Sections) -> Preprocess:
+    """How a network wants its images: plainly resized, or with letter_box=1 whole on grey, its input then a square."""
+    net, _ = number_sections(sections)
+    height, width = net.integer("height"), net.integer("width")
+    if not net.integer("letter_box", 0):
+        return Warp(height=height, width=width)
+    if height != width:
+        raise net.error(f"letter_box=1 with an input of {width}x{height}: only squares are supported")
+    return Letterbox(size=width, fill=127)
 
 
 def write_darknet(checkpoint: Mapping[str, Any], cfg: str | Path) -> None:
@@ -84,6 +98,6 @@ def read_names(cfg: Path, num_classes: int) -> list[str]:
         return fitting[0]
     counts = ", ".join(f"{path.name}: {len(lines)}" for path, lines in lists.items())
     raise UserError(
-        f"{cfg} has {num_classes} classes; their names are not clear from the files beside it ({counts}): "
+        f"it has {num_classes} classes; their names are not clear from the files beside it ({counts}): "
         f"put one name a line into {own}"
     )
