@@ -177,7 +177,7 @@ def test_learns_eight_scenes(build: Callable[..., Detector]) -> None:
 @pytest.mark.slow
 def test_rcnn_learns_eight_scenes(build: Callable[..., Detector]) -> None:
     torch.manual_seed(0)
-    model = build(*RCNN, "model.tail.backbone.name=resnet10t", num_classes=2)
+    model = build(*RCNN, "model.tail.backbone.name=resnet10t", "model.roi_head.num_samples=16", num_classes=2)
     assert overfit(model, [scene(seed, 2 + seed % 3) for seed in range(8)], steps=40, lr=2e-3) > 0.9
 
 
