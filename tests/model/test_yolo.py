@@ -17,7 +17,10 @@ from detkit.model.detector import Detector
 SMALL = "model.backbone.name=resnet10t"
 V3 = ("model=yolo_v3_light", SMALL, "model.neck.channels=[16,24,32]", "preprocess.size=128")
 V2 = ("model=yolo_v2_light", SMALL, "model.neck.channels=64", "model.dense_head.settle_images=0", "preprocess.size=192")
-V1 = ("model=yolo_v1_light", SMALL, "model.dense_head.channels=64", "preprocess.height=224", "preprocess.width=224")
+V1 = (
+    "model=yolo_v1_light", SMALL, "model.dense_head.channels=48", "model.dense_head.grid=4",
+    "model.dense_head.conv_strides=[1]", "preprocess.height=128", "preprocess.width=128",
+)  # fmt: skip
 X = (
     "model=yolox_light",
     SMALL,
@@ -26,7 +29,7 @@ X = (
     "preprocess.size=128",
 )
 MODELS = {
-    "v1": (*V1, "model.dense_head.conv_strides=[1]"),
+    "v1": V1,
     "v1 full layers": (*V1, "model.dense_head.hidden=64"),
     "v2": V2,
     "v3": V3,
@@ -117,6 +120,7 @@ def test_checkpoint_round_trip(
         (("model=yolo_v3", "model.strides=[16,64]"), r"none at \[64\]"),
         (("model=yolo_v3", "model.neck.channels=[64]"), "one number per map"),
         (("model=yolo_v2", "model.strides=[8,16,32]"), "a passthrough joins two maps"),
+        (("model=yolo_v2", "model.neck=null"), "YOLO v2 reads one map"),
         (("model=yolox", "model.strides=[2]"), "none at"),
     ],
 )

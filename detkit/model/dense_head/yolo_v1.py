@@ -137,10 +137,12 @@ class YOLOv1(nn.Module):
                 nn.Unflatten(1, (per_cell, grid**2)),
             )
         nn.init.normal_(final.weight, std=0.01)
-        with torch.no_grad():  # boxes start in the middle of their cells, a quarter of the canvas wide and high
+        with torch.no_grad():  # boxes start in the middle of their cells, small to large, so that each has its part
             bias = final.bias.view(per_cell, -1)  # type: ignore[union-attr]
             bias.zero_()
-            bias[num_classes:].view(num_boxes, 5, -1)[:, :4] = 0.5
+            boxes = bias[num_classes:].view(num_boxes, 5, -1)
+            boxes[:, :2] = 0.5
+            boxes[:, 2:4] = torch.linspace(0.3, 0.7, num_boxes)[:, None, None]
 
     def forward(self, features: list[Tensor], batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
         return self.output(self.cell_values(features), batch)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from detkit.errors import UserError
 from detkit.model.dense import flatten_head
 from detkit.model.dense_head.yolo_v3 import check_anchors, start_rare
 from detkit.ops.box import paired_iou
@@ -19,6 +20,8 @@ from detkit.ops.match import NEGATIVE
 from detkit.ops.yolo_assign import AnchorRows, anchor_rows, assign_rows
 from detkit.ops.yolo_coder import centre_size, decode_anchored, encode_anchored
 from detkit.types import Batch, FeatureSpec
+
+OBJECT_PRIOR = 0.1  # what objectness starts at; near 0 the slope of a squared sigmoid is too flat to leave it
 
 
 class YOLOv2Output(nn.Module):
@@ -113,10 +116,15 @@ class YOLOv2(nn.Module):
         **settings: float,
     ) -> None:
         super().__init__()
+        if len(features) != 1:
+            raise UserError(
+                f"model.strides={[feature.stride for feature in features]}: YOLO v2 reads one map; take one "
+                "stride, or two and model/neck=passthrough"
+            )
         (feature,) = features
         self.output = YOLOv2Output(stride=feature.stride, anchors=anchors, num_classes=num_classes, **settings)  # type: ignore[arg-type]
         self.final = nn.Conv2d(feature.channels, len(anchors) * (5 + num_classes), 1)
-        start_rare(self.final, len(anchors))
+        start_rare(self.final, len(anchors), OBJECT_PRIOR)
 
     def forward(self, features: list[Tensor], batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
         return self.output(self.final(features[-1]), batch)

@@ -131,7 +131,7 @@ class YOLOv3(nn.Module):
         self.levels = nn.ModuleList()
         for feature, level_anchors in zip(features, anchors, strict=True):
             final = nn.Conv2d(2 * feature.channels, len(level_anchors) * (5 + num_classes), 1)
-            start_rare(final, len(level_anchors))
+            start_rare(final, len(level_anchors), OBJECT_PRIOR)
             self.levels.append(nn.Sequential(conv_norm(feature.channels, 2 * feature.channels, 3), final))
 
     def forward(self, features: list[Tensor], batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
@@ -154,13 +154,13 @@ def check_anchors(anchors: Anchors, strides: Sequence[int]) -> None:
         )
 
 
-def start_rare(final: nn.Conv2d, num_anchors: int) -> None:
-    """Small weights, and an objectness of `OBJECT_PRIOR` for every row of the map that `final` gives: in place."""
+def start_rare(final: nn.Conv2d, num_anchors: int, prior: float) -> None:
+    """Small weights, and an objectness of `prior` for every row of the map that `final` gives: in place."""
     nn.init.normal_(final.weight, std=0.01)
     assert final.bias is not None
     nn.init.zeros_(final.bias)
     with torch.no_grad():
-        final.bias.view(num_anchors, -1)[:, 4] = torch.logit(torch.tensor(OBJECT_PRIOR))
+        final.bias.view(num_anchors, -1)[:, 4] = torch.logit(torch.tensor(prior))
 
 
 def _logistic(logits: Tensor, wanted: Tensor) -> Tensor:
