@@ -129,7 +129,8 @@ class DetectionDataset(Dataset[Sample]):
         for index in range(len(self)):
             boxes, labels, difficult = self.annotations.objects(index)
             keep = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
-            columns = {"boxes": boxes, "labels": labels, "difficult": difficult & (self.difficult != "keep")}
+            hard = difficult & (self.difficult != "keep")
+            columns: dict[str, NDArray[Any]] = {"boxes": boxes, "labels": labels, "difficult": hard}
             target: Target = {key: torch.from_numpy(column[keep]) for key, column in columns.items()}  # type: ignore[assignment]
             if self.proposals is not None:
                 target["proposals"] = torch.from_numpy(self.proposals.of(index).copy())
