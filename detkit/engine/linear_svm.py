@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detkit.metric.jit import compiled
+from detkit.compiled import compiled
 
 
 class LinearSVM(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detkit.metric.jit import compiled
+from detkit.compiled import compiled
 from detkit.metric.match import overlap
 from detkit.metric.records import GroundTruth
 

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from detkit.metric.jit import compiled
+from detkit.compiled import compiled
 
 # Symbols: H, W the image, C channels, R regions.
 

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from detkit.metric.jit import compiled
+from detkit.compiled import compiled
 from detkit.types import Size
 
 LEVELS = 64  # steps of weight per unit of colour distance

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numba
 import pytest
 
-from detkit.metric.jit import compiled
+from detkit.compiled import compiled
 
 
 def test_a_function_whose_machine_code_cannot_be_kept_is_compiled_all_the_same():
