@@ -88,6 +88,7 @@ def test_difficult_objects_teach_nothing(build: Callable[..., Detector], overrid
     assert all(value == 0 for name, value in losses.items() if name not in ("objectness", "confidence"))
 
 
+@pytest.mark.slow
 @each_model
 def test_learns_eight_scenes(build: Callable[..., Detector], overrides: tuple[str, ...]) -> None:
     torch.manual_seed(0)
@@ -95,7 +96,7 @@ def test_learns_eight_scenes(build: Callable[..., Detector], overrides: tuple[st
     assert overfit(model, [scene(seed, 2 + seed % 3) for seed in range(8)], steps=60, lr=3e-3) > 0.9
 
 
-@each_model
+@pytest.mark.parametrize("overrides", [V1, V2, V3, X], ids=["v1", "v2", "v3", "x"])
 def test_checkpoint_round_trip(
     build: Callable[..., Detector], compose_train: Callable, overrides: tuple[str, ...], tmp_path: Path
 ) -> None:
