@@ -120,9 +120,8 @@ def _table(table: Table) -> str:
         f"<tr><th>{escape(cells[0])}</th>" + "".join(f'<{tag} class="n">{escape(cell)}</{tag}>' for cell in cells[1:])
         for tag, cells in [("th", table.head), *(("td", cells) for cells in table.rows)]
     ]
-    return (
-        f'<div class="scroll"><table class="dense">{"</tr>".join(lines)}</tr></table></div><p class="soft">{escape(table.note)}</p>'
-    )
+    body = f'<table class="dense">{"</tr>".join(lines)}</tr></table>'
+    return f'<div class="scroll">{body}</div><p class="soft">{escape(table.note)}</p>'
 
 
 def _pictures(rows: Sequence[Mapping[str, Any]], protocol: Mapping[str, Any], folder: Path) -> str:
