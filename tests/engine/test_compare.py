@@ -55,6 +55,7 @@ def compose_compare() -> Callable[..., DictConfig]:
     return composed
 
 
+@pytest.mark.slow
 def test_trains_measures_and_times_side_by_side(
     run: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
