@@ -35,17 +35,36 @@ def scene(seed: int, num_objects: int) -> Scene:
     return image, target
 
 
+def make_batch(scenes: Sequence[Scene]) -> Batch:
+    """The scenes as they are, with regions from outside."""
+    images = torch.stack([image for image, _ in scenes])
+    sizes = [(images.shape[2], images.shape[3])] * len(scenes)
+    targets = [target for _, target in scenes]
+    regions = [proposals(target) for target in targets]
+    return Batch(images, sizes, sizes, [str(i) for i in range(len(scenes))], targets, regions)
+
+
+def proposals(target: Target) -> torch.Tensor:
+    """Regions from outside, for the models that take them: squares all over, and each object a little off."""
+    y, x = torch.meshgrid(torch.arange(0, SIZE[0] - 15, 16), torch.arange(0, SIZE[1] - 15, 16), indexing="ij")
+    corner = torch.stack([x, y], dim=2).reshape(-1, 2).float()
+    squares = [torch.cat([corner, corner + side], dim=1) for side in (16, 32)]
+    off = torch.tensor([[-3.0, -2, 2, 1], [4, 1, -1, -2], [1, -4, 3, 2], [-9, 5, -9, 8]])
+    return torch.cat([(target["boxes"][:, None] + off).reshape(-1, 4), *squares])
+
+
 def seen(model: Detector, scenes: Sequence[Scene]) -> Batch:
     """The scenes as the model sees them, by its own preprocess."""
-    images, targets = [], []
+    images, targets, regions = [], [], []
     for image, target in scenes:
         pixels = model.preprocess(image.permute(1, 2, 0).numpy())
         images.append(torch.from_numpy(pixels).permute(2, 0, 1))
         size = (image.shape[1], image.shape[2])
         targets.append({**target, "boxes": model.preprocess.to_input(target["boxes"], size)})
+        regions.append(model.preprocess.to_input(proposals(target), size))
     sizes = [(image.shape[1], image.shape[2]) for image in images]
     originals = [(image.shape[1], image.shape[2]) for image, _ in scenes]
-    return Batch(torch.stack(images), sizes, originals, [str(i) for i in range(len(scenes))], targets)  # type: ignore[arg-type]
+    return Batch(torch.stack(images), sizes, originals, [str(i) for i in range(len(scenes))], targets, regions)  # type: ignore[arg-type]
 
 
 def enlarged(one: Scene, factor: int) -> Scene:
@@ -61,6 +80,19 @@ def chatty(model: Detector) -> Detector:
     return model
 
 
+@torch.no_grad()
+def opinionated(model: Detector) -> Detector:
+    """`chatty`, with scores that differ: norms that have seen a batch, and a head that does not start at its prior."""
+    for parameter in model.dense_head.parameters():  # type: ignore[union-attr]
+        if parameter.ndim > 1:
+            parameter.add_(torch.randn_like(parameter) / parameter[0].numel() ** 0.5)
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.momentum = 1.0
+    model.train().loss(seen(model, [scene(seed, 3) for seed in range(4)]))
+    return chatty(model)
+
+
 def assert_detections(detections: Detections, num_classes: int, size: tuple[int, int] = SIZE) -> None:
     """The contract of every model's output."""
     boxes, scores, labels = detections.boxes, detections.scores, detections.labels
@@ -70,6 +102,15 @@ def assert_detections(detections: Detections, num_classes: int, size: tuple[int,
     assert (boxes[:, 2] <= size[1]).all() and (boxes[:, 3] <= size[0]).all()
     assert (scores[:-1] >= scores[1:]).all() and (scores > 0).all() and (scores <= 1).all()
     assert ((labels >= 0) & (labels < num_classes)).all()
+
+
+def assert_same(a: Detections, b: Detections) -> None:
+    """Both hold the same detections; where scores tie but for rounding, in any order."""
+    assert len(a) == len(b) > 0
+    same = (a.boxes[:, None] - b.boxes).abs().amax(dim=2) <= 1e-2
+    same &= ((a.scores[:, None] - b.scores).abs() <= 1e-4) & (a.labels[:, None] == b.labels)
+    assert same.any(dim=1).all() and same.any(dim=0).all()
+    assert torch.allclose(a.scores, b.scores, atol=1e-4)
 
 
 def overfit(model: Detector, scenes: list[Scene], *, steps: int, lr: float) -> float:

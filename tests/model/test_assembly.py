@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
+from scenes import SIZE, assert_detections, assert_same, chatty, enlarged, make_batch, overfit, scene
 
 from detkit.config import build_from_checkpoint
 from detkit.errors import UserError
-from detkit.metric.evaluate import evaluate
-from detkit.metric.records import GroundTruth, Predictions
 from detkit.model.detector import Detector
-from detkit.types import Batch, Detections, Target
+from detkit.types import Batch
 
-SIZE = (96, 128)
 LIGHT = ("model=faster_rcnn_light", "model.backbone.name=resnet10t", "preprocess.short=96")
 RCNN = ("model=rcnn_light", "model.roi_pool.size=48", "model.roi_pool.context=4", "preprocess.short=96")
 MODELS = [
@@ -38,59 +35,6 @@ MODELS = [
 ]  # fmt: skip
 
 
-def scene(seed: int, num_objects: int) -> tuple[torch.Tensor, Target]:
-    """A noisy picture with bright squares (class 0) and dark ones (class 1) at known places."""
-    generator = torch.Generator().manual_seed(seed)
-    image = torch.randint(90, 150, (3, *SIZE), generator=generator, dtype=torch.uint8)
-    boxes, labels = [], []
-    for index in range(num_objects):
-        side = int(torch.randint(20, 36, (1,), generator=generator))
-        x, y = 4 + 62 * (index % 2), 4 + 46 * (index // 2)
-        labels.append(int(torch.randint(0, 2, (1,), generator=generator)))
-        image[:, y : y + side, x : x + side] = 250 if labels[-1] == 0 else 10
-        boxes.append([x, y, x + side, y + side])
-    target: Target = {
-        "boxes": torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
-        "labels": torch.tensor(labels, dtype=torch.int64),
-        "difficult": torch.zeros(num_objects, dtype=torch.bool),
-    }
-    return image, target
-
-
-def make_batch(scenes: Sequence[tuple[torch.Tensor, Target]]) -> Batch:
-    images = torch.stack([image for image, _ in scenes])
-    sizes = [(images.shape[2], images.shape[3])] * len(scenes)
-    targets = [target for _, target in scenes]
-    regions = [proposals(target) for target in targets]
-    return Batch(images, sizes, sizes, [str(i) for i in range(len(scenes))], targets, regions)
-
-
-def proposals(target: Target) -> torch.Tensor:
-    """Regions from outside, for the models that take them: squares all over, and each object a little off."""
-    y, x = torch.meshgrid(torch.arange(0, SIZE[0] - 15, 16), torch.arange(0, SIZE[1] - 15, 16), indexing="ij")
-    corner = torch.stack([x, y], dim=2).reshape(-1, 2).float()
-    squares = [torch.cat([corner, corner + side], dim=1) for side in (16, 32)]
-    off = torch.tensor([[-3.0, -2, 2, 1], [4, 1, -1, -2], [1, -4, 3, 2], [-9, 5, -9, 8]])
-    return torch.cat([(target["boxes"][:, None] + off).reshape(-1, 4), *squares])
-
-
-def assert_detections(detections: Detections, num_classes: int, size: tuple[int, int] = SIZE) -> None:
-    """The contract of every model's output."""
-    boxes, scores, labels = detections.boxes, detections.scores, detections.labels
-    assert boxes.dtype == scores.dtype == torch.float32 and labels.dtype == torch.int64
-    assert boxes.shape == (len(scores), 4) and labels.shape == scores.shape
-    assert (boxes[:, :2] < boxes[:, 2:]).all() and (boxes >= 0).all()
-    assert (boxes[:, 2] <= size[1]).all() and (boxes[:, 3] <= size[0]).all()
-    assert (scores[:-1] >= scores[1:]).all() and (scores > 0).all() and (scores <= 1).all()
-    assert ((labels >= 0) & (labels < num_classes)).all()
-
-
-def chatty(model: Detector) -> Detector:
-    """The model in eval mode, reporting whatever it has a score for."""
-    model.eval().postprocess.score_threshold = 0.0  # type: ignore[union-attr]
-    return model
-
-
 @pytest.mark.parametrize("overrides", MODELS, ids=lambda o: " ".join(o).replace("model", "m"))
 def test_contract_and_batched_equals_alone(build: Callable[..., Detector], overrides: tuple[str, ...]) -> None:
     torch.manual_seed(0)
@@ -101,8 +45,7 @@ def test_contract_and_batched_equals_alone(build: Callable[..., Detector], overr
         alone = [model.predict(make_batch([one]))[0] for one in scenes]
     for a, b in zip(together, alone, strict=True):
         assert_detections(a, 2)
-        assert len(a) == len(b) > 0
-        assert torch.allclose(a.boxes, b.boxes, atol=1e-2) and torch.allclose(a.scores, b.scores, atol=1e-4)
+        assert_same(a, b)
 
 
 @pytest.mark.parametrize("overrides", MODELS, ids=lambda o: " ".join(o).replace("model", "m"))
@@ -152,21 +95,6 @@ def test_difficult_objects_teach_nothing(build: Callable[..., Detector]) -> None
     assert losses["rpn_box"] == 0 and losses["roi_box"] == 0
 
 
-def overfit(model: Detector, scenes: list[tuple[torch.Tensor, Target]], *, steps: int, lr: float) -> float:
-    """Train on a few scenes and nothing else; returns the AP on them."""
-    optimizer = torch.optim.AdamW(model.train().parameters(), lr=lr)
-    for step in range(steps):
-        for group in optimizer.param_groups:
-            group["lr"] = lr * min(1, (step + 1) / 10) * (1 - step / steps)
-        optimizer.zero_grad()
-        sum(model(make_batch(scenes)).values()).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 10)
-        optimizer.step()
-    with torch.inference_mode():
-        detections = model.eval().predict(make_batch(scenes))
-    return average_precision(detections, [target for _, target in scenes])
-
-
 def test_learns_eight_scenes(build: Callable[..., Detector]) -> None:
     torch.manual_seed(0)
     sizes = "model.proposer.anchors.sizes=[[16,24],[32,40],[48,64]]"
@@ -192,24 +120,6 @@ def test_rfcn_learns_eight_scenes(build: Callable[..., Detector]) -> None:
     # three times as large: at stride 16 the cells of a region must not fall together
     scenes = [enlarged(scene(seed, 2 + seed % 3), 3) for seed in range(8)]
     assert overfit(model, scenes, steps=120, lr=1e-3) > 0.9
-
-
-def enlarged(one: tuple[torch.Tensor, Target], factor: int) -> tuple[torch.Tensor, Target]:
-    """A scene with every pixel `factor` times as large."""
-    image, target = one
-    image = image.repeat_interleave(factor, dim=1).repeat_interleave(factor, dim=2)
-    return image, {**target, "boxes": target["boxes"] * factor}
-
-
-def average_precision(detections: list[Detections], targets: list[Target]) -> float:
-    """VOC area mAP at IoU 0.5 by the project's evaluator."""
-    truth = GroundTruth(
-        image=np.repeat(np.arange(len(targets)), [len(target["boxes"]) for target in targets]),
-        boxes=torch.cat([target["boxes"] for target in targets]).numpy(),
-        labels=torch.cat([target["labels"] for target in targets]).numpy(),
-        num_images=len(targets),
-    )
-    return evaluate(Predictions.from_detections(detections), truth, ["bright", "dark"])["voc"]["mAP_area"]
 
 
 def test_checkpoint_round_trip(build: Callable[..., Detector], compose_train: Callable, tmp_path: Path) -> None:

@@ -12,14 +12,13 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from PIL import Image
-from test_assembly import assert_detections, average_precision, chatty, scene
+from scenes import assert_detections, assert_same, average_precision, chatty, opinionated, scene, seen
 
 from detkit.config import build_from_checkpoint
 from detkit.engine.checkpoint import load_checkpoint
 from detkit.errors import UserError
 from detkit.model.backbone.mobilenet import MobileNetV3
 from detkit.model.detector import Detector
-from detkit.types import Batch, Target
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = "model.backbone.name=resnet10t"
@@ -36,27 +35,6 @@ MODELS = [
     ("model=fcos", "model/backbone=resnet18", "model.backbone.norm=live", "preprocess.short=96"),
     pytest.param(("model=ssd300", "model.backbone.name=vgg11_bn"), marks=pytest.mark.slow),
 ]
-Scene = tuple[torch.Tensor, Target]
-
-
-def seen(model: Detector, scenes: Sequence[Scene]) -> Batch:
-    """Scenes as the detector sees them, by its own preprocess."""
-    images, targets = [], []
-    for image, target in scenes:
-        size = (image.shape[1], image.shape[2])
-        images.append(torch.from_numpy(model.preprocess(image.permute(1, 2, 0).numpy())).permute(2, 0, 1))
-        targets.append({**target, "boxes": model.preprocess.to_input(target["boxes"], size)})
-    sizes = [(image.shape[1], image.shape[2]) for image in images]
-    originals = [(image.shape[1], image.shape[2]) for image, _ in scenes]
-    return Batch(torch.stack(images), sizes, originals, [str(i) for i in range(len(scenes))], targets)  # type: ignore[arg-type]
-
-
-def opinionated(model: Detector) -> Detector:
-    """The model in eval mode, reporting whatever it has a score for, with scores that rounding does not reorder."""
-    logit = model.dense_head.logit  # type: ignore[union-attr]
-    if isinstance(logit, torch.nn.Conv2d):  # RetinaNet starts with all scores at its prior
-        torch.nn.init.normal_(logit.weight, std=0.3)
-    return chatty(model)
 
 
 def name(overrides: tuple[str, ...]) -> str:
@@ -73,8 +51,7 @@ def test_contract_and_batched_equals_alone(build: Callable[..., Detector], overr
         alone = [model.predict(seen(model, [one]))[0] for one in scenes]
     for a, b in zip(together, alone, strict=True):
         assert_detections(a, 2)
-        assert len(a) == len(b) > 0
-        assert torch.allclose(a.boxes, b.boxes, atol=1e-2) and torch.allclose(a.scores, b.scores, atol=1e-4)
+        assert_same(a, b)
 
 
 @pytest.mark.parametrize("overrides", MODELS, ids=name)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from omegaconf import OmegaConf
-from scenes import assert_detections, chatty, overfit, scene, seen
+from scenes import assert_detections, assert_same, chatty, opinionated, overfit, scene, seen
 
 from detkit.config import build_from_checkpoint
 from detkit.errors import UserError
@@ -43,15 +43,14 @@ each_model = pytest.mark.parametrize("overrides", MODELS.values(), ids=MODELS.ke
 @each_model
 def test_contract_and_batched_equals_alone(build: Callable[..., Detector], overrides: tuple[str, ...]) -> None:
     torch.manual_seed(0)
-    model = chatty(build(*overrides, num_classes=2))
+    model = opinionated(build(*overrides, num_classes=2))
     scenes = [scene(0, 3), scene(1, 0), scene(2, 4)]
     with torch.inference_mode():
         together = model.predict(seen(model, scenes))
         alone = [model.predict(seen(model, [one]))[0] for one in scenes]
     for a, b in zip(together, alone, strict=True):
         assert_detections(a, 2)
-        assert len(a) == len(b) > 0
-        assert torch.allclose(a.boxes, b.boxes, atol=1e-2) and torch.allclose(a.scores, b.scores, atol=1e-4)
+        assert_same(a, b)
 
 
 @each_model
