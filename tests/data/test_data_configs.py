@@ -19,7 +19,9 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 @pytest.mark.parametrize("path", sorted((CONFIGS / "augment").glob("*.yaml")), ids=lambda path: path.stem)
 @pytest.mark.parametrize("num_boxes", [0, 40])
 def test_augment(path: Path, num_boxes: int) -> None:
-    augment = instantiate(OmegaConf.load(path))
+    # some read the size of the canvas beside them
+    config = OmegaConf.create({"augment": OmegaConf.load(path), "preprocess": {"height": 64, "width": 96, "size": 64}})
+    augment = instantiate(config.augment)
     assert isinstance(augment, Augment)
     generator = np.random.default_rng(0)
     image = generator.integers(0, 256, (48, 64, 3), dtype=np.uint8)
