@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from omegaconf import OmegaConf
-from scenes import SIZE, assert_detections, assert_same, chatty, enlarged, make_batch, overfit, scene
+from scenes import SIZE, assert_detections, assert_same, chatty, enlarged, make_batch, overfit, proposals, scene
 
 from detkit.config import build_from_checkpoint
 from detkit.errors import UserError
@@ -107,6 +107,16 @@ def test_rcnn_learns_eight_scenes(build: Callable[..., Detector]) -> None:
     torch.manual_seed(0)
     model = build(*RCNN, "model.tail.backbone.name=resnet10t", "model.roi_head.num_samples=16", num_classes=2)
     assert overfit(model, [scene(seed, 2 + seed % 3) for seed in range(8)], steps=40, lr=2e-3) > 0.9
+
+
+@pytest.mark.slow
+def test_fast_rcnn_learns_eight_scenes(build: Callable[..., Detector]) -> None:
+    torch.manual_seed(0)
+    light = ("model=fast_rcnn_light", "model.backbone.name=resnet10t", "preprocess.short=96")
+    model = build(*light, "model.roi_head.bg_iou=[0.0,0.5]", "model.roi_head.box_std=null", num_classes=2)
+    scenes = [scene(seed, 2 + seed % 3) for seed in range(8)]
+    model.prepare({**target, "proposals": proposals(target)} for _, target in scenes)
+    assert overfit(model, scenes, steps=60, lr=2e-3) > 0.9
 
 
 @pytest.mark.slow
