@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from omegaconf import OmegaConf
 
+from detkit.config import build_from_checkpoint
 from detkit.metric.evaluate import evaluate
 from detkit.metric.records import GroundTruth, Predictions
 from detkit.model.detector import Detector
@@ -33,6 +37,11 @@ def scene(seed: int, num_objects: int) -> Scene:
         "difficult": torch.zeros(num_objects, dtype=torch.bool),
     }
     return image, target
+
+
+def eight_scenes() -> list[Scene]:
+    """What a detector that learns can learn by heart."""
+    return [scene(seed, 2 + seed % 3) for seed in range(8)]
 
 
 def make_batch(scenes: Sequence[Scene]) -> Batch:
@@ -111,6 +120,19 @@ def assert_same(a: Detections, b: Detections) -> None:
     same &= ((a.scores[:, None] - b.scores).abs() <= 1e-4) & (a.labels[:, None] == b.labels)
     assert same.any(dim=1).all() and same.any(dim=0).all()
     assert torch.allclose(a.scores, b.scores, atol=1e-4)
+
+
+def assert_round_trip(model: Detector, config: Any, path: Path) -> None:
+    """A checkpoint of the model, of which `config` is the model config, gives the same detections."""
+    model = chatty(model)
+    plain = OmegaConf.to_container(config, resolve=True)
+    content = {"config": {"model": plain}, "classes": ["a", "b"], "preprocess": model.preprocess.to_dict()}
+    torch.save(content | {"model": model.state_dict(), "ema": None}, path)
+    again = chatty(build_from_checkpoint(torch.load(path, weights_only=True)))
+    batch = seen(model, [scene(0, 3)])
+    with torch.inference_mode():
+        a, b = model.predict(batch)[0], again.predict(batch)[0]
+    assert torch.equal(a.boxes, b.boxes) and torch.equal(a.scores, b.scores)
 
 
 def overfit(model: Detector, scenes: list[Scene], *, steps: int, lr: float) -> float:

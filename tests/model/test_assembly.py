@@ -8,8 +8,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from omegaconf import OmegaConf
-from scenes import SIZE, assert_detections, assert_same, chatty, enlarged, make_batch, overfit, proposals, scene
+from scenes import (
+    SIZE,
+    assert_detections,
+    assert_round_trip,
+    assert_same,
+    chatty,
+    eight_scenes,
+    enlarged,
+    make_batch,
+    overfit,
+    proposals,
+    scene,
+)
 
 from detkit.config import build_from_checkpoint
 from detkit.errors import UserError
@@ -99,14 +110,14 @@ def test_learns_eight_scenes(build: Callable[..., Detector]) -> None:
     torch.manual_seed(0)
     sizes = "model.proposer.anchors.sizes=[[16,24],[32,40],[48,64]]"
     model = build(*LIGHT, sizes, "model.proposer.negative_iou=0.4", num_classes=2)
-    assert overfit(model, [scene(seed, 2 + seed % 3) for seed in range(8)], steps=60, lr=2e-3) > 0.9
+    assert overfit(model, eight_scenes(), steps=60, lr=2e-3) > 0.9
 
 
 @pytest.mark.slow
 def test_rcnn_learns_eight_scenes(build: Callable[..., Detector]) -> None:
     torch.manual_seed(0)
     model = build(*RCNN, "model.tail.backbone.name=resnet10t", "model.roi_head.num_samples=16", num_classes=2)
-    assert overfit(model, [scene(seed, 2 + seed % 3) for seed in range(8)], steps=40, lr=2e-3) > 0.9
+    assert overfit(model, eight_scenes(), steps=40, lr=2e-3) > 0.9
 
 
 @pytest.mark.slow
@@ -114,7 +125,7 @@ def test_fast_rcnn_learns_eight_scenes(build: Callable[..., Detector]) -> None:
     torch.manual_seed(0)
     light = ("model=fast_rcnn_light", "model.backbone.name=resnet10t", "preprocess.short=96")
     model = build(*light, "model.roi_head.bg_iou=[0.0,0.5]", "model.roi_head.box_std=null", num_classes=2)
-    scenes = [scene(seed, 2 + seed % 3) for seed in range(8)]
+    scenes = eight_scenes()
     model.prepare({**target, "proposals": proposals(target)} for _, target in scenes)
     assert overfit(model, scenes, steps=60, lr=2e-3) > 0.9
 
@@ -134,15 +145,7 @@ def test_rfcn_learns_eight_scenes(build: Callable[..., Detector]) -> None:
 
 def test_checkpoint_round_trip(build: Callable[..., Detector], compose_train: Callable, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model = chatty(build(*LIGHT, num_classes=2))
-    config = OmegaConf.to_container(compose_train(*LIGHT).model, resolve=True)
-    content = {"config": {"model": config}, "classes": ["a", "b"], "preprocess": model.preprocess.to_dict()}
-    torch.save(content | {"model": model.state_dict(), "ema": None}, tmp_path / "x.pt")
-    again = chatty(build_from_checkpoint(torch.load(tmp_path / "x.pt", weights_only=True)))
-    batch = make_batch([scene(0, 3)])
-    with torch.inference_mode():
-        a, b = model.predict(batch)[0], again.predict(batch)[0]
-    assert torch.equal(a.boxes, b.boxes) and torch.equal(a.scores, b.scores)
+    assert_round_trip(build(*LIGHT, num_classes=2), compose_train(*LIGHT).model, tmp_path / "x.pt")
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 from PIL import Image
-from scenes import assert_detections, assert_same, average_precision, chatty, opinionated, scene, seen
+from scenes import (
+    assert_detections,
+    assert_round_trip,
+    assert_same,
+    eight_scenes,
+    opinionated,
+    overfit,
+    scene,
+    seen,
+)
 
-from detkit.config import build_from_checkpoint
 from detkit.engine.checkpoint import load_checkpoint
 from detkit.errors import UserError
 from detkit.model.backbone.mobilenet import MobileNetV3
@@ -75,46 +82,30 @@ def test_difficult_objects_teach_nothing(build: Callable[..., Detector], overrid
     assert model(seen(model, [(image, target)]))["box"] == 0
 
 
-def overfit(model: Detector, *, steps: int, lr: float) -> float:
-    """Train on eight scenes and nothing else; returns the AP on them."""
-    scenes = [scene(seed, 2 + seed % 3) for seed in range(8)]
-    batch = seen(model, scenes)
-    optimizer = torch.optim.AdamW(model.train().parameters(), lr=lr)
-    for step in range(steps):
-        for group in optimizer.param_groups:
-            group["lr"] = lr * min(1, (step + 1) / 10) * (1 - step / steps)
-        optimizer.zero_grad()
-        sum(model(batch).values()).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 10)
-        optimizer.step()
-    with torch.inference_mode():
-        return average_precision(model.eval().predict(batch), [target for _, target in scenes])
-
-
 @pytest.mark.slow
 def test_ssd_learns_eight_scenes(build: Callable[..., Detector]) -> None:
     torch.manual_seed(0)
-    assert overfit(build(*SSD_LIGHT, num_classes=2), steps=50, lr=2e-3) > 0.9
+    assert overfit(build(*SSD_LIGHT, num_classes=2), eight_scenes(), steps=50, lr=2e-3) > 0.9
 
 
 @pytest.mark.slow
 def test_retinanet_learns_eight_scenes(build: Callable[..., Detector]) -> None:
     torch.manual_seed(0)
-    assert overfit(build(*RETINA, num_classes=2), steps=50, lr=2e-3) > 0.9
+    assert overfit(build(*RETINA, num_classes=2), eight_scenes(), steps=50, lr=2e-3) > 0.9
 
 
 @pytest.mark.slow
 def test_ssdlite_learns_eight_scenes(build: Callable[..., Detector]) -> None:
     torch.manual_seed(0)
     overrides = ("model=ssdlite", SMALL, "preprocess.height=192", "preprocess.width=256")
-    assert overfit(build(*overrides, num_classes=2), steps=150, lr=3e-3) > 0.9
+    assert overfit(build(*overrides, num_classes=2), eight_scenes(), steps=150, lr=3e-3) > 0.9
 
 
 @pytest.mark.slow
 def test_ssd300_learns_eight_scenes(build: Callable[..., Detector]) -> None:
     torch.manual_seed(0)
     model = build("model=ssd300", "model.backbone.name=vgg11_bn", num_classes=2)
-    assert overfit(model, steps=60, lr=1e-3) > 0.9
+    assert overfit(model, eight_scenes(), steps=60, lr=1e-3) > 0.9
 
 
 @pytest.mark.parametrize("overrides", [SSD_LIGHT, SSDLITE, RETINA], ids=name)
@@ -122,15 +113,8 @@ def test_checkpoint_round_trip(
     build: Callable[..., Detector], compose_train: Callable, tmp_path: Path, overrides: tuple[str, ...]
 ) -> None:
     torch.manual_seed(0)
-    model = chatty(build(*overrides, num_classes=2))
-    config = OmegaConf.to_container(compose_train(*overrides).model, resolve=True)
-    content = {"config": {"model": config}, "classes": ["a", "b"], "preprocess": model.preprocess.to_dict()}
-    torch.save(content | {"model": model.state_dict(), "ema": None}, tmp_path / "x.pt")
-    again = chatty(build_from_checkpoint(torch.load(tmp_path / "x.pt", weights_only=True)))
-    batch = seen(model, [scene(0, 3)])
-    with torch.inference_mode():
-        a, b = model.predict(batch)[0], again.predict(batch)[0]
-    assert torch.equal(a.boxes, b.boxes) and torch.equal(a.scores, b.scores)
+    model = build(*overrides, num_classes=2)
+    assert_round_trip(model, compose_train(*overrides).model, tmp_path / "x.pt")
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from omegaconf import OmegaConf
-from scenes import assert_detections, assert_same, chatty, opinionated, overfit, scene, seen
+from scenes import (
+    assert_detections,
+    assert_round_trip,
+    assert_same,
+    chatty,
+    eight_scenes,
+    opinionated,
+    overfit,
+    scene,
+    seen,
+)
 
-from detkit.config import build_from_checkpoint
 from detkit.errors import UserError
 from detkit.model.detector import Detector
 
@@ -92,7 +100,7 @@ def test_difficult_objects_teach_nothing(build: Callable[..., Detector], overrid
 def test_learns_eight_scenes(build: Callable[..., Detector], overrides: tuple[str, ...]) -> None:
     torch.manual_seed(0)
     model = build(*overrides, num_classes=2)
-    assert overfit(model, [scene(seed, 2 + seed % 3) for seed in range(8)], steps=60, lr=3e-3) > 0.9
+    assert overfit(model, eight_scenes(), steps=60, lr=3e-3) > 0.9
 
 
 @pytest.mark.parametrize("overrides", [V1, V2, V3, X], ids=["v1", "v2", "v3", "x"])
@@ -100,15 +108,8 @@ def test_checkpoint_round_trip(
     build: Callable[..., Detector], compose_train: Callable, overrides: tuple[str, ...], tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
-    model = chatty(build(*overrides, num_classes=2))
-    config = OmegaConf.to_container(compose_train(*overrides).model, resolve=True)
-    content = {"config": {"model": config}, "classes": ["a", "b"], "preprocess": model.preprocess.to_dict()}
-    torch.save(content | {"model": model.state_dict(), "ema": None}, tmp_path / "x.pt")
-    again = chatty(build_from_checkpoint(torch.load(tmp_path / "x.pt", weights_only=True)))
-    batch = seen(model, [scene(0, 3)])
-    with torch.inference_mode():
-        a, b = model.predict(batch)[0], again.predict(batch)[0]
-    assert torch.equal(a.boxes, b.boxes) and torch.equal(a.scores, b.scores)
+    model = build(*overrides, num_classes=2)
+    assert_round_trip(model, compose_train(*overrides).model, tmp_path / "x.pt")
 
 
 @pytest.mark.parametrize(
