@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import box_area, ps_roi_pool, roi_pool
+from torchvision.ops import box_area, ps_roi_align, ps_roi_pool, roi_pool
 
 from detkit.errors import UserError
 from detkit.ops.crop_warp import crop_warp
@@ -95,6 +95,30 @@ class PSRoIPool(_RoIPooler):
 
     def pool(self, feature: Tensor, regions: Tensor, scale: float) -> Tensor:
         return ps_roi_pool(feature.float(), regions, self.size, scale).to(feature.dtype)
+
+
+class PSRoIAlign(_RoIPooler):
+    """The mean of bilinear samples in each of k x k cells, every cell from maps of its own, nothing rounded.
+
+    `PSRoIPool` after the manner of `RoIAlign` (Light-Head R-CNN, section 3.3): two regions that differ by less than a
+    cell of the map differ in what they read. sampling_ratio: samples along a side of a cell.
+    """
+
+    def __init__(
+        self,
+        *,
+        features: Sequence[FeatureSpec],
+        size: int = 7,
+        max_stride: int = 32,
+        canonical_size: float = 224,
+        sampling_ratio: int = 2,
+    ) -> None:
+        super().__init__(features=features, size=size, max_stride=max_stride, canonical_size=canonical_size)
+        self.sampling_ratio = sampling_ratio
+
+    def pool(self, feature: Tensor, regions: Tensor, scale: float) -> Tensor:
+        pooled = ps_roi_align(feature.float(), regions, self.size, scale, self.sampling_ratio)
+        return pooled.to(feature.dtype)
 
 
 class CropWarp(nn.Module):

@@ -8,7 +8,7 @@ from collections import OrderedDict
 import torch
 from torchvision.ops import MultiScaleRoIAlign
 
-from detkit.model.roi_pool import PSRoIPool, RoIAlign, RoIPool, assign_levels
+from detkit.model.roi_pool import PSRoIAlign, PSRoIPool, RoIAlign, RoIPool, assign_levels
 from detkit.types import FeatureSpec
 
 STRIDES = (4, 8, 16, 32)
@@ -68,6 +68,22 @@ def test_ps_roi_pool_reads_each_cell_from_its_own_maps() -> None:
                 rows = slice(top + math.floor(row * height / k), top + math.ceil((row + 1) * height / k))
                 columns = slice(left + math.floor(column * width / k), left + math.ceil((column + 1) * width / k))
                 assert torch.allclose(got[channel, row, column], own[rows, columns].mean(), atol=1e-5)
+
+
+def test_ps_roi_align_reads_each_cell_from_its_own_maps_at_its_centre() -> None:
+    k, stride = 3, 8
+    x, y = torch.arange(30.0)[None, :], torch.arange(20.0)[:, None]
+    feature = torch.stack([x + 100 * y + 10_000 * own for own in range(2 * k * k)])[None]  # linear in x and y
+    left, top, width, height = 33.0, 21, 100, 70
+    region = torch.tensor([[left, top, left + width, top + height]])
+    got = PSRoIAlign(features=[FeatureSpec(18, stride)], size=k)([feature], [region])[0]
+    for channel in range(2):
+        for row in range(k):
+            for column in range(k):
+                centre_x = (left + width * (column + 0.5) / k) / stride - 0.5  # the first cell's centre is half a cell in
+                centre_y = (top + height * (row + 0.5) / k) / stride - 0.5
+                expected = centre_x + 100 * centre_y + 10_000 * ((channel * k + row) * k + column)
+                assert abs(got[channel, row, column].item() - expected) < 0.05
 
 
 def test_levels_follow_the_side_of_the_box() -> None:
