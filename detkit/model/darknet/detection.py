@@ -36,13 +36,13 @@ class DetectionHead(nn.Module):
         self.class_scale = section.number("class_scale", 1)
         self.coord_scale = section.number("coord_scale", 1)
 
-    def forward(self, maps: list[Tensor], batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
-        """Per image boxes float32 [S * S * n, 1, 4] xyxy on the canvas, scores float32 [S * S * n, C]."""
+    def forward(self, maps: list[Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
+        """Boxes float32 [B, S * S * n, 1, 4] xyxy on the canvas, scores float32 [B, S * S * n, C]."""
         classes, confidence, raw = self.split(maps)
         if self.softmax:
             classes = classes.softmax(dim=-1)
         scores = (confidence[..., None] * classes[:, :, None]).clamp(0, 1)  # [B, S * S, n, C]
-        return list(self.decode(raw, canvas_size(batch)).flatten(1, 2).unsqueeze(2)), list(scores.flatten(1, 2))
+        return self.decode(raw, canvas_size(batch)).flatten(1, 2).unsqueeze(2), scores.flatten(1, 2)
 
     def loss(self, maps: list[Tensor], batch: Batch) -> dict[str, Tensor]:
         """Half the squared errors of Redmon 2016, section 2.2, by the scales of the section; mean over images.

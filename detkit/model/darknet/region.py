@@ -42,12 +42,12 @@ class RegionHead(nn.Module):
         self.coord_scale = section.number("coord_scale", 1)
         self.register_buffer("anchors", torch.tensor(numbers[: 2 * num]).view(num, 2), persistent=False)
 
-    def forward(self, maps: list[Tensor], batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
-        """Per image boxes float32 [N, 1, 4] xyxy on the canvas, scores float32 [N, C]."""
+    def forward(self, maps: list[Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
+        """Boxes float32 [B, N, 1, 4] xyxy on the canvas, scores float32 [B, N, C]."""
         raw, rows = self.rows(maps, batch)
         classes = raw[..., 5:].softmax(dim=-1) if self.softmax else raw[..., 5:].sigmoid()
         boxes = decode_anchored(raw, rows.cells, rows.anchors, rows.strides)
-        return list(boxes.unsqueeze(2)), list(raw[..., 4:5].sigmoid() * classes)
+        return boxes.unsqueeze(2), raw[..., 4:5].sigmoid() * classes
 
     def loss(self, maps: list[Tensor], batch: Batch) -> dict[str, Tensor]:
         """What Darknet's region layer minimises, as losses with the gradients that it takes; mean over images.

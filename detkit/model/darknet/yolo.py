@@ -46,11 +46,11 @@ class YoloHead(nn.Module):
         for level, section in enumerate(sections):
             self.register_buffer(f"anchors{level}", torch.tensor(_anchors(section)), persistent=False)
 
-    def forward(self, maps: list[Tensor], batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
-        """Per image boxes float32 [N, 1, 4] xyxy on the canvas, scores float32 [N, C]."""
+    def forward(self, maps: list[Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
+        """Boxes float32 [B, N, 1, 4] xyxy on the canvas, scores float32 [B, N, C]."""
         raw, rows = self.rows(maps, canvas_size(batch))
         scores = raw[..., 4:5].sigmoid() * raw[..., 5:].sigmoid()
-        return list(self.decode(raw, rows).unsqueeze(2)), list(scores)
+        return self.decode(raw, rows).unsqueeze(2), scores
 
     def loss(self, maps: list[Tensor], batch: Batch) -> dict[str, Tensor]:
         """The terms of YOLO v3 (Redmon 2018, section 2), summed over rows, mean over images.

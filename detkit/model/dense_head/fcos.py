@@ -59,8 +59,8 @@ class FCOSHead(nn.Module):
         self.alpha, self.gamma = alpha, gamma
         self.num_candidates = num_candidates
 
-    def forward(self, features: list[Tensor], batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
-        """Per image: boxes float32 [K, 1, 4] xyxy on the canvas, scores float32 [K, C] of one class each, else 0."""
+    def forward(self, features: list[Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
+        """Boxes float32 [B, K, 1, 4] xyxy on the canvas, scores float32 [B, K, C] of one class each, else 0."""
         boxes, scores = [], []
         anchors = self.anchors(features, batch.images.shape[-2:])
         for logits, distances, centre, level_anchors in zip(*self.read(features), anchors, strict=True):
@@ -69,7 +69,7 @@ class FCOSHead(nn.Module):
             picked = distances.gather(1, index[..., None].expand(-1, -1, 4))
             boxes.append(place(picked, level_anchors[index]))
             scores.append(top.new_zeros(*top.shape, self.num_classes).scatter(2, label[..., None], top[..., None]))
-        return list(torch.cat(boxes, dim=1)[:, :, None]), list(torch.cat(scores, dim=1))
+        return torch.cat(boxes, dim=1)[:, :, None], torch.cat(scores, dim=1)
 
     def loss(self, features: list[Tensor], batch: Batch) -> dict[str, Tensor]:
         """`class` (focal), `box` (GIoU) and `centre`, each summed and divided by the number of points with an object

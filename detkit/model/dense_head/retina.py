@@ -67,8 +67,8 @@ class RetinaHead(nn.Module):
         self.box_loss = box_loss
         self.num_candidates = num_candidates
 
-    def forward(self, features: list[Tensor], batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
-        """Per image: boxes float32 [K, 1, 4] xyxy on the canvas, scores float32 [K, C] of one class each, else 0."""
+    def forward(self, features: list[Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
+        """Boxes float32 [B, K, 1, 4] xyxy on the canvas, scores float32 [B, K, C] of one class each, else 0."""
         boxes, scores = [], []
         anchors = self.anchors(features, batch.images.shape[-2:])
         for level_logits, level_deltas, level_anchors in zip(*self.read(features), anchors, strict=True):
@@ -76,7 +76,7 @@ class RetinaHead(nn.Module):
             boxes.append(decode(level_deltas.gather(1, anchor[..., None].expand(-1, -1, 4)), level_anchors[anchor]))
             blank = top.new_zeros(*top.shape, self.num_classes)
             scores.append(blank.scatter(2, label[..., None], top.sigmoid()[..., None]))
-        return list(torch.cat(boxes, dim=1)[:, :, None]), list(torch.cat(scores, dim=1))
+        return torch.cat(boxes, dim=1)[:, :, None], torch.cat(scores, dim=1)
 
     def loss(self, features: list[Tensor], batch: Batch) -> dict[str, Tensor]:
         """`class` (focal) and `box`, each summed and divided by the number of positive anchors in the batch."""

@@ -58,11 +58,11 @@ class SSDHead(nn.Module):
         self.negative_ratio = negative_ratio
         self.box_std = box_std
 
-    def forward(self, features: list[Tensor], batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
-        """Per image: boxes float32 [N, 1, 4] xyxy on the canvas, scores float32 [N, C]."""
+    def forward(self, features: list[Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
+        """Boxes float32 [B, N, 1, 4] xyxy on the canvas, scores float32 [B, N, C]."""
         logits, deltas, anchors = self.read(features, batch)
         boxes = decode(deltas, anchors, self.box_std)
-        return list(boxes[:, :, None]), list(logits.softmax(dim=2)[:, :, 1:])
+        return boxes[:, :, None], logits.softmax(dim=2)[:, :, 1:]
 
     def loss(self, features: list[Tensor], batch: Batch) -> dict[str, Tensor]:
         """`class` and `box`, each summed and divided by the number of matched boxes (SSD, equation 1)."""

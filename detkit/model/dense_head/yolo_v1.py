@@ -39,13 +39,13 @@ class YOLOv1Output(nn.Module):
         self.grid, self.num_boxes, self.num_classes = grid, num_boxes, num_classes
         self.box_weight, self.background_weight = box_weight, background_weight
 
-    def forward(self, values: Tensor, batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
-        """values: [B, S * S, C + 5 * n]. Per image: boxes float32 [S * S * n, 1, 4] xyxy on the canvas, scores
-        float32 [S * S * n, C] = confidence x class, cut to 0..1."""
+    def forward(self, values: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """values: [B, S * S, C + 5 * n]. Boxes float32 [B, S * S * n, 1, 4] xyxy on the canvas, scores
+        float32 [B, S * S * n, C] = confidence x class, cut to 0..1."""
         classes, raw = self.split(values)
         boxes = self.decode(raw, batch)
         scores = (raw[..., 4:].clamp(0, 1) * classes[:, :, None].clamp(0, 1)).flatten(1, 2)
-        return list(boxes.flatten(1, 2)[:, :, None]), list(scores)
+        return boxes.flatten(1, 2)[:, :, None], scores
 
     def loss(self, values: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Squared errors, summed over cells, divided by the number of images.
@@ -144,7 +144,7 @@ class YOLOv1(nn.Module):
             boxes[:, :2] = 0.5
             boxes[:, 2:4] = torch.linspace(0.3, 0.7, num_boxes)[:, None, None]
 
-    def forward(self, features: list[Tensor], batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
+    def forward(self, features: list[Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
         return self.output(self.cell_values(features), batch)
 
     def loss(self, features: list[Tensor], batch: Batch) -> dict[str, Tensor]:

@@ -54,12 +54,12 @@ class YOLOv2Output(nn.Module):
         self.register_buffer("anchors", torch.tensor(anchors, dtype=torch.float32), persistent=False)
         self.register_buffer("seen", torch.zeros((), dtype=torch.int64))  # images that `loss` was given in training
 
-    def forward(self, grid: Tensor, batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
-        """Per image: boxes float32 [N, 1, 4] xyxy on the canvas, scores float32 [N, C] = objectness x class."""
+    def forward(self, grid: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Boxes float32 [B, N, 1, 4] xyxy on the canvas, scores float32 [B, N, C] = objectness x class."""
         rows, layout = self.rows(grid)
         boxes = decode_anchored(rows, layout.cells, layout.anchors, layout.strides)
         scores = rows[..., 4:5].sigmoid() * rows[..., 5:].softmax(dim=-1)
-        return list(boxes[:, :, None]), list(scores)
+        return boxes[:, :, None], scores
 
     def loss(self, grid: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Box, objectness and class errors, summed over rows, divided by the number of images.
@@ -126,7 +126,7 @@ class YOLOv2(nn.Module):
         self.final = nn.Conv2d(feature.channels, len(anchors) * (5 + num_classes), 1)
         start_rare(self.final, len(anchors), OBJECT_PRIOR)
 
-    def forward(self, features: list[Tensor], batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
+    def forward(self, features: list[Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
         return self.output(self.final(features[-1]), batch)
 
     def loss(self, features: list[Tensor], batch: Batch) -> dict[str, Tensor]:

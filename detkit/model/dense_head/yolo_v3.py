@@ -57,12 +57,12 @@ class YOLOv3Output(nn.Module):
         self.ignore_iou, self.extra_iou, self.box_loss = ignore_iou, extra_iou, box_loss
         self.register_buffer("anchors", torch.tensor(anchors, dtype=torch.float32), persistent=False)
 
-    def forward(self, maps: Sequence[Tensor], batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
-        """Per image: boxes float32 [N, 1, 4] xyxy on the canvas, scores float32 [N, C] = objectness x class."""
+    def forward(self, maps: Sequence[Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
+        """Boxes float32 [B, N, 1, 4] xyxy on the canvas, scores float32 [B, N, C] = objectness x class."""
         rows, layout = self.rows(maps)
         boxes = decode_anchored(rows, layout.cells, layout.anchors, layout.strides)
         scores = rows[..., 4:5].sigmoid() * rows[..., 5:].sigmoid()
-        return list(boxes[:, :, None]), list(scores)
+        return boxes[:, :, None], scores
 
     def loss(self, maps: Sequence[Tensor], batch: Batch) -> dict[str, Tensor]:
         """Box, objectness and class errors, summed over rows, divided by the number of images.
@@ -134,7 +134,7 @@ class YOLOv3(nn.Module):
             start_rare(final, len(level_anchors), OBJECT_PRIOR)
             self.levels.append(nn.Sequential(conv_norm(feature.channels, 2 * feature.channels, 3), final))
 
-    def forward(self, features: list[Tensor], batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
+    def forward(self, features: list[Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
         return self.output(self.maps(features), batch)
 
     def loss(self, features: list[Tensor], batch: Batch) -> dict[str, Tensor]:

@@ -92,11 +92,11 @@ class YOLOX(nn.Module):
             for feature in features
         )
 
-    def forward(self, features: list[Tensor], batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
-        """Per image: boxes float32 [N, 1, 4] xyxy on the canvas, scores float32 [N, C] = objectness x class."""
+    def forward(self, features: list[Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
+        """Boxes float32 [B, N, 1, 4] xyxy on the canvas, scores float32 [B, N, C] = objectness x class."""
         rows, cells, strides = self.rows(features)
         scores = rows[..., 4:5].sigmoid() * rows[..., 5:].sigmoid()
-        return list(decode_free(rows, cells, strides)[:, :, None]), list(scores)
+        return decode_free(rows, cells, strides)[:, :, None], scores
 
     def loss(self, features: list[Tensor], batch: Batch) -> dict[str, Tensor]:
         """Box, objectness and class errors, summed and divided by the number of cells with an object, at least 1.
