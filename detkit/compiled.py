@@ -10,9 +10,12 @@ import numba
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def compiled(function: F) -> F:
-    """`function` as machine code, kept on disk beside the module or in the user's cache where either is writable."""
+def compiled(function: F, **options: Any) -> F:
+    """`function` as machine code, kept on disk beside the module or in the user's cache where either is writable.
+
+    options: of `numba.njit`.
+    """
     try:
-        return cast(F, numba.njit(cache=True)(function))
+        return cast(F, numba.njit(cache=True, **options)(function))
     except RuntimeError:  # no writable place for the cache, e.g. a read-only container: compile in each process
-        return cast(F, numba.njit(function))
+        return cast(F, numba.njit(**options)(function))

@@ -27,7 +27,7 @@ MAKEFILE = (ROOT / "Makefile").read_text()
 
 # What a package may import from the rest of detkit; one that is not named here may import all of it.
 LAYERS = {
-    "ops": {"ops", "types"},
+    "ops": {"ops", "types", "compiled"},
     "metric": {"metric", "data", "ops", "types", "errors", "compiled"},
     "model": {"model", "ops", "types", "errors", "data.preprocess"},
     "data": {"data", "ops", "types", "errors", "visualize.palette"},

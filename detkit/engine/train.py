@@ -34,6 +34,7 @@ from detkit.engine.step import take_step
 from detkit.engine.stream import BatchStream
 from detkit.engine.validate import validate
 from detkit.errors import UserError
+from detkit.model.depthwise import speed_up_depthwise
 from detkit.proposal.split import find_proposals
 from detkit.visualize.report import write_report
 
@@ -120,6 +121,8 @@ def _train(config: DictConfig, world: World) -> dict[str, Any]:
     detector = build_detector(settings["model"], len(classes), preprocess)
     fresh = [] if start is None else load_fitting(detector, start)
     place_model(detector, world.device, trainer.channels_last)
+    if world.device.type == "cpu":
+        speed_up_depthwise(detector)
     optimizer = build(config.optimizer)(detector)
     schedule = build(config.schedule)
     scaler = torch.amp.GradScaler(world.device.type, enabled=trainer.precision == "fp16")

@@ -52,7 +52,7 @@ class SoftmaxPredictor(_Predictor):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x [R, D] -> logits float32 [R, C + 1], deltas of nought float32 [R, 1, 4]."""
         logits = self.logit(x).float()
-        return logits, logits.new_zeros(len(x), self.num_boxes, 4)
+        return logits, logits.new_zeros(x.shape[0], self.num_boxes, 4)
 
     def losses(self, logits: Tensor, deltas: Tensor, labels: Tensor, offsets: Tensor) -> dict[str, Tensor]:
         """Cross entropy of each region, float32 [R]; arguments as in `LinearPredictor.losses`."""
@@ -136,7 +136,7 @@ class SVMPredictor(nn.Module):
         scored, placed = x.split(self.split, dim=1)
         margins = self.margin(scored).float()
         if self.delta is None:
-            return margins, margins.new_zeros(len(x), 1, 4)
+            return margins, margins.new_zeros(x.shape[0], 1, 4)
         return margins, self.delta(placed).float().unflatten(1, (self.num_boxes, 4))
 
     def scores(self, margins: Tensor) -> Tensor:

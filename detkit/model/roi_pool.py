@@ -43,11 +43,14 @@ class _RoIPooler(nn.Module):
             torch.arange(len(boxes), device=boxes[0].device),
             torch.tensor([len(b) for b in boxes], device=boxes[0].device),
         )
-        regions = torch.cat([images[:, None].to(boxes[0].dtype), torch.cat(list(boxes))], dim=1)  # [R, 5]
+        return self.read(features, torch.cat([images[:, None].to(boxes[0].dtype), torch.cat(list(boxes))], dim=1))
+
+    def read(self, features: Sequence[Tensor], regions: Tensor) -> Tensor:
+        """regions: float32 [R, 5] of (image, x1, y1, x2, y2) on the canvas -> [R, C, k, k]."""
         if len(self.strides) == 1:
             return self.pool(features[0], regions, 1 / self.strides[0])
         levels = assign_levels(regions[:, 1:], self.strides, self.canonical_size)
-        pooled = features[0].new_zeros(len(regions), features[0].shape[1], self.size, self.size)
+        pooled = features[0].new_zeros(regions.shape[0], features[0].shape[1], self.size, self.size)
         for level, stride in enumerate(self.strides):
             index = torch.nonzero(levels == level).flatten()
             # every level is read, even for no region, so that its parameters always have a gradient

@@ -21,7 +21,8 @@ def roi_align(
     torchvision's CPU kernel walks one channel after the other, and backward on one core. Here the pixels and weights
     of all samples of a cell are listed once, and `embedding_bag` sums whole rows of channels.
     """
-    if feature.is_cuda:  # in float32: half precision cannot tell the pixels of a large image apart
+    # in float32: half precision cannot tell the pixels of a large image apart; a file format has an operator for it
+    if feature.is_cuda or torch.compiler.is_exporting():
         return kernel(feature.float(), regions, size, scale, sampling_ratio, aligned=aligned).to(feature.dtype)
     _, channels, height, width = feature.shape
     corners = regions[:, 1:] * scale - (0.5 if aligned else 0.0)

@@ -6,51 +6,47 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from scenes import enlarged, scene, seen
 
 from detkit.engine.detect import autocast, place_model, to_device
 from detkit.model.detector import Detector
-from detkit.types import Batch, Target
 
+DEVICE = torch.device("cuda")
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device"),
 ]
-MODELS = ["faster_rcnn_light", "faster_rcnn", "faster_rcnn_fpn"]
-SIZE = (320, 416)
-
-
-def batch() -> Batch:
-    target: Target = {
-        "boxes": torch.tensor([[40.0, 60, 140, 200]]),
-        "labels": torch.tensor([1]),
-        "difficult": torch.tensor([False]),
-    }
-    images = torch.randint(0, 256, (2, 3, *SIZE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    empty = {key: value[:0] for key, value in target.items()}  # type: ignore[index]
-    return Batch(images, [SIZE] * 2, [SIZE] * 2, ["a", "b"], [target, empty])  # type: ignore[list-item]
+MODELS = [
+    "rcnn_light", "fast_rcnn_light", "faster_rcnn_light", "faster_rcnn", "faster_rcnn_fpn", "rfcn_light",
+    "ssd_light", "ssdlite", "retinanet_light", "fcos", "yolo_v1_light", "yolo_v2_light", "yolo_v3_light", "yolox_light",
+]  # fmt: skip
+SCENES = [enlarged(scene(0, 3), 3), enlarged(scene(1, 0), 3)]
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_same_detections_as_on_the_cpu(build: Callable[..., Detector], model: str) -> None:
     torch.manual_seed(0)
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    detector = build(f"model={model}", "preprocess.short=320", "preprocess.max=533").eval()
+    detector = build(f"model={model}").eval()
+    batch = seen(detector, SCENES)
     with torch.inference_mode():
-        expected = detector.predict(batch())
-        place_model(detector, torch.device("cuda"), channels_last=True)
-        found = detector.predict(to_device(batch(), torch.device("cuda"), channels_last=True))
+        expected = detector.predict(batch)
+        place_model(detector, DEVICE, channels_last=True)
+        found = detector.predict(to_device(batch, DEVICE, channels_last=True))
     for a, b in zip(found, expected, strict=True):
-        assert len(a) == len(b)
-        assert torch.allclose(a.scores.cpu(), b.scores, atol=1e-3)
+        a = a.to("cpu")
+        same = (a.boxes[:, None] - b.boxes).abs().amax(dim=2) <= 0.1
+        same &= ((a.scores[:, None] - b.scores).abs() <= 1e-3) & (a.labels[:, None] == b.labels)
+        # of two boxes with nearly one score, NMS may keep the other, and then what that one covers
+        assert same.any(dim=1).sum() >= 0.9 * len(a) and same.any(dim=0).sum() >= 0.9 * len(b)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("model", MODELS)
 def test_a_step_in_every_precision(build: Callable[..., Detector], model: str, precision: str) -> None:
-    device = torch.device("cuda")
-    detector = place_model(build(f"model={model}"), device, channels_last=True).train()
-    with autocast(device, precision):
-        losses = detector(to_device(batch(), device, channels_last=True))
+    detector = place_model(build(f"model={model}"), DEVICE, channels_last=True).train()
+    with autocast(DEVICE, precision):
+        losses = detector(to_device(seen(detector, SCENES), DEVICE, channels_last=True))  # type: ignore[arg-type]
     total = sum(losses.values())
     total.backward()
     assert torch.isfinite(total)

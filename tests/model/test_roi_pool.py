@@ -80,7 +80,8 @@ def test_ps_roi_align_reads_each_cell_from_its_own_maps_at_its_centre() -> None:
     for channel in range(2):
         for row in range(k):
             for column in range(k):
-                centre_x = (left + width * (column + 0.5) / k) / stride - 0.5  # the first cell's centre is half a cell in
+                # the centre of the map's first cell lies half a cell from its edge
+                centre_x = (left + width * (column + 0.5) / k) / stride - 0.5
                 centre_y = (top + height * (row + 0.5) / k) / stride - 0.5
                 expected = centre_x + 100 * centre_y + 10_000 * ((channel * k + row) * k + column)
                 assert abs(got[channel, row, column].item() - expected) < 0.05
