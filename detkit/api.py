@@ -31,12 +31,18 @@ OneImage: TypeAlias = "str | PathLike[str] | NDArray[Any] | Image.Image | Tensor
 
 
 def load(
-    checkpoint: str | PathLike[str], *, device: str = "auto", precision: str = "fp32", source: Source | None = None
+    checkpoint: str | PathLike[str],
+    *,
+    device: str = "auto",
+    precision: str = "fp32",
+    runtime: str = "eager",
+    source: Source | None = None,
 ) -> LoadedDetector:
     """The detector in a checkpoint file, or in a run folder (its best checkpoint), ready to predict.
 
-    device: auto takes CUDA where there is one. precision: fp32, bf16 or fp16. source: of the regions, for a detector
-    that takes them from outside; None is what it was trained with.
+    device: auto takes CUDA where there is one. precision: fp32, bf16 or fp16. runtime: eager, or compiled, which is
+    faster after a first image that waits for the compiler. source: of the regions, for a detector that takes them from
+    outside; None is what it was trained with.
     Raises UserError naming the file where it is missing or no checkpoint. Code in a checkpoint is never run.
     """
     content = load_checkpoint(Path(checkpoint))
@@ -45,6 +51,7 @@ def load(
         classes=content["classes"],
         device=choose_device(device),
         precision=precision,
+        runtime=runtime,
         source=source or build_source(content, for_any_image=True),
     )
 
@@ -59,12 +66,13 @@ class LoadedDetector:
         classes: Sequence[str],
         device: torch.device | str = "cpu",
         precision: str = "fp32",
+        runtime: str = "eager",
         source: Source | None = None,
     ) -> None:
         self.device = torch.device(device)
         autocast(self.device, precision)  # a wrong precision is told now, not at the first image
         self.precision = precision
-        self.detector = place_for_inference(detector, self.device, channels_last=True)
+        self.detector = place_for_inference(detector, self.device, channels_last=True, runtime=runtime)
         self.classes = list(classes)
         self.source = source
 

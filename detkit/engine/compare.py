@@ -163,6 +163,7 @@ def describe_protocol(
         "difficult": "ignored",
         "budget": sorted({str(job.trainer.budget) for job in trainings}),
         "seeds": sorted({int(job.seed) for job in trainings}),
+        "runtime": config.runtime,
         "precision": config.trainer.precision,
         "channels_last": config.trainer.channels_last,
         "batch": 1,

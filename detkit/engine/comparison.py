@@ -202,9 +202,10 @@ def format_protocol(protocol: Mapping[str, Any]) -> str:
     return (
         f"Protocol: {protocol['num_images']} images of {protocol['data']} with {protocol['num_objects']} objects, "
         f"{protocol['num_difficult']} difficult ones ignored. {trained} Time: from the file on disk to boxes in memory,"
-        f" batch {protocol['batch']}, {protocol['precision']}, {protocol['device_name']} ({protocol['device']}), "
-        f"{protocol['threads']} threads, {protocol['warmup']} images to warm up, the median of {protocol['passes']} "
-        f"passes, {protocol['order']}. detkit {protocol['detkit']}, torch {protocol['torch']}, {protocol['time']}."
+        f" batch {protocol['batch']}, {protocol['runtime']}, {protocol['precision']}, {protocol['device_name']} "
+        f"({protocol['device']}), {protocol['threads']} threads, {protocol['warmup']} images to warm up, the median of "
+        f"{protocol['passes']} passes, {protocol['order']}. detkit {protocol['detkit']}, torch {protocol['torch']}, "
+        f"{protocol['time']}."
     )
 
 

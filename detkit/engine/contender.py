@@ -20,7 +20,8 @@ from detkit.errors import UserError
 from detkit.overrides import config_loader, explain, nearest, options_of, parse
 
 BACKBONES = re.compile(r"model/backbone(@.+)?")  # R-CNN has its own behind the crops, in another place of the model
-OWN = ("models", "backbone", "seeds", "timing", "pictures", "overrides")  # keys that train.yaml does not have
+# keys that train.yaml does not have
+OWN = ("models", "backbone", "runtime", "seeds", "timing", "pictures", "overrides")
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,7 @@ def _evaluation(
     found.device, found.precision, found.channels_last = (
         config.device, config.trainer.precision, config.trainer.channels_last
     )  # fmt: skip
-    found.proposing = config.proposing
+    found.runtime, found.proposing = config.runtime, config.proposing
     for key in ("batch_size", "num_workers", "pictures"):
         found.evaluation[key] = config.evaluation[key]
     found.evaluation.timing_images = 0

@@ -26,7 +26,7 @@ def count_parameters(model: nn.Module) -> int:
 def count_flops(pipeline: Pipeline, image: TimedImage) -> int:
     """Operations for one image, 2 for a multiply-add, of convolutions and matrix products; the rest is not counted."""
     batch = pipeline.place(pipeline.prepare(read_image(image.path), image.proposals))
-    with FlopCounterMode(display=False) as counter:
+    with torch.compiler.set_stance("force_eager"), FlopCounterMode(display=False) as counter:
         pipeline.detector.predict(batch)
     return counter.get_total_flops()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,16 +13,17 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from detkit.data.annotations import Annotations
-from detkit.data.dataset import DetectionDataset
-from detkit.data.loader import build_loader
+from detkit.data.dataset import DetectionDataset, Sample
+from detkit.data.loader import build_loader, collate
 from detkit.data.preprocess import Preprocess
 from detkit.data.proposals import Proposals
 from detkit.engine.distributed import World
+from detkit.engine.runtime import apply_runtime, canvas_varies
 from detkit.errors import UserError
 from detkit.metric.records import Predictions
 from detkit.model.detector import Detector
 from detkit.model.fold import fold_batch_norm
-from detkit.types import Batch, Detections
+from detkit.types import Batch, Detections, Target
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -50,14 +52,30 @@ def place_model(model: nn.Module, device: torch.device, channels_last: bool) -> 
     return model.to(device=device, memory_format=layout)  # type: ignore[call-overload]
 
 
-def place_for_inference(detector: Detector, device: torch.device, channels_last: bool) -> Detector:
-    """The detector itself in eval mode, what can be merged is, placed; it cannot be trained any more."""
+def place_for_inference(
+    detector: Detector, device: torch.device, channels_last: bool, runtime: str = "eager"
+) -> Detector:
+    """The detector itself in eval mode, what can be merged is, placed; it cannot be trained any more.
+
+    runtime: as in `detkit.engine.runtime.apply_runtime`.
+    """
     detector.eval()
-    if isinstance(backbone := getattr(detector, "backbone", None), nn.Module):
-        size = getattr(backbone, "size", (64, 64))  # a network with full layers takes images of its own size only
-        fold_batch_norm(backbone, torch.zeros(1, 3, *size))
+    if any(hasattr(module, "running_var") for module in detector.modules()):
+        blank = blank_batch(detector)
+        fold_batch_norm(detector, lambda: detector.predict(blank))
     detector.fold()
-    return place_model(detector, device, channels_last)  # type: ignore[return-value]
+    place_model(detector, device, channels_last)
+    return apply_runtime(detector, runtime)
+
+
+def blank_batch(detector: Detector) -> Batch:
+    """One black image, as small as the detector takes it, with one region where regions come from outside."""
+    size = (64, 64) if canvas_varies(detector.preprocess) else detector.preprocess.geometry((64, 64)).size
+    image = torch.zeros(3, *size, dtype=torch.uint8)
+    whole = torch.tensor([[0.0, 0.0, size[1], size[0]]])
+    target = Target(image_id="", original_size=size, proposals=whole)
+    batch = replace(collate([Sample(image, target)], detector.preprocess.pad_multiple), targets=None)
+    return batch.to(detector.pixel_mean.device)
 
 
 def evaluation_loader(

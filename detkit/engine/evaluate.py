@@ -49,7 +49,7 @@ def run_eval(config: DictConfig) -> dict[str, Any]:
         raise UserError("add checkpoint=<a .pt file or a run folder>, or predictions=<file> ground_truth=<file>")
     with join_world(config.device) as world:
         saved = load_checkpoint(config.checkpoint)
-        detector = place_for_inference(build_from_checkpoint(saved), world.device, config.channels_last)
+        detector = place_for_inference(build_from_checkpoint(saved), world.device, config.channels_last, config.runtime)
         data = merge_data(config.data, saved["config"]["data"])
         annotations = read_test_split(data, config.split, saved["classes"])
         if world.is_main and annotations.faults:
@@ -108,6 +108,7 @@ def measure(
         )
     if world.is_main:
         metrics["protocol"] |= {"split": annotations.source, **about, "precision": precision}
+        metrics["protocol"]["runtime"] = detector.runtime
         if proposal_recall and hasattr(detector, "propose"):
             metrics["proposals"] = measure_proposals(
                 detector, annotations, proposals, batch_size=batch_size, num_workers=num_workers, repair=repair,

@@ -33,7 +33,13 @@ def run_predict(cfg: DictConfig) -> dict[str, Any]:
     run_dir = Path(cfg.run_dir)
     remove_unused(run_dir)
     files = find_sources(cfg.source)  # before the checkpoint: a mistyped path answers at once
-    detector = load(cfg.checkpoint, device=cfg.device, precision=cfg.precision, source=build(cfg.get("proposal")))
+    detector = load(
+        cfg.checkpoint,
+        device=cfg.device,
+        precision=cfg.precision,
+        runtime=cfg.runtime,
+        source=build(cfg.get("proposal")),
+    )
     return predict_files(
         detector,
         files,

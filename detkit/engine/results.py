@@ -127,8 +127,8 @@ def _timing(timing: Mapping[str, Any]) -> str:
     return "\n".join(
         [
             f"ms per image: mean {total['mean']:.1f}, p50 {total['p50']:.1f}, p95 {total['p95']:.1f}"
-            f" (batch 1, {timing['images']} images after {timing['warmup']} to warm up, {timing['precision']},"
-            f" {timing['device_name']}, {timing['threads']} threads)",
+            f" (batch 1, {timing['images']} images after {timing['warmup']} to warm up, {timing['runtime']},"
+            f" {timing['precision']}, {timing['device_name']}, {timing['threads']} threads)",
             "   ".join(f"{stage} {value:.1f}" for stage, value in stages.items()),
         ]
     )

@@ -76,7 +76,7 @@ def _enter(checkpoint: str, contender: Contender, config: DictConfig, device: to
     proposals = find_proposals(source, annotations, repair=data["repair"], **config.proposing)
     detector = build_from_checkpoint(saved)
     parameters = count_parameters(detector)
-    place_for_inference(detector, device, config.trainer.channels_last)
+    place_for_inference(detector, device, config.trainer.channels_last, config.runtime)
     pipeline = Pipeline(detector, config.trainer.precision, config.trainer.channels_last)
     timed, shown = (
         timed_images(annotations, proposals, count) for count in (config.evaluation.timing_images, config.pictures)

@@ -68,12 +68,13 @@ def measure_together(
     their first image, then all their second, so that whatever else the machine does hits all alike. Every image is
     run twice, without hooks for the total and with hooks for the stages, in alternating order; and that in `passes`
     rounds, of which for each image the one of median time counts. A detector is timed on as many of its images as
-    fit into `max_seconds`, but on FEWEST_IMAGES at least; `warmup` of them run before, for a quarter of the time.
+    fit into `max_seconds`, but on FEWEST_IMAGES at least; `warmup` of them run before, for a quarter of the time,
+    the first of them aside, which may wait for a compiler.
 
     Returns by name: total_ms {mean, p50, p95} of the runs without hooks; stages_ms, means by stage in order, the
     unexplained rest as "other", so that they sum to the mean with hooks; stage_gap, by what share that is off the
-    mean without; and what was measured: device, device_name, precision, channels_last, batch, warmup, images,
-    passes, threads.
+    mean without; first_ms of the first image of all; and what was measured: device, device_name, runtime, precision,
+    channels_last, batch, warmup, images, passes, threads.
     """
     runs = {
         name: _Run(Pipeline(detector, precision, channels_last), images[name], max_seconds / passes)
@@ -90,6 +91,7 @@ def measure_together(
         | {
             "device": str(run.pipeline.device),
             "device_name": device_name(run.pipeline.device),
+            "runtime": run.pipeline.detector.runtime,
             "precision": precision,
             "channels_last": channels_last,
             "batch": 1,
@@ -151,14 +153,19 @@ class _Run:
         self.pipeline = pipeline
         self.images = images
         self._seconds_left = seconds  # of the first pass, which decides how many images there are
+        self._first = 0.0
         self._totals: list[list[float]] = [[] for _ in images]
         self._stages: list[list[dict[str, float]]] = [[] for _ in images]
 
     def warm_up(self, count: int, seconds: float) -> int:
-        """Run the first images, the clock aside; returns how many it were."""
-        end = time.perf_counter() + seconds
+        """Run the first images, the clock aside; returns how many it were. The first counts for no time."""
+        end = 0.0
         for index in range(count):
+            start = time.perf_counter()
             self.pipeline(self.images[index % len(self.images)])
+            if index == 0:
+                self._first = time.perf_counter() - start
+                end = time.perf_counter() + seconds
             if time.perf_counter() > end:
                 return index + 1
         return count
@@ -190,4 +197,5 @@ class _Run:
             },
             "stages_ms": means | {"other": hooked - sum(means.values())},
             "stage_gap": round(hooked / float(totals.mean()) - 1, 4),
+            "first_ms": 1000 * self._first,
         }

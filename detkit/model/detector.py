@@ -15,11 +15,15 @@ class Detector(nn.Module):
     """Base of all detectors: `loss(batch)` to train, `predict(batch)` to use; `forward` is `loss`, for DDP.
 
     stages: dotted names of the submodules whose forward is timed as a stage.
+    dense: of those that do the same sums for every image, tensors to tensors, in the order of the forward: what
+    `detkit.engine.runtime` compiles. runtime: how it made them run.
     preprocess: how files become canvases; `predict` maps its boxes back with it.
     mean, std: of the backbone's weights, RGB on the scale 0..255.
     """
 
     stages: tuple[str, ...] = ()
+    dense: tuple[str, ...] = ()
+    runtime: str = "eager"
     pixel_mean: Tensor
     pixel_std: Tensor
 

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 
 @torch.no_grad()
-def fold_batch_norm(module: nn.Module, example: Tensor, chosen: Callable[[nn.Conv2d], bool] = lambda conv: True) -> int:
+def fold_batch_norm(
+    module: nn.Module, run: Callable[[], Any], chosen: Callable[[nn.Conv2d], bool] = lambda conv: True
+) -> int:
     """Fold, in place, the batch norms of `module` whose input comes from a chosen convolution; returns how many.
 
-    The pairs are found by running `module(example)`, whatever the code between them looks like. An activation that
-    the norm carries (timm's BatchNormAct2d) stays. The module must be in eval mode; what is folded cannot learn any
+    The pairs are found by watching `run()`, a forward of the module, whatever the code between them looks like. A norm
+    after several convolutions stays, and so does one of several that read one convolution. An activation that the
+    norm carries (timm's BatchNormAct2d) stays too. The module must be in eval mode; what is folded cannot learn any
     more as it did.
     """
     producers: dict[int, tuple[nn.Conv2d, Tensor]] = {}  # the tensor is kept, so that its id stays its own
-    pairs: list[tuple[nn.Conv2d, str]] = []
+    read_by: dict[nn.Conv2d, set[str]] = defaultdict(set)
+    reads: dict[str, set[nn.Conv2d | None]] = defaultdict(set)
     hooks = []
     for name, part in module.named_modules():
         if isinstance(part, nn.Conv2d) and chosen(part):
@@ -25,13 +31,16 @@ def fold_batch_norm(module: nn.Module, example: Tensor, chosen: Callable[[nn.Con
         elif hasattr(part, "running_var"):
 
             def note(_: nn.Module, inputs: tuple[Tensor], name: str = name) -> None:
-                if id(inputs[0]) in producers:
-                    pairs.append((producers[id(inputs[0])][0], name))
+                conv, _output = producers.get(id(inputs[0]), (None, None))
+                reads[name].add(conv)
+                if conv is not None:
+                    read_by[conv].add(name)
 
             hooks.append(part.register_forward_pre_hook(note))
-    module(example)
+    run()
     for hook in hooks:
         hook.remove()
+    pairs = [(conv, name) for name, (conv, *others) in reads.items() if conv and not others and read_by[conv] == {name}]
     for conv, name in pairs:
         parent, _, child = name.rpartition(".")
         norm = module.get_submodule(name)

@@ -18,6 +18,7 @@ class OneStageDetector(Detector):
 
     dense_head: Any  # detkit.model.dense_head
     stages = ("backbone", "neck", "dense_head", "postprocess")
+    dense = ("backbone", "neck", "dense_head")
 
     def __init__(
         self,

@@ -19,6 +19,7 @@ class TwoStageDetector(Detector):
     proposer: Any  # detkit.model.proposer
     roi_head: Any  # detkit.model.roi_head
     stages = ("backbone", "neck", "proposer", "roi_head", "roi_head.roi_pool", "postprocess")
+    dense = ("backbone", "neck", "proposer.head", "roi_head.tail")
 
     def __init__(
         self,

@@ -21,7 +21,8 @@ from detkit.engine.sweep import distinct_names
 STAGES = {"decode": 2.0, "backbone": 10.0, "proposer": 4.0, "roi_head.roi_pool": 3.0, "roi_head": 5.0, "other": 1.0}
 PROTOCOL = {
     "data": "set", "num_images": 4, "num_objects": 9, "num_difficult": 1, "budget": ["10min"], "seeds": [0, 1],
-    "batch": 1, "precision": "fp32", "device_name": "a chip", "device": "cpu", "threads": 2, "warmup": 3, "passes": 3,
+    "batch": 1, "runtime": "eager", "precision": "fp32",
+    "device_name": "a chip", "device": "cpu", "threads": 2, "warmup": 3, "passes": 3,
     "order": "in turn", "detkit": "0", "torch": "2", "time": "now", "drawn_from": 0.3,
 }  # fmt: skip
 

@@ -55,7 +55,8 @@ class TimmBackbone(nn.Module):
         if frozen_stride > 0:
             freeze_up_to(self.net, stage(frozen_stride))
             self.net.eval()  # the pass that finds what to fold leaves the other batch norms as they are
-            fold_batch_norm(self.net, torch.zeros(1, 3, 64, 64), lambda conv: not conv.weight.requires_grad)
+            blank = torch.zeros(1, 3, 64, 64)
+            fold_batch_norm(self.net, lambda: self.net(blank), lambda conv: not conv.weight.requires_grad)
             self.net.train()
         if norm == "frozen":
             freeze_batch_norm_2d(self.net)

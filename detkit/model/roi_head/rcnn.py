@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from detkit.model.fold import fold_batch_norm
 from detkit.model.roi_head.fast_rcnn import FastRCNNHead
 
 
@@ -23,11 +22,6 @@ class RCNNHead(FastRCNNHead):
     def __init__(self, *, chunk_size: int = 64, **settings: Any) -> None:
         super().__init__(**settings)
         self.chunk_size = chunk_size
-
-    def fold(self) -> None:
-        """Also the batch norms of the network, which is here and not in the backbone."""
-        super().fold()
-        fold_batch_norm(self.tail.backbone, torch.zeros(1, 3, 64, 64))
 
     def regions(self, features: list[Tensor], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
         """What the network says of each box, over all images: logits and deltas of the predictor."""
