@@ -21,7 +21,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("detkit needs Python 3.10 or newer" if sys.version_info < (3, 10) else 0)'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing into $(VENV); PyTorch is large, so the first time takes some minutes."
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[dev,pretrained]"
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[dev,pretrained,onnx]"
 	@touch $@
 
 quickstart: $(INSTALLED)

@@ -32,6 +32,7 @@ VERBS = {
         "truncate_svd", "detkit.engine.truncate_svd:run_truncate_svd", "make the fully connected layers of a model thin"
     ),
     "predict": Verb("predict", "detkit.engine.predict:run_predict", "detect in a file, folder, glob or video"),
+    "export": Verb("export", "detkit.bridge.export.export:run_export", "an ONNX file, checked against its checkpoint"),
     "propose": Verb("propose", "detkit.proposal.propose:run_propose", "selective search on a data set, measured"),
     "fit_anchors": Verb("fit_anchors", "detkit.engine.fit_anchors:fit_anchors", "anchor shapes from a data set"),
     "check_data": Verb("check_data", "detkit.data.check:run_check", "name every fault of a data set"),

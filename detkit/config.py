@@ -47,6 +47,10 @@ def build_from_checkpoint(checkpoint: Mapping[str, Any]) -> Detector:
 
     Raises UserError where the checkpoint names a part outside detkit, or its weights do not fit its config.
     """
+    if "onnx" in checkpoint:
+        from detkit.bridge.export.session import build_onnx
+
+        return build_onnx(checkpoint)
     model = without_pretrained(checkpoint["config"]["model"])
     check_targets(model)
     detector = build_detector(model, len(checkpoint["classes"]), build_preprocess(checkpoint["preprocess"]))

@@ -51,8 +51,8 @@ def copy_checkpoint(source: str | Path, path: str | Path) -> None:
 def load_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") -> dict[str, Any]:
     """The content of a checkpoint file, or of checkpoints/best.pt where `path` is a run folder.
 
-    A Darknet `.cfg`, with its `.weights` beside it, is a checkpoint too, and so is the state dict of a detector of
-    torchvision.
+    A Darknet `.cfg`, with its `.weights` beside it, is a checkpoint too, and so are the state dict of a detector of
+    torchvision and an `.onnx` that `detkit export` wrote, which can only predict.
     Raises UserError where there is no such file or it is not a checkpoint that this version reads.
     """
     path = find_checkpoint(path)
@@ -60,6 +60,10 @@ def load_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") 
         from detkit.bridge.darknet.checkpoint import read_darknet  # it builds a detector, which few readers need
 
         return read_darknet(path)
+    if path.suffix == ".onnx":
+        from detkit.bridge.export.session import read_onnx
+
+        return read_onnx(path)
     try:
         content = torch.load(path, map_location=map_location, weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:

@@ -1,0 +1,115 @@
+"""A detector as a function of tensors alone, whose outputs have a fixed size: what is written to a file.
+
+Symbols: B images, N boxes of an image, C classes, P regions, K detections.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from detkit.bridge.export.frame import clip, content_mask, to_original
+from detkit.bridge.export.region import propose, read_regions, select
+from detkit.bridge.export.suppress import survivors
+from detkit.data.preprocess import Preprocess
+from detkit.errors import UserError
+from detkit.model.detector import Detector
+from detkit.model.one_stage import OneStageDetector
+from detkit.model.postprocess import NMSPostprocess
+from detkit.model.proposer.external import External
+from detkit.model.two_stage import TwoStageDetector
+from detkit.types import Batch
+
+OUTPUTS = ("boxes", "scores", "labels", "count")
+
+
+class Graph(nn.Module):
+    """The detections of a batch, as `Detector.predict` gives them, in tensors of a fixed size.
+
+    detector: in eval mode, folded; it is not changed. Raises UserError for one that cannot be written.
+    """
+
+    def __init__(self, detector: Detector) -> None:
+        super().__init__()
+        if not isinstance(detector, (OneStageDetector, TwoStageDetector)):
+            raise UserError(f"{type(detector).__name__} cannot be exported: only one-stage and two-stage detectors can")
+        self.detector = detector
+        self.settings: Any = detector.postprocess
+        if not isinstance(self.settings, NMSPostprocess):
+            raise UserError(f"model.postprocess={type(self.settings).__name__} cannot be exported, NMSPostprocess can")
+        self.covered = fixed_canvas(detector.preprocess) is not None and detector.preprocess.pad_multiple == 1
+
+    @property
+    def takes_regions(self) -> bool:
+        """Whether the regions in which it looks come from outside."""
+        return isinstance(getattr(self.detector, "proposer", None), External)
+
+    def forward(
+        self, images: Tensor, sizes: Tensor, original_sizes: Tensor, proposals: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """images: uint8 [B, 3, H, W], canvases as `Batch` has them; sizes, original_sizes: int64 [B, 2] of (h, w);
+        proposals: float32 [B, P, 4] xyxy on the canvas, best first, an image that has fewer filled up with zeros.
+
+        Returns boxes float32 [B, K, 4] xyxy in pixels of the files, scores float32 [B, K], descending, labels int64
+        [B, K], filled up with 0, 0 and -1, and how many are detections, int64 [B].
+        """
+        detector = self.detector
+        pixels = (images.to(detector.pixel_mean.dtype) - detector.pixel_mean) / detector.pixel_std
+        if not self.covered:
+            pixels = torch.where(content_mask(sizes, images.shape[-2], images.shape[-1]), pixels, 0.0)
+        features = detector.neck(detector.backbone(pixels))
+        if isinstance(detector, OneStageDetector):
+            boxes, scores = detector.dense_head(features, Batch(images, [], [], []))
+        else:
+            if proposals is None:
+                regions, real = propose(detector.proposer, features, images, sizes, original_sizes)
+            else:
+                regions, real = select(detector.proposer, proposals, sizes)
+            boxes, scores = read_regions(detector.roi_head, features, regions)
+            scores = scores * real[:, :, None]
+        return self.postprocess(boxes, scores, sizes, original_sizes)
+
+    def postprocess(
+        self, boxes: Tensor, scores: Tensor, sizes: Tensor, original_sizes: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """As `NMSPostprocess`, of boxes [B, N, C or 1, 4] on the canvas and scores [B, N, C]; returns as `forward`."""
+        settings = self.settings
+        scores = scores.transpose(1, 2)  # [B, C, N]
+        boxes = clip(boxes.transpose(1, 2), sizes)  # [B, C or 1, N, 4]
+        found = to_original(boxes, self.detector.preprocess, sizes, original_sizes)
+        large = ((boxes[..., 2:] - boxes[..., :2]) >= settings.min_size).all(dim=-1)
+        large = large & (found[..., 2:] > found[..., :2]).all(dim=-1)
+        _, num_classes, num_boxes = scores.shape
+        if settings.max_candidates is not None:
+            top, index = scores.topk(torch.sym_min(settings.max_candidates, num_boxes), dim=2)
+            scores = torch.zeros_like(scores).scatter(2, index, top)
+        scores = torch.where((scores > settings.score_threshold) & large, scores, -torch.inf)
+        if boxes.shape[1] == 1:
+            left = survivors(boxes.squeeze(1), scores, settings.nms_iou)
+        else:  # every class has boxes of its own
+            left = survivors(boxes.flatten(0, 1), scores.flatten(0, 1)[:, None], settings.nms_iou).view_as(scores)
+        scores = torch.where(left, scores, -torch.inf).flatten(1)  # [B, C * N]
+        count = torch.sym_min(settings.max_detections, num_classes * num_boxes)
+        best, index = scores.topk(count, dim=1)
+        column = index if boxes.shape[1] > 1 else index % num_boxes
+        boxes = found.flatten(1, 2).gather(1, column[..., None].expand(-1, -1, 4))
+        real = best > -torch.inf
+        rest = settings.max_detections - count
+        return (
+            F.pad(torch.where(real[..., None], boxes, 0.0), (0, 0, 0, rest)),
+            F.pad(torch.where(real, best, 0.0), (0, rest)),
+            F.pad(torch.where(real, index // num_boxes, -1), (0, rest), value=-1),
+            real.sum(dim=1),
+        )
+
+
+def fixed_canvas(preprocess: Preprocess) -> tuple[int, int] | None:
+    """The (h, w) of the canvas, where it is the same for all images."""
+    sizes = {preprocess.geometry(size).size for size in ((300, 500), (500, 300), (400, 400))}
+    if len(sizes) > 1:
+        return None
+    height, width = (-(-side // preprocess.pad_multiple) * preprocess.pad_multiple for side in sizes.pop())
+    return height, width

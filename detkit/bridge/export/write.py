@@ -1,0 +1,86 @@
+"""A detector's graph, with its metadata, written to one file."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from detkit.bridge.export.graph import OUTPUTS, Graph, fixed_canvas
+from detkit.bridge.export.metadata import KEY
+from detkit.bridge.export.session import INSTALL
+from detkit.bridge.export.suppress import survivors_in_onnx
+from detkit.errors import UserError
+
+INPUTS = ("images", "sizes", "original_sizes", "proposals")
+EXAMPLE_SIZE = (416, 544)  # of a canvas that may be of any size; the sides differ, and no other number is like them
+
+
+def write_onnx(graph: Graph, path: Path, metadata: str) -> None:
+    """Write `graph` as ONNX: any number of images and, where images keep their shape, canvases of any size.
+
+    Raises UserError where the exporter is not installed, or the detector has a part that ONNX has no operator for.
+    """
+    try:
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise UserError(f"format=onnx needs the exporter of PyTorch: {INSTALL}") from error
+    inputs, shapes = example_inputs(graph)
+    with _quiet():
+        program: Any = torch.onnx.export(
+            graph,
+            inputs,
+            dynamo=True,
+            dynamic_shapes=shapes,
+            input_names=INPUTS[: len(inputs)],
+            output_names=OUTPUTS,
+            custom_translation_table={torch.ops.detkit.survivors.default: survivors_in_onnx},
+            verbose=False,
+        )
+    program.model.metadata_props[KEY] = metadata
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        program.save(temporary, external_data=False)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def example_inputs(graph: Graph) -> tuple[tuple[Tensor, ...], tuple[dict[int, Any], ...]]:
+    """Inputs to trace the graph with, and which of their dimensions may change."""
+    canvas = fixed_canvas(graph.detector.preprocess)
+    height, width = canvas or EXAMPLE_SIZE
+    sizes = torch.tensor([[height, width], [height, width - 1]])
+    inputs = [torch.zeros(2, 3, height, width, dtype=torch.uint8), sizes, sizes + 7]
+    any_size = torch.export.Dim.DYNAMIC
+    shapes: list[dict[int, Any]] = [{0: any_size}, {0: any_size}, {0: any_size}]
+    if canvas is None:
+        shapes[0] |= {2: any_size, 3: any_size}
+    if graph.takes_regions:
+        inputs.append(torch.zeros(2, 5, 4))
+        shapes.append({0: any_size, 1: any_size})
+    return tuple(inputs), tuple(shapes)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What exporters tell of their own work is nothing that a user could act on."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

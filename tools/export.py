@@ -1,0 +1,13 @@
+"""`detkit export` from a clone, installed or not: python tools/export.py key=value ..."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from detkit.cli import main
+
+if __name__ == "__main__":
+    raise SystemExit(main(["export", *sys.argv[1:]]))
