@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import batched_nms, clip_boxes_to_image
+from torchvision.ops import clip_boxes_to_image
 
 from detkit.data.preprocess import Preprocess
+from detkit.ops.nms import best_after_nms, rank_in_group
 from detkit.types import Batch, Detections, Size
 
 
@@ -47,16 +48,16 @@ class NMSPostprocess(nn.Module):
         self, boxes: Tensor, scores: Tensor, size: Size, original_size: Size, preprocess: Preprocess
     ) -> Detections:
         """The detections of one image; arguments as in `forward`."""
-        if self.max_candidates is not None and len(scores) > self.max_candidates:
-            best = scores.topk(self.max_candidates, dim=0)
-            scores = torch.zeros_like(scores).scatter(0, best.indices, best.values)
         region, labels = torch.nonzero(scores > self.score_threshold, as_tuple=True)
-        column = labels if boxes.shape[1] > 1 else torch.zeros_like(labels)
-        boxes = clip_boxes_to_image(boxes[region, column], size)
-        scores = scores[region, labels]
+        scores, order = scores[region, labels].sort(descending=True, stable=True)
+        region, labels = region[order], labels[order]
+        if self.max_candidates is not None and len(scores) > self.max_candidates:
+            among = rank_in_group(labels) < self.max_candidates
+            region, labels, scores = region[among], labels[among], scores[among]
+        boxes = clip_boxes_to_image(boxes[region, labels if boxes.shape[1] > 1 else 0], size)
         found = preprocess.to_original(boxes, original_size)
         large = ((boxes[:, 2:] - boxes[:, :2]) >= self.min_size).all(dim=1)
         large &= (found[:, 2:] > found[:, :2]).all(dim=1)  # not wholly in the bars of a letterbox
         boxes, found, scores, labels = boxes[large], found[large], scores[large], labels[large]
-        keep = batched_nms(boxes, scores, labels, self.nms_iou)[: self.max_detections]
+        keep = best_after_nms(boxes, scores, labels, self.nms_iou, self.max_detections)
         return Detections(boxes=found[keep].float(), scores=scores[keep].float(), labels=labels[keep])
