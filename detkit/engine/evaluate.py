@@ -23,9 +23,10 @@ from detkit.engine.detect import autocast, evaluation_loader, place_for_inferenc
 from detkit.engine.distributed import World, join_world
 from detkit.engine.environment import describe_environment
 from detkit.engine.examples import draw_examples, spread
+from detkit.engine.profile import profile_detector
 from detkit.engine.results import format_table, write_metrics, write_pictures, write_plots, write_predictions
 from detkit.engine.run_folder import remove_unused
-from detkit.engine.speed import TimedImage, measure_speed
+from detkit.engine.speed import FEWEST_IMAGES, Pipeline, TimedImage, measure_speed
 from detkit.engine.validate import eval_mode, ground_truth_of, validate
 from detkit.errors import UserError
 from detkit.metric.files import evaluate_files
@@ -67,6 +68,7 @@ def run_eval(config: DictConfig) -> dict[str, Any]:
             channels_last=config.channels_last,
             repair=data["repair"],
             about={"checkpoint": str(config.checkpoint), "step": saved["position"]["step"]},
+            profile=config.profile,
             **config.evaluation,
         )
 
@@ -88,12 +90,14 @@ def measure(
     timing_warmup: int,
     proposal_recall: bool,
     pictures: int,
+    profile: bool = False,
 ) -> dict[str, Any]:
     """Accuracy, speed and pictures of a detector on a split: prints the table, fills `folder`, returns the metrics.
 
     With several processes all call this; the main one writes, and measures the time alone.
     proposals: of all images in order, for a detector that takes them from outside.
     folder gets metrics.json, predictions.json, plots/, pictures/ and report.html. about: goes into the protocol.
+    profile: also measure how far the detector is from what the machine can do.
     """
     options: dict[str, Any] = {"precision": precision, "channels_last": channels_last}
     detector.eval()
@@ -117,6 +121,11 @@ def measure(
         images = timed_images(annotations, proposals, timing_images)
         if images:
             metrics["timing"] = measure_speed(detector, images, warmup=timing_warmup, **options)
+            if profile:
+                pipeline = Pipeline(detector, precision, channels_last)
+                metrics["profile"] = profile_detector(
+                    pipeline, images[:FEWEST_IMAGES], metrics["timing"], precision=precision
+                )
         metrics["environment"] = describe_environment(world.device)
         write_metrics(folder, metrics)
         write_predictions(folder, predictions, annotations)

@@ -10,6 +10,7 @@ from typing import Any
 from PIL import Image
 
 from detkit.data.annotations import Annotations
+from detkit.engine.profile import format_profile
 from detkit.engine.validate import ground_truth_of
 from detkit.metric.average_precision import curves
 from detkit.metric.files import coco_results
@@ -64,6 +65,8 @@ def format_table(metrics: Mapping[str, Any]) -> str:
         parts.append(_proposals(metrics["proposals"]))
     if "timing" in metrics:
         parts.append(_timing(metrics["timing"]))
+    if "profile" in metrics:
+        parts.append(format_profile(metrics["profile"]))
     return "\n\n".join(parts)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from PIL import Image
 
+from detkit.engine.profile import format_profile
 from detkit.errors import UserError
 from detkit.visualize.chart import Point, heat_table, line_chart, meter, stacked_bar
 from detkit.visualize.page import embedded, html_page, section
@@ -39,6 +40,7 @@ def write_report(run_dir: str | Path, pictures: Sequence[Image.Image] = ()) -> P
         _confusion(metrics.get("confusion")),
         _proposals(metrics.get("proposals")),
         _timing(metrics.get("timing")),
+        _profile(metrics.get("profile")),
         _details(run_dir, metrics, environment),
     ]
     path = run_dir / "report.html"
@@ -164,6 +166,11 @@ def _timing(timing: Mapping[str, Any] | None) -> str:
         "Time per image",
         f'<p class="soft">{escape("; ".join(filter(None, (total, facts))))}</p>{stacked_bar(stages, "ms")}',
     )
+
+
+def _profile(profile: Mapping[str, Any] | None) -> str:
+    text = f"<pre>{escape(format_profile(profile))}</pre>" if profile else ""
+    return section("Against the machine", text)
 
 
 def _details(run_dir: Path, metrics: Mapping[str, Any], environment: Mapping[str, Any]) -> str:

@@ -42,6 +42,13 @@ def test_a_checkpoint_alone_is_enough(trained: Path, tmp_path: Path) -> None:
         assert part in table
 
 
+def test_a_profile_is_in_table_and_report(trained: Path, tmp_path: Path) -> None:
+    found = run_eval(eval_config(tmp_path / "eval", f"checkpoint={trained}", "profile=true"))
+    assert found["profile"]["peak_gflops"] > 0 and found["profile"]["total"]["gflop"] > 0
+    assert "of peak" in format_table(found)
+    assert "of peak" in (tmp_path / "eval" / "report.html").read_text()
+
+
 def test_other_data_and_split(trained: Path, tmp_path: Path) -> None:
     other = write_voc(tmp_path / "other", {"a": [("dot", 2, 2, 20, 20)], "b": []}, "test")
     config = eval_config(
