@@ -106,10 +106,10 @@ def _open(path: Path, device: torch.device) -> Any:
             f"ONNX Runtime cannot run on {device} here (it has {', '.join(onnxruntime.get_available_providers())}): "
             "use device=cpu, or install onnxruntime-gpu"
         )
-    settings = {} if device.index is None else {"device_id": device.index}
+    providers: list[Any] = [(provider, {} if device.index is None else {"device_id": device.index})]
+    if device.type != "cpu":
+        providers.append("CPUExecutionProvider")  # what the device has no operator for
     try:
-        return onnxruntime.InferenceSession(
-            str(path), options, providers=[(provider, settings), "CPUExecutionProvider"]
-        )
+        return onnxruntime.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # its exceptions have no common class of their own
         raise UserError(f"{path} is no ONNX file that can be run: {str(error).splitlines()[0]}") from error

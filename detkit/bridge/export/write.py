@@ -20,7 +20,8 @@ from detkit.bridge.export.suppress import survivors_in_onnx
 from detkit.errors import UserError
 
 INPUTS = ("images", "sizes", "original_sizes", "proposals")
-EXAMPLE_SIZE = (416, 544)  # of a canvas that may be of any size; the sides differ, and no other number is like them
+EXAMPLE_SIZE = (416, 544)  # of a canvas that may be of any size
+LONGEST = 8192  # side of a canvas, in pixels
 
 
 def write_onnx(graph: Graph, path: Path, metadata: str) -> None:
@@ -57,17 +58,23 @@ def write_onnx(graph: Graph, path: Path, metadata: str) -> None:
 def example_inputs(graph: Graph) -> tuple[tuple[Tensor, ...], tuple[dict[int, Any], ...]]:
     """Inputs to trace the graph with, and which of their dimensions may change."""
     canvas = fixed_canvas(graph.detector.preprocess)
-    height, width = canvas or EXAMPLE_SIZE
+    step = graph.detector.preprocess.pad_multiple
+    height, width = canvas or (-(-side // step) * step for side in EXAMPLE_SIZE)
     sizes = torch.tensor([[height, width], [height, width - 1]])
     inputs = [torch.zeros(2, 3, height, width, dtype=torch.uint8), sizes, sizes + 7]
     any_size = torch.export.Dim.DYNAMIC
     shapes: list[dict[int, Any]] = [{0: any_size}, {0: any_size}, {0: any_size}]
-    if canvas is None:
-        shapes[0] |= {2: any_size, 3: any_size}
+    if canvas is None:  # known multiples keep the arithmetic of paddings simple; without, tracing takes minutes
+        shapes[0] |= {2: _sides("height", step), 3: _sides("width", step)}
     if graph.takes_regions:
         inputs.append(torch.zeros(2, 5, 4))
         shapes.append({0: any_size, 1: any_size})
     return tuple(inputs), tuple(shapes)
+
+
+def _sides(name: str, step: int) -> Any:
+    """Any multiple of `step`."""
+    return torch.export.Dim.DYNAMIC if step == 1 else step * torch.export.Dim(name, min=2, max=LONGEST // step)
 
 
 @contextmanager

@@ -1,0 +1,191 @@
+"""Exported detectors: the graph is the detector, the file is the graph, and what is wrong with a file is said."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scenes import assert_same, chatty, opinionated, scene, seen
+
+import detkit
+from detkit.api import LoadedDetector
+from detkit.bridge.export.export import check
+from detkit.bridge.export.graph import Graph, fixed_canvas
+from detkit.bridge.export.metadata import describe, read_content
+from detkit.bridge.export.parity import difference, summarise
+from detkit.bridge.export.session import stack_proposals
+from detkit.bridge.export.write import write_onnx
+from detkit.config import build_source
+from detkit.engine.detect import place_for_inference
+from detkit.errors import UserError
+from detkit.model.detector import Detector
+from detkit.types import Batch, Detections
+
+SMALL = "model.backbone.name=resnet10t"
+SSD = ("model=ssd_light", SMALL, "preprocess.height=96", "preprocess.width=128")
+YOLOX = ("model=yolox_light", SMALL, "preprocess.size=96")
+YOLO_V3 = ("model=yolo_v3_light", SMALL, "preprocess.size=96")
+FASTER = ("model=faster_rcnn_light", SMALL, "preprocess.short=96")
+FAST = ("model=fast_rcnn_light", SMALL, "preprocess.short=96")
+ALLOWED = {"box_px": 0.05, "score": 1e-3}
+
+
+def name(overrides: tuple[str, ...]) -> str:
+    return overrides[0].partition("=")[2]
+
+
+@torch.no_grad()
+def talkative(model: Detector) -> Detector:
+    """The model, folded for inference, with scores that differ."""
+    torch.manual_seed(0)
+    if hasattr(model, "dense_head"):
+        model = opinionated(model)
+    else:
+        for parameter in model.roi_head.parameters():  # type: ignore[union-attr]
+            if parameter.ndim > 1:
+                parameter.add_(torch.randn_like(parameter) / parameter[0].numel() ** 0.5)
+        model = chatty(model)
+    return place_for_inference(model, torch.device("cpu"), channels_last=False)
+
+
+def inputs_of(batch: Batch) -> list[torch.Tensor]:
+    return [batch.images, torch.tensor(batch.sizes), torch.tensor(batch.original_sizes)]
+
+
+def saved_of(model: Detector) -> dict[str, Any]:
+    """As much of a checkpoint as metadata are made of."""
+    return {"classes": ["bright", "dark"], "config": {"name": "small", "proposal": None}, "position": {"step": 7}}
+
+
+def exported(model: Detector, path: Path) -> Path:
+    write_onnx(Graph(model), path, describe(model, saved_of(model), name="small", licence="CC0-1.0"))
+    return path
+
+
+@pytest.mark.parametrize("overrides", [SSD, YOLOX, YOLO_V3, FASTER, FAST], ids=name)
+def test_the_graph_finds_what_the_detector_finds(build: Callable[..., Detector], overrides: tuple[str, ...]) -> None:
+    model = talkative(build(*overrides, num_classes=2))
+    batch = seen(model, [scene(0, 3), scene(1, 1)])
+    if fixed_canvas(model.preprocess) is None:  # the second image is smaller than the canvas
+        batch.sizes = [(height, width - 20 * index) for index, (height, width) in enumerate(batch.sizes)]
+    graph = Graph(model)
+    regions = [stack_proposals(batch.proposals)] if graph.takes_regions and batch.proposals else []
+    with torch.inference_mode():
+        boxes, scores, labels, counts = graph(*inputs_of(batch), *regions)
+        wanted = model.predict(batch)
+    assert boxes.shape[1] == scores.shape[1] == model.postprocess.max_detections  # type: ignore[union-attr]
+    for *found, count, one in zip(boxes, scores, labels, counts.tolist(), wanted, strict=True):
+        assert_same(Detections(*(column[:count] for column in found)), one)
+        assert all((column[count:] == rest).all() for column, rest in zip(found, (0, 0, -1), strict=True))
+
+
+def test_a_file_is_loaded_and_predicts_as_the_detector_did(build: Callable[..., Detector], tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    model = talkative(build(*SSD, num_classes=2))
+    path = exported(model, tmp_path / "small.onnx")
+    loaded = detkit.load(path, device="cpu")
+    assert loaded.classes == ["bright", "dark"] and loaded.preprocess == model.preprocess
+    images = [
+        scene(0, 3)[0].permute(1, 2, 0).numpy(),
+        np.full((70, 50, 3), 90, np.uint8),
+        scene(2, 2)[0].permute(1, 2, 0).numpy(),
+    ]
+    eager = LoadedDetector(model, classes=loaded.classes)
+    report = check(eager, loaded, images, batch_sizes=(1, 3), repeats=1, **ALLOWED)
+    assert report["passed"] and report["batches"]["3"]["detections"] > 0, report
+    assert report["latency_ms"].keys() == {"eager", "onnx"}
+    assert not check(eager, loaded, images[:1], batch_sizes=(1,), repeats=1, box_px=0.0, score=0.0)["passed"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("overrides", [YOLOX, YOLO_V3, FASTER, FAST], ids=name)
+def test_every_kind_of_file_passes_its_check(
+    build: Callable[..., Detector], overrides: tuple[str, ...], tmp_path: Path
+) -> None:
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    model = talkative(build(*overrides, num_classes=2))
+    regions = build_source(SELECTIVE, for_any_image=True) if name(overrides) == "fast_rcnn_light" else None
+    loaded = detkit.load(exported(model, tmp_path / "small.onnx"), device="cpu", source=regions)
+    images = [
+        scene(0, 3)[0].permute(1, 2, 0).numpy(),
+        np.full((90, 150, 3), 90, np.uint8),
+        np.zeros((140, 96, 3), np.uint8),
+    ]
+    eager = LoadedDetector(model, classes=loaded.classes, source=regions)
+    report = check(eager, loaded, images, batch_sizes=(1, 3), repeats=1, **ALLOWED)
+    assert report["passed"] and report["batches"]["3"]["detections"] > 0, report
+
+
+SELECTIVE = {"config": {"proposal": {"_target_": "detkit.proposal.selective_search.SelectiveSearch"}}}
+
+
+def test_metadata_say_what_the_file_needs(build: Callable[..., Detector], tmp_path: Path) -> None:
+    model = build(*SSD, num_classes=2)
+    text = describe(model, saved_of(model), name="small", licence="CC0-1.0")
+    about = json.loads(text)
+    assert about["weights_licence"] == "CC0-1.0" and about["detkit_version"] == detkit.__version__
+    assert about["thresholds"].keys() == {"score_threshold", "nms_iou", "max_detections"}
+    content = read_content(text, tmp_path)
+    assert content["classes"] == ["bright", "dark"] and content["position"]["step"] == 7
+    assert content["preprocess"] == model.preprocess.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (None, "not written by detkit export"),
+        ({"format": 9}, "another version"),
+        ({"classes": "ab"}, "class names"),
+        ({"preprocess": {"_target_": "os.system", "command": "true"}}, "no preprocess of detkit"),
+    ],
+)
+def test_metadata_from_elsewhere_are_refused(
+    build: Callable[..., Detector], change: dict[str, Any] | None, message: str
+) -> None:
+    model = build(*SSD, num_classes=2)
+    about = json.loads(describe(model, saved_of(model), name="small", licence=None))
+    with pytest.raises(UserError, match=message):
+        read_content(None if change is None else json.dumps(about | change), Path("other.onnx"))
+
+
+def test_a_file_that_is_no_onnx_is_named(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    path = tmp_path / "broken.onnx"
+    path.write_bytes(b"no graph")
+    with pytest.raises(UserError, match=r"broken\.onnx"):
+        detkit.load(path)
+
+
+def found(*rows: tuple[list[float], float, int]) -> Detections:
+    boxes, scores, labels = (list(column) for column in zip(*rows, strict=True)) if rows else ([], [], [])
+    return Detections(torch.tensor(boxes).reshape(-1, 4), torch.tensor(scores), torch.tensor(labels, dtype=torch.int64))
+
+
+BOX, FAR = [0.0, 0.0, 10.0, 10.0], [50.0, 50.0, 70.0, 70.0]
+
+
+@pytest.mark.parametrize(
+    ("other", "passed"),
+    [
+        (found((BOX, 0.9, 0), (FAR, 0.8, 1)), True),
+        (found((FAR, 0.8001, 1), (BOX, 0.9, 0)), True),  # any order
+        (found((BOX, 0.9, 0), (FAR, 0.8, 1), (BOX, 0.051, 1)), True),  # rounding decides about the last one
+        (found((BOX, 0.9, 0), ([50.2, 50.0, 70.0, 70.0], 0.8, 1)), False),  # a fifth of a pixel off
+        (found((BOX, 0.9, 0), (FAR, 0.805, 1)), False),
+        (found((BOX, 0.9, 0), (FAR, 0.8, 0)), False),
+        (found((BOX, 0.9, 0)), False),
+        (found(), False),
+    ],
+)
+def test_a_check_passes_only_what_is_the_same(other: Detections, passed: bool) -> None:
+    one = found((BOX, 0.9, 0), (FAR, 0.8, 1))
+    limits = {"threshold": 0.05, "most": 100}
+    assert summarise([difference(one, other, **limits, **ALLOWED)], **ALLOWED)["passed"] is passed
+    assert summarise([difference(other, one, **limits, **ALLOWED)], **ALLOWED)["passed"] is passed
