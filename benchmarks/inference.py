@@ -53,13 +53,16 @@ def main() -> None:
     """Run the benchmark that the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--models", nargs="+", default=list(BARS), choices=list(BARS))
+    parser.add_argument("--precisions", nargs="+", default=["fp32", "bf16"], choices=["fp32", "bf16"])
     parser.add_argument("--rounds", type=int, default=7, help="runs of each side, of which the median counts")
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "inference.json")
     options = parser.parse_args()
     rows = []
+    if "bf16" in options.precisions and not has_amx():
+        print("this processor shows no AMX: its bfloat16 convolutions take longer than its float32 ones")
     print(f"{'model':<32}{'precision':<10}{'runtime':<10}{'ms':>8}{'torchvision':>13}{'ratio':>8}{'bar':>6}")
     for name in options.models:
-        for row in compare(name, options.rounds):
+        for row in compare(name, options.precisions, options.rounds):
             bar = "" if row["bar"] is None else f"{row['bar']:.2f}"
             print(
                 f"{name:<32}{row['precision']:<10}{row['runtime']:<10}{row['median_ms']:>8.1f}"
@@ -71,6 +74,7 @@ def main() -> None:
     result = {
         "what": "one 480x640 picture, tensor in memory to detections, batch 1; ratio of medians, detkit / torchvision",
         "rounds": options.rounds,
+        "amx_bf16": has_amx(),
         "environment": describe_environment(torch.device("cpu")),
         "results": rows,
     }
@@ -78,13 +82,13 @@ def main() -> None:
     print(f"written to {options.output}")
 
 
-def compare(name: str, rounds: int) -> list[dict[str, Any]]:
+def compare(name: str, precisions: list[str], rounds: int) -> list[dict[str, Any]]:
     """A row for each way that detkit runs the model called `name`, timed in turn with torchvision."""
     picture = picture_of_blobs()
     reference = random_reference(name, picture)
     state = {key: value.clone() for key, value in reference.state_dict().items()}
     content = read_torchvision(name, weights=state, classes=[str(label) for label in range(NUM_CLASSES)])
-    ways = [("fp32", "eager"), *((precision, "compiled") for precision in BARS[name])]
+    ways = [("fp32", "eager"), *((precision, "compiled") for precision in BARS[name] if precision in precisions)]
     loaded = {
         way: LoadedDetector(
             build_from_checkpoint(content), classes=content["classes"], precision=way[0], runtime=way[1]
@@ -138,6 +142,12 @@ def compare(name: str, rounds: int) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def has_amx() -> bool:
+    """Whether the processor multiplies bfloat16 matrices in hardware tiles, as far as the system tells."""
+    told = Path("/proc/cpuinfo")
+    return told.is_file() and "amx_bf16" in told.read_text()
 
 
 def picture_of_blobs() -> Tensor:
