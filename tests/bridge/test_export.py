@@ -126,6 +126,12 @@ def test_every_kind_of_file_passes_its_check(
 SELECTIVE = {"config": {"proposal": {"_target_": "detkit.proposal.selective_search.SelectiveSearch"}}}
 
 
+@pytest.mark.parametrize("overrides", [("model=rfcn_light",), ("model=rcnn_light",)], ids=name)
+def test_a_part_that_onnx_does_not_have_is_named(build: Callable[..., Detector], overrides: tuple[str, ...]) -> None:
+    with pytest.raises(UserError, match=r"model\.roi_pool=\w+ cannot be exported"):
+        Graph(build(*overrides, num_classes=2))
+
+
 def test_metadata_say_what_the_file_needs(build: Callable[..., Detector], tmp_path: Path) -> None:
     model = build(*SSD, num_classes=2)
     text = describe(model, saved_of(model), name="small", licence="CC0-1.0")

@@ -11,7 +11,6 @@ from detkit.bridge.export.frame import clip
 from detkit.bridge.export.suppress import survivors
 from detkit.model.proposer.external import External
 from detkit.model.proposer.rpn import RPN
-from detkit.model.roi_head.rfcn import RFCNHead
 from detkit.ops.coder import decode
 
 # Symbols: B images, P regions of an image, C classes. Sizes are int64 [B, 2] of (h, w).
@@ -56,16 +55,7 @@ def read_regions(head: Any, features: list[Tensor], boxes: Tensor) -> tuple[Tens
     num_images, num_regions = boxes.shape[:2]
     images = torch.arange(num_images, device=boxes.device, dtype=boxes.dtype)[:, None, None]
     regions = torch.cat([images.expand(-1, num_regions, 1), boxes], dim=2).flatten(0, 1)  # [B * P, 5]
-    logits, deltas = describe(head, features, regions)
+    logits, deltas = head.predictor(head.tail(head.roi_pool.read(features, regions)))
     moved = decode(deltas * head.box_std + head.box_mean, regions[:, None, 1:])
     shape = (num_images, num_regions)
     return moved.unflatten(0, shape), head.predictor.scores(logits).unflatten(0, shape)
-
-
-def describe(head: Any, features: list[Tensor], regions: Tensor) -> tuple[Tensor, Tensor]:
-    """`head.regions` for regions [R, 5] of (image, x1, y1, x2, y2): logits [R, C + 1] and deltas [R, C or 1, 4]."""
-    pool = head.roi_pool.read
-    if isinstance(head, RFCNHead):
-        logits, deltas = head.predictor(head.tail(features[0]))
-        return head.predictor.vote(pool([logits], regions), pool([deltas], regions))
-    return head.predictor(head.tail(pool(features, regions)))
