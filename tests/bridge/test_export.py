@@ -73,6 +73,7 @@ def test_the_graph_finds_what_the_detector_finds(build: Callable[..., Detector],
     batch = seen(model, [scene(0, 3), scene(1, 1)])
     if fixed_canvas(model.preprocess) is None:  # the second image is smaller than the canvas
         batch.sizes = [(height, width - 20 * index) for index, (height, width) in enumerate(batch.sizes)]
+        batch.original_sizes = batch.sizes  # its short side is that of the detector: nothing is resized
     graph = Graph(model)
     regions = [stack_proposals(batch.proposals)] if graph.takes_regions and batch.proposals else []
     with torch.inference_mode():
