@@ -11,10 +11,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import generalized_box_iou_loss
 
 from detkit.model.conv import Activation, conv_norm
 from detkit.model.csp import spatial_conv
+from detkit.ops.box import paired_iou
 from detkit.ops.match import NEGATIVE
 from detkit.ops.simota import assign_simota
 from detkit.ops.yolo_coder import cell_grid, decode_free
@@ -58,7 +58,7 @@ class Level(nn.Module):
 
 
 class YOLOX(nn.Module):
-    """A decoupled head per level, SimOTA, generalised IoU (the paper: 1 - IoU^2), binary cross-entropy.
+    """A decoupled head per level, SimOTA, 1 - IoU^2 for boxes, binary cross-entropy for the rest.
 
     channels: of the head, 256 in the largest; num_convs: in each branch. radius, num_candidates: of `assign_simota`.
     The L1 loss that the paper adds in its last epochs is left out.
@@ -131,9 +131,7 @@ class YOLOX(nn.Module):
         taught = F.one_hot(torch.cat(labels), self.num_classes) * torch.cat(overlaps)[:, None]  # [P, C]
         objectness = _logistic(rows[..., 4], positive.float()) * (positive | (assigned == NEGATIVE))
         return {
-            "box": BOX_WEIGHT
-            * generalized_box_iou_loss(predicted[positive], torch.cat(boxes), reduction="sum")
-            / count,
+            "box": BOX_WEIGHT * (1 - paired_iou(predicted[positive], torch.cat(boxes)).square()).sum() / count,
             "objectness": objectness.sum() / count,
             "class": _logistic(rows[..., 5:][positive], taught).sum() / count,
         }
