@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 from scenes import assert_same, chatty, opinionated, scene, seen
 
@@ -17,6 +18,7 @@ from detkit.api import LoadedDetector
 from detkit.bridge.export.export import check
 from detkit.bridge.export.graph import Graph, fixed_canvas
 from detkit.bridge.export.metadata import describe, read_content
+from detkit.bridge.export.padding import settle_padding
 from detkit.bridge.export.parity import difference, summarise
 from detkit.bridge.export.session import stack_proposals
 from detkit.bridge.export.write import write_onnx
@@ -196,3 +198,13 @@ def test_a_check_passes_only_what_is_the_same(other: Detections, passed: bool) -
     limits = {"threshold": 0.05, "most": 100}
     assert summarise([difference(one, other, **limits, **ALLOWED)], **ALLOWED)["passed"] is passed
     assert summarise([difference(other, one, **limits, **ALLOWED)], **ALLOWED)["passed"] is passed
+
+
+def test_tensorflows_padding_is_a_constant_on_canvases_of_whole_strides() -> None:
+    torch.manual_seed(0)
+    net = timm.create_model("tf_efficientnet_lite0", features_only=True).eval()
+    image = torch.randn(1, 3, 96, 64)
+    expected = net(image)
+    assert settle_padding(net) == 5  # one for each halving
+    for found, wanted in zip(net(image), expected, strict=True):
+        assert torch.equal(found, wanted)

@@ -15,12 +15,14 @@ from torch import Tensor
 
 from detkit.bridge.export.graph import OUTPUTS, Graph, fixed_canvas
 from detkit.bridge.export.metadata import KEY
+from detkit.bridge.export.padding import settle_padding
 from detkit.bridge.export.session import INSTALL
 from detkit.bridge.export.suppress import survivors_in_onnx
 from detkit.errors import UserError
 
 INPUTS = ("images", "sizes", "original_sizes", "proposals")
 EXAMPLE_SIZE = (416, 544)  # of a canvas that may be of any size
+LARGEST_STRIDE = 32  # of a backbone
 LONGEST = 8192  # side of a canvas, in pixels
 
 
@@ -34,6 +36,8 @@ def write_onnx(graph: Graph, path: Path, metadata: str) -> None:
     except ImportError as error:
         raise UserError(f"format=onnx needs the exporter of PyTorch: {INSTALL}") from error
     inputs, shapes = example_inputs(graph)
+    if graph.detector.preprocess.pad_multiple % LARGEST_STRIDE == 0:
+        settle_padding(graph)
     with _quiet():
         program: Any = torch.onnx.export(
             graph,
