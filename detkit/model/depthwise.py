@@ -12,7 +12,7 @@ def speed_up_depthwise(module: nn.Module) -> int:
     """Change, in place, the depthwise convolutions that PyTorch is slow in training of on a CPU; returns how many.
 
     Parameters, their names and all results stay; gradients are the same up to rounding. 3 x 3 kernels without dilation
-    and with stride 1 are left as they are: PyTorch has a fast path for them.
+    are left as they are: PyTorch has a fast path for them.
     """
     chosen = [conv for conv in module.modules() if _is_slow(conv)]
     for conv in chosen:
