@@ -40,9 +40,9 @@ def load(
 ) -> LoadedDetector:
     """The detector in a checkpoint file, or in a run folder (its best checkpoint), ready to predict.
 
-    device: auto takes CUDA where there is one. precision: fp32, bf16 or fp16. runtime: eager, or compiled, which is
-    faster after a first image that waits for the compiler. source: of the regions, for a detector that takes them from
-    outside; None is what it was trained with.
+    device: auto takes CUDA where there is one. precision: fp32, bf16 or fp16. runtime: eager, onnx (ONNX Runtime), or
+    compiled, which is faster after a first image that waits for the compiler. source: of the regions, for a detector
+    that takes them from outside; None is what it was trained with.
     Raises UserError naming the file where it is missing or no checkpoint. Code in a checkpoint is never run.
     """
     content = load_checkpoint(Path(checkpoint))

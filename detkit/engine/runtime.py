@@ -1,4 +1,4 @@
-"""How the dense parts of a detector run: as PyTorch runs them, or compiled into fused machine code."""
+"""How a detector runs: as PyTorch runs it, its dense parts compiled into machine code, or all of it by ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ from detkit.data.preprocess import Preprocess
 from detkit.errors import UserError
 from detkit.model.detector import Detector
 
-RUNTIMES = ("eager", "compiled")
+RUNTIMES = ("eager", "compiled", "onnx")
 MOST_SHAPES = 64  # compiled for one part; further ones run eagerly
 Forward = Callable[..., Any]
 
 
 def apply_runtime(detector: Detector, runtime: str) -> Detector:
-    """The detector itself, in eval mode and on its device, with its dense parts made to run as `runtime` says.
+    """The detector, in eval mode and on its device, made to run as `runtime` says; itself, or for onnx another one.
 
     compiled: every part of `detector.dense` through TorchInductor, its weights as constants, packed for the machine,
     and its activations fused into the convolutions before them. The first image waits for the compiler; where canvases
     differ in size, one graph serves them all. Names, hooks and weights of the modules stay, results agree to rounding.
-    Raises UserError for another word, and where nothing here compiles.
+    onnx: what `detkit export` would write, run by ONNX Runtime in place of the detector, in float32.
+    Raises UserError for another word, where nothing here compiles, and for parts that ONNX has not.
     """
     if runtime not in RUNTIMES:
         raise UserError(f"runtime={runtime}: choose one of {', '.join(RUNTIMES)}")
@@ -40,6 +41,10 @@ def apply_runtime(detector: Detector, runtime: str) -> Detector:
         found = [modules[name] for name in detector.dense if name in modules]
         for index, part in enumerate(part for part in found if not isinstance(part, nn.Identity)):
             part.forward = compiled(part.forward, device, dynamic=varies, first=index == 0)
+    if runtime == "onnx" and not hasattr(detector, "graph"):  # a detector that was read from an .onnx is one already
+        from detkit.bridge.export.session import as_onnx
+
+        detector = as_onnx(detector)
     detector.runtime = runtime
     return detector
 

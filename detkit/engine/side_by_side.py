@@ -49,7 +49,8 @@ def measure_side_by_side(
             entrant, row["parameters"] = _enter(row["checkpoint"], contender, config, device)
             row["pictures"] = _save_pictures(entrant, folder, contender.file_name)
             if entrant.images:
-                row["flops"] = count_flops(entrant.pipeline, entrant.images[0])
+                # an ONNX graph does not tell
+                row["flops"] = count_flops(entrant.pipeline, entrant.images[0]) or None
                 row["peak_memory"] = peak_memory(entrant.pipeline, entrant.images[:FEWEST_IMAGES])
                 entrants[row["name"]] = entrant
         except Exception as error:
@@ -76,7 +77,7 @@ def _enter(checkpoint: str, contender: Contender, config: DictConfig, device: to
     proposals = find_proposals(source, annotations, repair=data["repair"], **config.proposing)
     detector = build_from_checkpoint(saved)
     parameters = count_parameters(detector)
-    place_for_inference(detector, device, config.trainer.channels_last, config.runtime)
+    detector = place_for_inference(detector, device, config.trainer.channels_last, config.runtime)
     pipeline = Pipeline(detector, config.trainer.precision, config.trainer.channels_last)
     timed, shown = (
         timed_images(annotations, proposals, count) for count in (config.evaluation.timing_images, config.pictures)

@@ -124,6 +124,22 @@ def test_every_kind_of_file_passes_its_check(
     assert report["passed"] and report["batches"]["3"]["detections"] > 0, report
 
 
+@pytest.mark.slow
+def test_onnx_is_a_runtime_of_any_checkpoint(build: Callable[..., Detector]) -> None:
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    images = [scene(seed, 3)[0].permute(1, 2, 0).numpy() for seed in range(2)]
+    found = {}
+    for runtime in ("eager", "onnx"):
+        torch.manual_seed(0)
+        model = opinionated(build(*SSD, num_classes=2))
+        loaded = LoadedDetector(model, classes=["a", "b"], runtime=runtime)
+        assert loaded.detector.runtime == runtime
+        found[runtime] = loaded.predict(images, batch_size=2)
+    for one, other in zip(found["onnx"], found["eager"], strict=True):
+        assert_same(one, other)
+
+
 SELECTIVE = {"config": {"proposal": {"_target_": "detkit.proposal.selective_search.SelectiveSearch"}}}
 
 

@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 
 
 def test_another_word_is_answered_with_the_list(build: Callable[..., Detector]) -> None:
-    with pytest.raises(UserError, match=r"runtime=fast: choose one of eager, compiled"):
+    with pytest.raises(UserError, match=r"runtime=fast: choose one of eager, compiled, onnx"):
         LoadedDetector(build("model=ssd_light"), classes=["a", "b", "c"], runtime="fast")
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -11,14 +13,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from detkit.bridge.export.graph import Graph
 from detkit.bridge.export.metadata import KEY, read_content
+from detkit.bridge.export.write import INSTALL, write_onnx
 from detkit.config import build_preprocess
 from detkit.data.preprocess import Preprocess
 from detkit.errors import UserError
 from detkit.model.detector import Detector
 from detkit.types import Batch, Detections
 
-INSTALL = 'pip install "detkit-vision[onnx]"'
+CPU = torch.device("cpu")
 
 
 def read_onnx(path: Path) -> dict[str, Any]:
@@ -38,14 +42,28 @@ def build_onnx(content: Mapping[str, Any]) -> OnnxDetector:
     return OnnxDetector(content["onnx"], num_classes=len(content["classes"]), preprocess=preprocess)
 
 
-class OnnxGraph(nn.Module):
-    """The graph in a file, on the device where it is first run."""
+def as_onnx(detector: Detector) -> OnnxDetector:
+    """A detector, in eval mode and folded, as ONNX Runtime runs it on the device where it is; it is not changed.
 
-    def __init__(self, path: Path) -> None:
+    Raises UserError where it has a part that ONNX has not, or the exporter or ONNX Runtime is not installed.
+    """
+    device = detector.pixel_mean.device
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "detector.onnx"
+        write_onnx(Graph(deepcopy(detector).cpu()), path, "")
+        graph = OnnxGraph(path, device)
+    found = OnnxDetector(graph, num_classes=detector.num_classes, preprocess=detector.preprocess)
+    return found.eval().to(device)
+
+
+class OnnxGraph(nn.Module):
+    """The graph in a file, on a device; on another, it is read anew when it is first run there."""
+
+    def __init__(self, path: Path, device: torch.device = CPU) -> None:
         super().__init__()
         self.path = path
-        self.session = _open(path, torch.device("cpu"))
-        self.device = torch.device("cpu")
+        self.session = _open(path, device)
+        self.device = device
         self.metadata: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
         self.inputs = [node.name for node in self.session.get_inputs()]
 

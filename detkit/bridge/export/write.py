@@ -16,10 +16,10 @@ from torch import Tensor
 from detkit.bridge.export.graph import OUTPUTS, Graph, fixed_canvas
 from detkit.bridge.export.metadata import KEY
 from detkit.bridge.export.padding import settle_padding
-from detkit.bridge.export.session import INSTALL
 from detkit.bridge.export.suppress import survivors_in_onnx
 from detkit.errors import UserError
 
+INSTALL = 'pip install "detkit-vision[onnx]"'
 INPUTS = ("images", "sizes", "original_sizes", "proposals")
 EXAMPLE_SIZE = (416, 544)  # of a canvas that may be of any size
 LARGEST_STRIDE = 32  # of a backbone
