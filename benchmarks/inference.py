@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -30,6 +29,7 @@ from detkit.api import LoadedDetector  # noqa: E402
 from detkit.bridge.torchvision.checkpoint import read_torchvision  # noqa: E402
 from detkit.config import build_from_checkpoint  # noqa: E402
 from detkit.engine.environment import describe_environment  # noqa: E402
+from detkit.engine.timing import interleaved_ms  # noqa: E402
 from detkit.types import Detections  # noqa: E402
 
 NUM_CLASSES, CANDIDATES = 90, 300  # of COCO's numbering; pairs of box and class above the score threshold
@@ -113,14 +113,7 @@ def compare(name: str, precisions: list[str], rounds: int) -> list[dict[str, Any
         start = time.perf_counter()
         found[side] = run()
         first[side] = time.perf_counter() - start
-    seconds: dict[Any, list[float]] = {side: [] for side in sides}
-    for index in range(rounds + 1):  # the first round warms up
-        for side, run in sides.items():
-            start = time.perf_counter()
-            run()
-            if index > 0:
-                seconds[side].append(time.perf_counter() - start)
-    milliseconds = {side: 1000 * statistics.median(times) for side, times in seconds.items()}
+    milliseconds = interleaved_ms(sides, rounds)
     rows = []
     for way in ways:
         ratio, bar = milliseconds[way] / milliseconds["torchvision"], BARS[name].get(way[0])

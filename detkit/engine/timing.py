@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from statistics import median
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+Name = TypeVar("Name")
 Moment = Any  # a float in seconds on a CPU, an event of its stream on a GPU
 
 
@@ -118,3 +120,16 @@ def clock_of(model: nn.Module) -> CpuClock | CudaClock:
     """The clock of the device that the model is on."""
     tensor = next(model.parameters(), next(model.buffers(), None))
     return CudaClock(tensor.device) if tensor is not None and tensor.is_cuda else CpuClock()
+
+
+def interleaved_ms(runs: Mapping[Name, Callable[[], Any]], repeats: int) -> dict[Name, float]:
+    """Median milliseconds of each, in turn, so that whatever else the machine does meets all; each runs once before."""
+    taken: dict[Name, list[float]] = {name: [] for name in runs}
+    for run in runs.values():
+        run()
+    for _ in range(repeats):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run()
+            taken[name].append(1000 * (time.perf_counter() - start))
+    return {name: median(times) for name, times in taken.items()}

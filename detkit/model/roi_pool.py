@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -69,24 +70,22 @@ class RoIPool(_RoIPooler):
         return roi_pool(feature.float(), regions, self.size, scale).to(feature.dtype)
 
 
-class RoIAlign(_RoIPooler):
+class _SamplingPooler(_RoIPooler):
+    """sampling_ratio: samples along a side of a cell. settings: of `_RoIPooler`."""
+
+    def __init__(self, *, sampling_ratio: int = 2, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.sampling_ratio = sampling_ratio
+
+
+class RoIAlign(_SamplingPooler):
     """The mean of bilinear samples in each of k x k cells, nothing rounded (Mask R-CNN, section 3).
 
     sampling_ratio: samples along a side of a cell. aligned: shift by half a pixel, so that pixel centres meet.
     """
 
-    def __init__(
-        self,
-        *,
-        features: Sequence[FeatureSpec],
-        size: int = 7,
-        max_stride: int = 32,
-        canonical_size: float = 224,
-        sampling_ratio: int = 2,
-        aligned: bool = True,
-    ) -> None:
-        super().__init__(features=features, size=size, max_stride=max_stride, canonical_size=canonical_size)
-        self.sampling_ratio = sampling_ratio
+    def __init__(self, *, aligned: bool = True, **settings: Any) -> None:
+        super().__init__(**settings)
         self.aligned = aligned
 
     def pool(self, feature: Tensor, regions: Tensor, scale: float) -> Tensor:
@@ -100,24 +99,12 @@ class PSRoIPool(_RoIPooler):
         return ps_roi_pool(feature.float(), regions, self.size, scale).to(feature.dtype)
 
 
-class PSRoIAlign(_RoIPooler):
+class PSRoIAlign(_SamplingPooler):
     """The mean of bilinear samples in each of k x k cells, every cell from maps of its own, nothing rounded.
 
     `PSRoIPool` after the manner of `RoIAlign` (Light-Head R-CNN, section 3.3): two regions that differ by less than a
     cell of the map differ in what they read. sampling_ratio: samples along a side of a cell.
     """
-
-    def __init__(
-        self,
-        *,
-        features: Sequence[FeatureSpec],
-        size: int = 7,
-        max_stride: int = 32,
-        canonical_size: float = 224,
-        sampling_ratio: int = 2,
-    ) -> None:
-        super().__init__(features=features, size=size, max_stride=max_stride, canonical_size=canonical_size)
-        self.sampling_ratio = sampling_ratio
 
     def pool(self, feature: Tensor, regions: Tensor, scale: float) -> Tensor:
         pooled = ps_roi_align(feature.float(), regions, self.size, scale, self.sampling_ratio)

@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from detkit.api import LoadedDetector, load
 from detkit.bridge.export.graph import Graph
 from detkit.bridge.export.metadata import describe
-from detkit.bridge.export.parity import difference, interleaved_ms, summarise
+from detkit.bridge.export.parity import difference, summarise
 from detkit.bridge.export.write import write_onnx
 from detkit.config import build, build_from_checkpoint, build_source
 from detkit.data.image import read_image
@@ -27,6 +27,7 @@ from detkit.engine.environment import describe_environment
 from detkit.engine.evaluate import merge_data, read_test_split
 from detkit.engine.examples import spread
 from detkit.engine.predict import find_sources
+from detkit.engine.timing import interleaved_ms
 from detkit.errors import UserError
 
 SUFFIXES = {"onnx": ".onnx"}

@@ -1,10 +1,8 @@
-"""Whether two detectors find the same, and how fast each is: what an exported file is checked with."""
+"""Whether two detectors find the same: what an exported file is checked with."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
-from statistics import median
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -65,16 +63,3 @@ def summarise(differences: Sequence[Difference], *, box_px: float, score: float)
         "unmatched": sum(one.unmatched for one in differences),
     }
     return summary | {"passed": summary["unmatched"] == 0 and summary["box_px"] <= box_px and summary["score"] <= score}
-
-
-def interleaved_ms(runs: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Median milliseconds of each, in turn, so that whatever else the machine does meets all; each runs once before."""
-    taken: dict[str, list[float]] = {name: [] for name in runs}
-    for run in runs.values():
-        run()
-    for _ in range(repeats):
-        for name, run in runs.items():
-            start = time.perf_counter()
-            run()
-            taken[name].append(1000 * (time.perf_counter() - start))
-    return {name: median(times) for name, times in taken.items()}
