@@ -14,38 +14,27 @@ from torch import Tensor
 
 from detkit import __version__
 from detkit.errors import UserError
+from detkit.whole_file import whole_file
 
 FORMAT = 1
 
 
 def save_checkpoint(path: str | Path, content: Mapping[str, Any]) -> None:
     """Write tensors and plain data to `path`; after a crash at any moment the file is the old one or the new one."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            torch.save({"format": FORMAT, "detkit_version": __version__, **content}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    with whole_file(path) as unfinished, open(unfinished, "wb") as file:
+        torch.save({"format": FORMAT, "detkit_version": __version__, **content}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    _sync_folder(Path(path).parent)
 
 
 def copy_checkpoint(source: str | Path, path: str | Path) -> None:
     """Copy a checkpoint, as atomically as it was written."""
-    path = Path(path)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        shutil.copyfile(source, temporary)
-        with open(temporary, "rb+") as file:
+    with whole_file(path) as unfinished:
+        shutil.copyfile(source, unfinished)
+        with open(unfinished, "rb+") as file:
             os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    _sync_folder(Path(path).parent)
 
 
 def load_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") -> dict[str, Any]:
@@ -64,6 +53,10 @@ def load_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") 
         from detkit.bridge.export.session import read_onnx
 
         return read_onnx(path)
+    if path.suffix == ".pt2":
+        raise UserError(
+            f"{path}: a program is read by torch.export.load, which may run code from it; detkit reads .pt and .onnx"
+        )
     try:
         content = torch.load(path, map_location=map_location, weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 import zipfile
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from detkit.data.image import read_image, read_image_size
 from detkit.errors import UserError
 from detkit.types import Size
+from detkit.whole_file import whole_file
 
 
 class Source(Protocol):
@@ -89,8 +89,5 @@ def _load(path: Path) -> Outcome | None:
 
 
 def _save(path: Path, outcome: Outcome) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.stem}.{os.getpid()}")
-    with unfinished.open("wb") as file:
+    with whole_file(path) as unfinished, unfinished.open("wb") as file:
         np.savez_compressed(file, boxes=outcome.boxes, seconds=outcome.seconds)
-    os.replace(unfinished, path)

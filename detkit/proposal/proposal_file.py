@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from collections import defaultdict
 from pathlib import Path
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from detkit.data.annotations import PackedStrings
 from detkit.data.proposals import Proposals
 from detkit.errors import UserError
+from detkit.whole_file import whole_file
 
 FORMAT = 1  # raised when older versions cannot read what is written
 ARRAYS = ("id_buffer", "id_offsets", "offsets", "boxes", "seconds")
@@ -65,11 +65,8 @@ def _read_folder(folder: Path) -> Proposals:
 
 def write_proposals(path: str | Path, proposals: Proposals) -> None:
     """Write an npz file, whole or not at all, creating folders."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     about = {"format": FORMAT, "method": proposals.method, "parameters": proposals.parameters}
-    with unfinished.open("wb") as file:
+    with whole_file(path) as unfinished, unfinished.open("wb") as file:
         np.savez_compressed(
             file,
             about=np.frombuffer(json.dumps(about).encode(), np.uint8),
@@ -79,7 +76,6 @@ def write_proposals(path: str | Path, proposals: Proposals) -> None:
             boxes=proposals.boxes,
             seconds=proposals.seconds,
         )
-    os.replace(unfinished, path)
 
 
 def _read_npz(path: Path) -> Proposals:
