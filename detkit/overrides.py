@@ -62,8 +62,9 @@ def explain(loader: ConfigLoaderImpl, config_name: str, overrides: list[str]) ->
             continue
         if key in groups:
             for option in _choices(override):
-                if option not in options_of(loader, key):
-                    return f"no {key}={option}{_listed(option, options_of(loader, key), f'options of {key}')}"
+                known = _options_beside(loader, groups, key, option)
+                if option not in known:
+                    return f"no {key}={option}{_listed(option, known, f'options of {key}')}"
                 if not override.is_sweep_override() or not fitting:
                     fitting.append(f"{override.get_key_element()}={option}")
         elif "/" in key:
@@ -168,6 +169,21 @@ def _choices(override: Override) -> list[str]:
     return [str(item) for item in values if item is not None]
 
 
+def _options_beside(loader: ConfigLoaderImpl, groups: list[str], key: str, option: str) -> list[str]:
+    """The options of group `key`; of a folder in it where `option`, like modern/yolox, names one.
+
+    Where it names a folder that is not there, or none for what is in one, the options of those folders are added.
+    """
+    folder, _, word = option.rpartition("/")
+    if f"{key}/{folder}" in groups:
+        return [f"{folder}/{name}" for name in options_of(loader, f"{key}/{folder}")]
+    inner = {
+        group.removeprefix(f"{key}/"): options_of(loader, group) for group in groups if group.startswith(f"{key}/")
+    }
+    deeper = [f"{group}/{name}" for group, names in inner.items() if folder or word in names for name in names]
+    return options_of(loader, key) + deeper
+
+
 def _unused_group(loader: ConfigLoaderImpl, config_name: str, fitting: list[str]) -> str | None:
     """The group override that `config_name` has no place for."""
     choices = loader.load_configuration(config_name, [], RunMode.MULTIRUN).hydra.runtime.choices
@@ -180,5 +196,5 @@ def _unused_group(loader: ConfigLoaderImpl, config_name: str, fitting: list[str]
 
 
 def _listed(word: str, words: list[str], title: str) -> str:
-    guess = nearest(word, words)
+    guess = next((other for other in words if other.endswith(f"/{word}")), None) or nearest(word, words)
     return (f"; did you mean {guess}?" if guess else "") + f"\n{title}: {', '.join(words)}"

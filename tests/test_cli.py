@@ -23,6 +23,7 @@ hydra: {run: {dir: out/run}, sweep: {dir: out/sweep}, job: {chdir: false}, outpu
     "trainer/default.yaml": "budget: 20ep\nlr: 0.1\nema: {decay: 0.9}",
     "unused/one.yaml": "a: 1",
     "experiment/quickstart.yaml": "# @package _global_\nseed: 7",
+    "experiment/modern/cells.yaml": "# @package _global_\nseed: 8",
 }
 
 seen: list[dict] = []
@@ -159,6 +160,9 @@ def test_an_interrupt_is_130(configs):
             ["train has no place for unused=one", "groups of train: experiment, model, model/backbone, trainer"],
         ),
         ("experiment=quikstart", ["did you mean quickstart?"]),
+        ("experiment=modern/cels", ["did you mean modern/cells?"]),
+        ("experiment=moden/cells", ["did you mean modern/cells?", "quickstart, modern/cells"]),
+        ("experiment=cells", ["did you mean modern/cells?"]),
         ("~trainer.bugdet", ["did you mean trainer.budget?"]),
         ("seed=[1", ["seed=[1"]),
         ("seed", ["seed"]),
@@ -171,6 +175,12 @@ def test_a_mistyped_override_is_answered_with_the_nearest_valid_one(configs, cap
     for answer in answers:
         assert answer in text
     assert not seen
+
+
+def test_an_option_in_a_folder_is_not_blamed_for_another(configs, capsys):
+    code, text = run(capsys, "train", "experiment=modern/cells", "model=faster_rcn")
+    assert code == 2
+    assert "no model=faster_rcn" in text and "experiment" not in text
 
 
 def test_a_mistyped_option_in_a_sweep_is_named(configs, capsys):
