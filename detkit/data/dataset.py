@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -56,6 +56,7 @@ class DetectionDataset(Dataset[Sample]):
     proposals: one entry per image, in the order of the annotations; they go through augmentation and resizing with
         the boxes.
     mix: makes one training picture of several, where the key asks for it; before `augment`.
+    read: decodes a file, as `read_image` does.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class DetectionDataset(Dataset[Sample]):
         seed: int = 0,
         proposals: Proposals | None = None,
         mix: Mosaic | None = None,
+        read: Callable[..., NDArray[np.uint8]] = read_image,
     ) -> None:
         _check_choice("data.difficult", difficult, ("keep", "drop", "ignore"))
         _check_choice("data.repair", repair, ("clip", "drop", "error"))
@@ -84,6 +86,7 @@ class DetectionDataset(Dataset[Sample]):
         self.seed = seed
         self.proposals = proposals
         self.mix = mix
+        self.read = read
         if mix is not None and proposals is not None:
             raise UserError("mix=... and proposal=... do not go together: a mixed picture has no regions of its own")
 
@@ -161,7 +164,7 @@ class DetectionDataset(Dataset[Sample]):
     def _decode(self, index: int, faults: list[tuple[str, str]]) -> NDArray[np.uint8]:
         path = self.annotations.image_paths[index]
         declared = tuple(self.annotations.sizes[index].tolist())
-        image = read_image(path)
+        image = self.read(path)
         if declared == (0, 0) or image.shape[:2] == declared:
             return image
         if self.repair == "error":
@@ -169,7 +172,7 @@ class DetectionDataset(Dataset[Sample]):
         faults.append(("size mismatch", self.annotations.image_ids[index]))
         if image.shape[:2] == declared[::-1]:
             # the tool that drew the boxes may have ignored the EXIF rotation: the declared size tells
-            stored = read_image(path, upright=False)
+            stored = self.read(path, upright=False)
             if stored.shape[:2] == declared:
                 return stored
         return image

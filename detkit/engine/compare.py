@@ -29,7 +29,7 @@ from detkit.errors import UserError
 from detkit.visualize.compare_page import write_compare_page
 
 # What a finished training may have had otherwise: nothing that its weights or its numbers depend on.
-FREE = ("name", "resume", "run_dir", "device", "logger", "evaluation", "proposing", "loader.num_workers")
+FREE = ("name", "resume", "run_dir", "device", "logger", "evaluation", "proposing", "loader.num_workers", "decoded_dir")
 
 
 def run_compare(config: DictConfig) -> dict[str, Any]:

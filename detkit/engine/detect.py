@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.utils.data import DataLoader
 
 from detkit.data.annotations import Annotations
 from detkit.data.dataset import DetectionDataset, Sample
+from detkit.data.image import read_image
 from detkit.data.loader import build_loader, collate
 from detkit.data.preprocess import Preprocess
 from detkit.data.proposals import Proposals
@@ -87,10 +89,11 @@ def evaluation_loader(
     num_workers: int,
     repair: str,
     proposals: Proposals | None = None,
+    read: Callable[..., NDArray[np.uint8]] = read_image,
 ) -> DataLoader:
     """The batches of this process's share of a split: every image once, broken ones as blanks, nothing augmented.
 
-    proposals: of all images of the split in order, for a detector that takes them from outside.
+    proposals: of all images of the split in order, for a detector that takes them from outside. read: of the data set.
     """
     dataset = DetectionDataset(
         annotations,
@@ -99,6 +102,7 @@ def evaluation_loader(
         repair=repair,  # type: ignore[arg-type]
         unreadable="blank",
         proposals=proposals,
+        read=read,
     )
     return build_loader(
         dataset,

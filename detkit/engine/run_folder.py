@@ -22,7 +22,7 @@ from detkit.errors import UserError
 
 # What may differ between a run and its continuation: how long, how fast, where; not what is learned from what.
 FREE = (
-    "name", "resume", "run_dir", "device", "logger", "evaluation", "data.root", "loader.num_workers",
+    "name", "resume", "run_dir", "device", "logger", "evaluation", "data.root", "loader.num_workers", "decoded_dir",
     "trainer.budget", "trainer.eval_every", "trainer.save_every", "trainer.patience", "trainer.compile",
 )  # fmt: skip
 

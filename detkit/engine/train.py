@@ -13,6 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from detkit.config import build, build_detector, build_preprocess, without_pretrained
 from detkit.data.dataset import DetectionDataset
+from detkit.data.decoded import DecodedImages
+from detkit.data.image import read_image
 from detkit.data.loader import build_loader
 from detkit.data.split import read_split
 from detkit.engine.best import Best, check_metric, select_metric
@@ -72,6 +74,7 @@ def _train(config: DictConfig, world: World) -> dict[str, Any]:
         proposals = find_proposals(source, annotations, repair=config.data.repair, **config.proposing)
     classes = annotations.classes
     preprocess = build_preprocess(settings["preprocess"])
+    read = read_image if config.decoded_dir is None else DecodedImages(config.decoded_dir)
     mix = build(config.get("mix"))  # makes one picture of several
     dataset = DetectionDataset(
         annotations,
@@ -82,6 +85,7 @@ def _train(config: DictConfig, world: World) -> dict[str, Any]:
         repair=config.data.repair,
         seed=config.seed,
         proposals=proposals,
+        read=read,
     )
     loader = build_loader(
         dataset,
@@ -108,6 +112,7 @@ def _train(config: DictConfig, world: World) -> dict[str, Any]:
             num_workers=config.evaluation.num_workers,
             repair=config.data.repair,
             proposals=val_proposals,
+            read=read,
         )
 
     # How long, and how often.
@@ -183,6 +188,8 @@ def _train(config: DictConfig, world: World) -> dict[str, Any]:
         open_folder(folder, settings, world)
     with RunLog(folder, budget, now, **config.logger, silent=not world.is_main) as log:
         log.message(headline(folder, annotations, detector, world, budget, now))
+        if isinstance(read, DecodedImages):
+            log.message(read.need([annotations] if val_split is None else [annotations, val_split]))
         if start is not None and saved is None:
             log.message(f"starts from {config.finetune}; new: {', '.join(fresh) or 'nothing'}")
         window, faults = Window(), FaultLog()
