@@ -99,15 +99,13 @@ class DilatedRes5(nn.Module):
                 conv.stride = (1, 1)
                 if conv.kernel_size == (3, 3):
                     conv.dilation = conv.padding = (2, 2)
-        self.reduce = nn.Conv2d(net.fc.in_features, channels, 1)
-        normal_init(self.reduce, std=0.01)
-        self.relu = nn.ReLU(inplace=True)
+        self.reduce = pointwise(net.fc.in_features, channels)
         self.out_features = channels
         if norm == "frozen":
             freeze_batch_norm_2d(self)
 
     def forward(self, feature: Tensor) -> Tensor:
-        return self.relu(self.reduce(self.layer4(feature)))
+        return self.reduce(self.layer4(feature))
 
 
 class DilatedTimm(nn.Module):
@@ -135,15 +133,20 @@ class DilatedTimm(nn.Module):
             raise UserError(f"model.tail.name={name} cannot be dilated: choose a ResNet or EfficientNet") from error
         first, beyond = (stage_name(net, info, index) for index in (last - 1, last))
         self.stages = nn.Sequential(*stages_between(net, first, beyond))
-        self.reduce = nn.Conv2d(info.channels()[-1], channels, 1)
-        normal_init(self.reduce, std=0.01)
-        self.relu = nn.ReLU(inplace=True)
+        self.reduce = pointwise(info.channels()[-1], channels)
         self.out_features = channels
         if norm == "frozen":
             freeze_batch_norm_2d(self)
 
     def forward(self, feature: Tensor) -> Tensor:
-        return self.relu(self.reduce(self.stages(feature)))
+        return self.reduce(self.stages(feature))
+
+
+def pointwise(in_channels: int, channels: int) -> nn.Sequential:
+    """A new 1x1 convolution, from N(0, 0.01), and ReLU."""
+    conv = nn.Conv2d(in_channels, channels, 1)
+    normal_init(conv, std=0.01)
+    return nn.Sequential(conv, nn.ReLU(inplace=True))
 
 
 class LightConv(nn.Module):

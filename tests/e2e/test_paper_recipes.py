@@ -1,4 +1,4 @@
-"""The recipes of the R-CNN family run on a folder in VOC layout: two steps and an evaluation each, without weights."""
+"""The recipes of the papers run on a folder in VOC layout: two steps and an evaluation each, without weights."""
 
 from __future__ import annotations
 
@@ -11,35 +11,34 @@ from detkit import cli
 pytestmark = pytest.mark.slow
 
 PAPER = Path(__file__).resolve().parents[2] / "configs" / "experiment" / "paper"
-FAMILY = ("rcnn", "fast_rcnn", "faster_rcnn", "rfcn")
-RECIPES = sorted(path.stem for path in PAPER.glob("*.yaml") if path.stem.rsplit("_", 1)[0].startswith(FAMILY))
-SMALLER = {  # what would take minutes here
-    "resnet": ("model.backbone.norm=live",),  # the statistics of no weights normalise nothing
-    "vgg16": ("model.tail.channels=64", "model.tail.pretrained=null"),
-    "rcnn_": ("model.tail.backbone.pretrained=false", "model.tail.tail.channels=64", "model.tail.tail.pretrained=null"),
-}
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    root = tmp_path_factory.mktemp("scenes") / "set"
-    numbers = ("num_train=4", "num_val=1", "num_test=1", "size=[96,128]")
-    assert cli.main(["make_synthetic", f"root={root}", *numbers]) == 0
-    return root
+RECIPES = sorted(path.stem for path in PAPER.glob("*.yaml"))
+REGIONS = ("model.backbone.pretrained=false", "preprocess.short=96", "proposing.num_workers=0")
+VGG = (*REGIONS, "model.tail.channels=64", "model.tail.pretrained=null")
+RESNET = (*REGIONS, "model.backbone.norm=live")  # the statistics of no weights normalise nothing
+SMALLER = {  # by how a recipe is called: what would take minutes here
+    "rcnn_": (
+        "model.tail.backbone.pretrained=false", "model.tail.tail.channels=64", "model.tail.tail.pretrained=null",
+        "model.proposer.num_proposals=[50,10]", *REGIONS[1:],
+    ),
+    "fast_rcnn_vgg16": VGG,
+    "faster_rcnn_vgg16": VGG,
+    "faster_rcnn_resnet": RESNET,
+    "rfcn": RESNET,
+    "ssd": ("model.backbone.pretrained=false",),
+    "yolo_v1": ("model.dense_head.channels=32", "model.dense_head.hidden=32", "preprocess.height=96"),
+    "yolo_v2": ("model.neck.channels=32", "preprocess.size=96", "loader.sides=[64,96]"),
+    "yolo_v3": ("model.neck.channels=[16,16,16]", "preprocess.size=96", "loader.sides=[64,96]"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_two_steps(root, tmp_path, monkeypatch, recipe):
+def test_two_steps(few_objects: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: str) -> None:
     monkeypatch.chdir(tmp_path)
-    if recipe.startswith("rcnn_"):
-        model = (*SMALLER["rcnn_"], "model.proposer.num_proposals=[50,10]")
-    else:
-        model = ("model.backbone.pretrained=false", *SMALLER["vgg16" if "vgg16" in recipe else "resnet"])
+    (smaller,) = (words for name, words in SMALLER.items() if recipe.startswith(name))
     words = (
-        f"experiment=paper/{recipe}", f"data.root={root}", "data.train_split=train", "data.test_split=test",
-        "data.classes=null", *model, "preprocess.short=96", "loader.num_workers=0", "proposing.num_workers=0",
-        "trainer.budget=2it", "trainer.eval_every=null", "evaluation.timing_images=0", "evaluation.pictures=0",
-        "run_dir=run", "device=cpu",
+        f"experiment=paper/{recipe}", f"data.root={few_objects}", "data.train_split=train", "data.test_split=test",
+        "data.classes=null", *smaller, "loader.batch_size=2", "loader.num_workers=0", "trainer.budget=2it",
+        "trainer.eval_every=null", "evaluation.timing_images=0", "evaluation.pictures=0", "run_dir=run", "device=cpu",
     )  # fmt: skip
     assert cli.main(["train", *words]) == 0
     assert (tmp_path / "run" / "metrics.json").is_file()
