@@ -56,7 +56,8 @@ bench: $(INSTALLED)
 gpu-check: $(INSTALLED)
 	@$(BIN)/python -c 'import sys, torch; sys.exit(0 if torch.cuda.is_available() else "make gpu-check: torch sees no CUDA device")'
 	$(BIN)/python -m pytest -q -m gpu
-	$(BIN)/python benchmarks/speed.py --device cuda --models faster_rcnn_light faster_rcnn_fpn --precisions fp32 bf16
+	$(BIN)/python benchmarks/speed.py --device cuda --models faster_rcnn_fpn ssd300 yolox fast_rcnn rcnn \
+		--precisions fp32 bf16 --runtimes eager compiled --batch 16 --seconds 5
 
 clean:
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache

@@ -58,8 +58,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "inference.json")
     options = parser.parse_args()
     rows = []
-    if "bf16" in options.precisions and not has_amx():
-        print("this processor shows no AMX: its bfloat16 convolutions take longer than its float32 ones")
+    if "bf16" in options.precisions and not bf16_instructions():
+        print("this processor has no instructions for bfloat16: its convolutions take longer than those of float32")
     print(f"{'model':<32}{'precision':<10}{'runtime':<10}{'ms':>8}{'torchvision':>13}{'ratio':>8}{'bar':>6}")
     for name in options.models:
         for row in compare(name, options.precisions, options.rounds):
@@ -74,7 +74,7 @@ def main() -> None:
     result = {
         "what": "one 480x640 picture, tensor in memory to detections, batch 1; ratio of medians, detkit / torchvision",
         "rounds": options.rounds,
-        "amx_bf16": has_amx(),
+        "bf16_instructions": bf16_instructions(),
         "environment": describe_environment(torch.device("cpu")),
         "results": rows,
     }
@@ -137,10 +137,11 @@ def compare(name: str, precisions: list[str], rounds: int) -> list[dict[str, Any
     return rows
 
 
-def has_amx() -> bool:
-    """Whether the processor multiplies bfloat16 matrices in hardware tiles, as far as the system tells."""
+def bf16_instructions() -> list[str]:
+    """What the processor multiplies bfloat16 with, as far as the system tells: AMX's tiles, AVX-512's vectors."""
     told = Path("/proc/cpuinfo")
-    return told.is_file() and "amx_bf16" in told.read_text()
+    known = set(told.read_text().split()) if told.is_file() else set()
+    return sorted(known & {"amx_bf16", "avx512_bf16"})
 
 
 def picture_of_blobs() -> Tensor:

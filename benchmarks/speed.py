@@ -1,21 +1,25 @@
 """How fast the detectors train and predict on this machine: milliseconds per step, per image and per stage.
 
-python benchmarks/speed.py --device cuda --models faster_rcnn_light faster_rcnn_fpn --precisions fp32 bf16
+python benchmarks/speed.py --device cuda --models ssd300 --precisions fp32 bf16 --runtimes eager compiled
 writes benchmarks/results/speed_<device>.json
 
 Weights are random and pictures are noise, so nothing is downloaded; the work is that of 20 classes at each model's own
-image size. Predicting is batch 1 from a file, training a step of SGD on one batch in memory, both after a warm-up.
+image size, and of 2000 regions per picture for models that take them from outside. Predicting one picture starts from
+its file, predicting and training a batch from pixels in memory; training is a step of SGD; all after a warm-up.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import re
 import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +28,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from PIL import Image
+from torch import Tensor
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -31,52 +36,74 @@ sys.path.insert(0, str(ROOT))
 from detkit.config import build_detector, build_preprocess, without_pretrained  # noqa: E402
 from detkit.data.dataset import Sample  # noqa: E402
 from detkit.data.loader import collate  # noqa: E402
-from detkit.engine.detect import autocast, place_model, to_device  # noqa: E402
+from detkit.engine.detect import autocast, place_for_inference, place_model, to_device  # noqa: E402
 from detkit.engine.distributed import choose_device  # noqa: E402
 from detkit.engine.environment import describe_environment  # noqa: E402
 from detkit.engine.speed import TimedImage, measure_speed  # noqa: E402
 from detkit.model.detector import Detector  # noqa: E402
+from detkit.model.proposer.external import External  # noqa: E402
 from detkit.types import Batch, Target  # noqa: E402
 
 IMAGE_SIZE, NUM_CLASSES, OBJECTS = (375, 500), 20, 3  # a typical PASCAL VOC picture
+REGIONS = 2000  # per picture, of models that take them from outside
 WARMUP = 3
 
 
 def main() -> None:
-    """Run the benchmark that the command line asks for."""
+    """Run the benchmark that the command line asks for; what is measured is written as it comes."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--device", default="auto")
     parser.add_argument("--models", nargs="+", default=["faster_rcnn_light"])
     parser.add_argument("--precisions", nargs="+", default=["fp32"], choices=["fp32", "bf16", "fp16"])
-    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--runtimes", nargs="+", default=["eager"], choices=["eager", "compiled"])
+    parser.add_argument("--batch", type=int, default=4, help="of a training step, and of predicting in batches")
     parser.add_argument("--seconds", type=float, default=20.0, help="at most, for each measurement")
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results")
     options = parser.parse_args()
     device = choose_device(options.device)
-    rows = []
-    for model in options.models:
-        for precision in options.precisions:
-            torch.manual_seed(0)
-            detector = random_detector(model)
-            place_model(detector, device, channels_last=True)
-            row = {
-                "model": model,
-                "precision": precision,
-                "predict": predicting(detector, precision, options.seconds),
-                "train": training(detector, device, precision, options.batch, options.seconds),
-            }
-            predict, train = row["predict"], row["train"]
-            print(
-                f"{model} {precision}: predict p50 {predict['total_ms']['p50']:.1f} ms per image, "
-                f"train {train['step_ms']:.1f} ms per step of {options.batch}"
-            )
-            rows.append(row)
     environment = describe_environment(device)
     name = re.sub(r"[^a-z0-9]+", "_", environment["device"].lower()).strip("_")
     options.output.mkdir(parents=True, exist_ok=True)
     path = options.output / f"speed_{name}.json"
-    path.write_text(json.dumps({"environment": environment, "results": rows}, indent=2) + "\n", encoding="utf-8")
+    rows: list[dict[str, Any]] = []
+    for model in options.models:
+        for precision in options.precisions:
+            for what in ("train", *options.runtimes):
+                torch.manual_seed(0)
+                detector = random_detector(model)
+                if what == "train":
+                    measured = training(detector, device, precision, options.batch, options.seconds)
+                else:
+                    place_for_inference(detector, device, channels_last=True, runtime=what)
+                    measured = predicting(detector, precision, options.batch, options.seconds)
+                rows.append({"model": model, "precision": precision, "what": what} | measured)
+                print(line(rows[-1]), flush=True)
+                content = {"environment": environment, "tf32": tf32(device), "results": rows}
+                path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+                del detector
+                torch._dynamo.reset()
+                gc.collect()
+                torch.cuda.empty_cache()
     print(f"written to {path}")
+
+
+def line(row: dict[str, Any]) -> str:
+    """What was measured, for a person."""
+    head = f"{row['model']:<20}{row['precision']:<6}{row['what']:<10}"
+    if row["what"] == "train":
+        return head + f"{row['step_ms']:8.1f} ms per step of {row['batch']}, {row['images_per_s']:.1f} images/s"
+    stages = ", ".join(f"{name} {ms:.1f}" for name, ms in row["one"]["stages_ms"].items())
+    return head + (
+        f"{row['one']['total_ms']['p50']:8.1f} ms per image from its file ({stages}); "
+        f"{row['many']['ms_per_image']:.1f} in batches of {row['many']['batch']}"
+    )
+
+
+def tf32(device: torch.device) -> dict[str, bool]:
+    """Whether float32 products are of TF32 on this device, as PyTorch is set when nobody sets it."""
+    cuda = device.type == "cuda"
+    backends = torch.backends
+    return {"convolutions": cuda and backends.cudnn.allow_tf32, "matmul": cuda and backends.cuda.matmul.allow_tf32}
 
 
 def random_detector(model: str) -> Detector:
@@ -88,54 +115,104 @@ def random_detector(model: str) -> Detector:
     return build_detector(without_pretrained(settings), NUM_CLASSES, build_preprocess(preprocess))
 
 
-def predicting(detector: Detector, precision: str, seconds: float) -> dict[str, Any]:
-    """`measure_speed` on pictures of noise."""
+def predicting(detector: Detector, precision: str, batch_size: int, seconds: float) -> dict[str, Any]:
+    """Pictures of noise, one at a time as `measure_speed` does, and in batches of tensors in memory."""
     noise = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
         paths = [f"{folder}/{index}.jpg" for index in range(20)]
         for path in paths:
             Image.fromarray(noise.integers(0, 256, (*IMAGE_SIZE, 3), np.uint8)).save(path)
-        detector.eval()
-        images = [TimedImage(path) for path in paths]
-        return measure_speed(
-            detector, images, precision=precision, channels_last=True, warmup=WARMUP, max_seconds=seconds
+        regions = some_regions(REGIONS, *IMAGE_SIZE) if needs_regions(detector) else None
+        one = measure_speed(
+            detector,
+            [TimedImage(path, regions) for path in paths],
+            precision=precision,
+            channels_last=True,
+            warmup=WARMUP,
+            max_seconds=seconds,
         )
+    device = detector.pixel_mean.device
+    batch = replace(to_device(noise_batch(detector, batch_size), device, channels_last=True), targets=None)
+
+    @torch.inference_mode()
+    def run() -> None:
+        with autocast(device, precision):
+            detector.predict(batch)
+
+    took = repeated(run, device, seconds)
+    many = {"batch": batch_size, "ms_per_image": 1000 * statistics.median(took) / batch_size, "runs": len(took)}
+    return {"one": one, "many": many, "peak_memory_mib": peak_memory(device)}
 
 
 def training(
     detector: Detector, device: torch.device, precision: str, batch_size: int, seconds: float
 ) -> dict[str, Any]:
     """The median step, forward, backward and update, on one batch; and the memory it takes on a GPU."""
+    place_model(detector, device, channels_last=True)
     batch = to_device(noise_batch(detector, batch_size), device, channels_last=True)
     detector.train()
     optimizer = torch.optim.SGD(detector.parameters(), lr=1e-6)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-    times: list[float] = []
-    end = time.perf_counter() + seconds
-    while len(times) < WARMUP + 3 or (time.perf_counter() < end and len(times) < WARMUP + 50):
-        start = time.perf_counter()
+
+    def step() -> None:
         with autocast(device, precision):
             losses = detector(batch)
         scaler.scale(torch.stack([loss.float() for loss in losses.values()]).sum()).backward()
         scaler.step(optimizer)
         scaler.update()
         optimizer.zero_grad(set_to_none=True)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        times.append(time.perf_counter() - start)
-    step = statistics.median(times[WARMUP:])
-    memory = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None
+
+    took = repeated(step, device, seconds)
+    median = statistics.median(took)
     return {
         "batch": batch_size,
-        "step_ms": 1000 * step,
-        "images_per_s": batch_size / step,
-        "steps": len(times) - WARMUP,
-        "peak_memory_mib": memory,
+        "step_ms": 1000 * median,
+        "images_per_s": batch_size / median,
+        "steps": len(took),
+        "peak_memory_mib": peak_memory(device),
     }
 
 
+def repeated(run: Callable[[], None], device: torch.device, seconds: float) -> list[float]:
+    """Seconds of each of 3 to 50 runs after a warm-up, with all that they leave to the device."""
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(times) < WARMUP + 3 or (time.perf_counter() < end and len(times) < WARMUP + 50):
+        start = time.perf_counter()
+        run()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - start)
+        if len(times) == 1:  # which may have waited for a compiler
+            end = time.perf_counter() + seconds
+    return times[WARMUP:]
+
+
+def peak_memory(device: torch.device) -> float | None:
+    """MiB that tensors have taken of the GPU at most since the last call."""
+    if device.type != "cuda":
+        return None
+    peak = torch.cuda.max_memory_allocated(device) / 2**20
+    torch.cuda.reset_peak_memory_stats(device)
+    return peak
+
+
+def needs_regions(detector: Detector) -> bool:
+    """Whether the detector takes its regions from outside."""
+    return isinstance(getattr(detector, "proposer", None), External)
+
+
+def some_regions(count: int, height: float, width: float) -> Tensor:
+    """Boxes of a tenth to a half of each side of the picture: float32 [count, 4]."""
+    generator = torch.Generator().manual_seed(0)
+    side = torch.tensor([width, height])
+    extent = (0.1 + 0.4 * torch.rand(count, 2, generator=generator)) * side
+    corner = torch.rand(count, 2, generator=generator) * (side - extent)
+    return torch.cat([corner, corner + extent], dim=1)
+
+
 def noise_batch(detector: Detector, batch_size: int) -> Batch:
-    """Noise in the detector's own input size, with a few objects in each picture."""
+    """Noise in the detector's own input size, with a few objects in each picture, and regions where it takes them."""
     generator = torch.Generator().manual_seed(0)
     height, width = detector.preprocess.geometry(IMAGE_SIZE).size
     samples = []
@@ -150,6 +227,8 @@ def noise_batch(detector: Detector, batch_size: int) -> Batch:
             image_id=str(index),
             original_size=IMAGE_SIZE,
         )
+        if needs_regions(detector):
+            target["proposals"] = some_regions(REGIONS, height, width)
         samples.append(Sample(image, target))
     return collate(samples, detector.preprocess.pad_multiple)
 
