@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +19,13 @@ from scenes import assert_same, chatty, opinionated, scene, seen
 
 import detkit
 from detkit.api import LoadedDetector
-from detkit.bridge.export.export import check
+from detkit.bridge.export.detector import stack_proposals
+from detkit.bridge.export.export import check, format_report, latency
 from detkit.bridge.export.graph import Graph, fixed_canvas
 from detkit.bridge.export.metadata import describe, read_content
 from detkit.bridge.export.padding import settle_padding
 from detkit.bridge.export.parity import difference, summarise
-from detkit.bridge.export.session import stack_proposals
+from detkit.bridge.export.program import write_program
 from detkit.bridge.export.write import write_onnx
 from detkit.config import build_source
 from detkit.engine.detect import place_for_inference
@@ -87,7 +92,9 @@ def test_the_graph_finds_what_the_detector_finds(build: Callable[..., Detector],
         assert all((column[count:] == rest).all() for column, rest in zip(found, (0, 0, -1), strict=True))
 
 
-def test_a_file_is_loaded_and_predicts_as_the_detector_did(build: Callable[..., Detector], tmp_path: Path) -> None:
+def test_a_file_is_loaded_and_predicts_as_the_detector_did(
+    build: Callable[..., Detector], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("onnxscript")
     pytest.importorskip("onnxruntime")
     model = talkative(build(*SSD, num_classes=2))
@@ -100,10 +107,15 @@ def test_a_file_is_loaded_and_predicts_as_the_detector_did(build: Callable[..., 
         scene(2, 2)[0].permute(1, 2, 0).numpy(),
     ]
     eager = LoadedDetector(model, classes=loaded.classes)
-    report = check(eager, loaded, images, batch_sizes=(1, 3), repeats=1, **ALLOWED)
+    report = check(eager, loaded, images, batch_sizes=(1, 3), **ALLOWED)
     assert report["passed"] and report["batches"]["3"]["detections"] > 0, report
-    assert report["latency_ms"].keys() == {"eager", "onnx"}
-    assert not check(eager, loaded, images[:1], batch_sizes=(1,), repeats=1, box_px=0.0, score=0.0)["passed"]
+    assert not check(eager, loaded, images[:1], batch_sizes=(1,), box_px=0.0, score=0.0)["passed"]
+    with pytest.raises(UserError, match="leave precision=fp32"):
+        detkit.load(path, device="cpu", precision="bf16").predict(images[0])
+    monkeypatch.setattr(shutil, "which", lambda _: None)  # no compiler
+    report |= latency(eager, loaded, images[0], repeats=1)
+    assert report["latency_ms"].keys() == {"eager", "exported"} and report["operator_ms"]["Conv"] > 0
+    assert "of the graph: " in format_report(report | {"images": "pictures"})
 
 
 @pytest.mark.slow
@@ -120,8 +132,39 @@ def test_every_kind_of_file_passes_its_check(
     pictures = [scene(seed, 3)[0].permute(1, 2, 0).numpy() for seed in range(3)]
     images = [pictures[0], pictures[1][:80], pictures[2][:, :90]]
     eager = LoadedDetector(model, classes=loaded.classes, source=regions)
-    report = check(eager, loaded, images, batch_sizes=(1, 3), repeats=1, **ALLOWED)
+    report = check(eager, loaded, images, batch_sizes=(1, 3), **ALLOWED)
     assert report["passed"] and report["batches"]["3"]["detections"] > 0, report
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("overrides", [SSD, YOLOX, YOLO_V3, FASTER, FAST], ids=name)
+def test_a_program_runs_without_detkit_and_finds_the_same(
+    build: Callable[..., Detector], overrides: tuple[str, ...], tmp_path: Path
+) -> None:
+    model = talkative(build(*overrides, num_classes=2))
+    path = tmp_path / "small.pt2"
+    graph = Graph(deepcopy(model))
+    write_program(graph, path, describe(model, saved_of(model), name="small", licence=None))
+    batch = seen(model, [scene(0, 3), scene(1, 1), scene(2, 2)])
+    regions = [stack_proposals(batch.proposals)] if graph.takes_regions and batch.proposals else []
+    torch.save([*inputs_of(batch), *regions], tmp_path / "inputs.pt")
+    run = (
+        "import sys, torch, torchvision\n"
+        "about = {'detkit': ''}\n"
+        "program = torch.export.load('small.pt2', extra_files=about).module()\n"
+        "torch.save([about, *program(*torch.load('inputs.pt'))], 'found.pt')\n"
+        "assert not any(name.startswith('detkit') for name in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", run], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    about, boxes, scores, labels, counts = torch.load(tmp_path / "found.pt")
+    assert json.loads(about["detkit"])["classes"] == ["bright", "dark"]
+    assert counts.sum() > 0
+    with torch.inference_mode():
+        for *found, count, one in zip(boxes, scores, labels, counts.tolist(), model.predict(batch), strict=True):
+            assert_same(Detections(*(column[:count] for column in found)), one)
+    with pytest.raises(UserError, match=r"small\.pt2.*may run code from it"):
+        detkit.load(path)
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
@@ -15,9 +16,12 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from detkit.api import LoadedDetector, load
+from detkit.bridge.export.detector import GraphDetector
 from detkit.bridge.export.graph import Graph
 from detkit.bridge.export.metadata import describe
 from detkit.bridge.export.parity import difference, summarise
+from detkit.bridge.export.program import Program, write_program
+from detkit.bridge.export.session import OnnxGraph
 from detkit.bridge.export.write import write_onnx
 from detkit.config import build, build_from_checkpoint, build_source
 from detkit.data.image import read_image
@@ -30,18 +34,19 @@ from detkit.engine.predict import find_sources
 from detkit.engine.timing import interleaved_ms
 from detkit.errors import UserError
 
-SUFFIXES = {"onnx": ".onnx"}
+FORMATS = {"onnx": (".onnx", write_onnx), "torch": (".pt2", write_program)}
 
 
 def run_export(config: DictConfig) -> int:
     """Write the file and its report as `configs/export.yaml` says; returns 0, or 1 where it finds something else."""
-    if config.format not in SUFFIXES:
-        raise UserError(f"format={config.format}: choose one of {', '.join(SUFFIXES)}")
+    if config.format not in FORMATS:
+        raise UserError(f"format={config.format}: choose one of {', '.join(FORMATS)}")
+    suffix, write = FORMATS[config.format]
     checkpoint = find_checkpoint(config.checkpoint)
     saved = load_checkpoint(checkpoint)
     if "onnx" in saved:
         raise UserError(f"checkpoint={checkpoint} is an exported file already")
-    path = Path(config.output or checkpoint.with_suffix(SUFFIXES[config.format]))
+    path = Path(config.output or checkpoint.with_suffix(suffix))
     detector = build_from_checkpoint(saved)
     for key, value in config.postprocess.items():
         if value is not None:
@@ -50,8 +55,14 @@ def run_export(config: DictConfig) -> int:
     eager = LoadedDetector(detector, classes=saved["classes"], device="cpu", source=source)
     name = saved["config"].get("name") or path.stem
     images, where = test_images(config, saved)  # before the long work: a mistyped path answers at once
-    write_onnx(Graph(deepcopy(detector)), path, describe(detector, saved, name=name, licence=config.licence))
-    report = check(eager, load(path, device="cpu", source=source), images, **config.parity)
+    write(Graph(deepcopy(detector)), path, describe(detector, saved, name=name, licence=config.licence))
+    if config.format == "torch":
+        written = GraphDetector(Program(path), num_classes=detector.num_classes, preprocess=detector.preprocess)
+        exported = LoadedDetector(written, classes=saved["classes"], device="cpu", source=source)
+    else:
+        exported = load(path, device="cpu", source=source)
+    report = check(eager, exported, images, **config.parity)
+    report |= latency(eager, exported, images[0], config.repeats)
     report = {"file": path.name, "images": where, **report, "environment": describe_environment(torch.device("cpu"))}
     path.with_suffix(".parity.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(format_report(report))
@@ -84,12 +95,8 @@ def check(
     batch_sizes: Sequence[int],
     box_px: float,
     score: float,
-    repeats: int,
 ) -> dict[str, Any]:
-    """JSON-ready: how far apart two detectors are at each batch size, and how long each takes for one image.
-
-    box_px, score: the differences that are allowed. repeats: how often each is timed, in turn.
-    """
+    """JSON-ready: how far apart two detectors are at each batch size; box_px, score: the differences allowed."""
     settings: Any = eager.detector.postprocess
     threshold, most = settings.score_threshold, settings.max_detections
     batches = {}
@@ -100,14 +107,35 @@ def check(
             for pair in zip(wanted, found, strict=True)
         ]
         batches[str(size)] = summarise(differences, box_px=box_px, score=score)
-    runs = {"eager": partial(eager.predict, images[0]), "onnx": partial(exported.predict, images[0])}
-    times = interleaved_ms(runs, repeats)
     return {
         "passed": all(row["passed"] for row in batches.values()),
         "allowed": {"box_px": box_px, "score": score},
         "batches": batches,
-        "latency_ms": times,
     }
+
+
+def latency(eager: LoadedDetector, exported: LoadedDetector, image: NDArray[np.uint8], repeats: int) -> dict[str, Any]:
+    """JSON-ready: how long an image takes eagerly, compiled where there is a compiler, and exported.
+
+    In turn, `repeats` times. Of an ONNX file also where its time goes, by kind of operator.
+    """
+    sides = {"eager": eager}
+    with suppress(UserError):  # no compiler here
+        again = deepcopy(eager.detector)
+        sides["compiled"] = LoadedDetector(again, classes=eager.classes, runtime="compiled", source=eager.source)
+    sides["exported"] = exported
+    runs = {side: partial(loaded.predict, image) for side, loaded in sides.items()}
+    for run in runs.values():  # compiles
+        run()
+    found: dict[str, Any] = {"latency_ms": interleaved_ms(runs, repeats)}
+    graph = exported.detector.graph
+    if isinstance(graph, OnnxGraph):
+        feeds: list[Any] = []
+        hook = graph.register_forward_pre_hook(lambda _, inputs: feeds.append(inputs[0]))
+        exported.predict(image)
+        hook.remove()
+        found["operator_ms"] = graph.operator_ms(feeds[0], repeats)
+    return found
 
 
 def format_report(report: dict[str, Any]) -> str:
@@ -120,4 +148,8 @@ def format_report(report: dict[str, Any]) -> str:
         )
     eager = report["latency_ms"]["eager"]
     times = [f"{name} {ms:.1f} ms ({ms / eager:.2f} of eager)" for name, ms in report["latency_ms"].items()]
-    return "\n".join([*lines, f"one image, median: {', '.join(times)}"])
+    lines.append(f"one image, median: {', '.join(times)}")
+    if "operator_ms" in report:
+        longest = [f"{name} {ms:.1f} ms" for name, ms in list(report["operator_ms"].items())[:4]]
+        lines.append(f"of the graph: {', '.join(longest)}")
+    return "\n".join(lines)

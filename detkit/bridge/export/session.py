@@ -1,26 +1,26 @@
-"""An exported ONNX file as a detector, run by ONNX Runtime: it has no code of the model, only its graph."""
+"""Exported ONNX files, run by ONNX Runtime."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections import Counter
+from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
+from detkit.bridge.export.detector import GraphDetector
 from detkit.bridge.export.graph import Graph
 from detkit.bridge.export.metadata import KEY, read_content
 from detkit.bridge.export.write import INSTALL, write_onnx
 from detkit.config import build_preprocess
-from detkit.data.preprocess import Preprocess
 from detkit.errors import UserError
 from detkit.model.detector import Detector
-from detkit.types import Batch, Detections
 
 CPU = torch.device("cpu")
 
@@ -34,15 +34,15 @@ def read_onnx(path: Path) -> dict[str, Any]:
     return {**read_content(graph.metadata.get(KEY), path), "onnx": graph}
 
 
-def build_onnx(content: Mapping[str, Any]) -> OnnxDetector:
+def build_onnx(content: Mapping[str, Any]) -> GraphDetector:
     """The detector of what `read_onnx` has read. Raises UserError for a `.pt` that only looks like it."""
     if not isinstance(content["onnx"], OnnxGraph):
         raise UserError("the checkpoint has an entry 'onnx', which only an exported file has")
     preprocess = build_preprocess(content["preprocess"])
-    return OnnxDetector(content["onnx"], num_classes=len(content["classes"]), preprocess=preprocess)
+    return GraphDetector(content["onnx"], num_classes=len(content["classes"]), preprocess=preprocess)
 
 
-def as_onnx(detector: Detector) -> OnnxDetector:
+def as_onnx(detector: Detector) -> GraphDetector:
     """A detector, in eval mode and folded, as ONNX Runtime runs it on the device where it is; it is not changed.
 
     Raises UserError where it has a part that ONNX has not, or the exporter or ONNX Runtime is not installed.
@@ -52,7 +52,7 @@ def as_onnx(detector: Detector) -> OnnxDetector:
         path = Path(folder) / "detector.onnx"
         write_onnx(Graph(deepcopy(detector).cpu()), path, "")
         graph = OnnxGraph(path, device)
-    found = OnnxDetector(graph, num_classes=detector.num_classes, preprocess=detector.preprocess)
+    found = GraphDetector(graph, num_classes=detector.num_classes, preprocess=detector.preprocess)
     return found.eval().to(device)
 
 
@@ -73,42 +73,21 @@ class OnnxGraph(nn.Module):
             self.session, self.device = _open(self.path, device), device
         return self.session.run(None, feed)
 
-
-class OnnxDetector(Detector):
-    """`predict` of a detector whose graph ends in detections (see `detkit.bridge.export.graph`)."""
-
-    stages = ("graph",)
-
-    def __init__(self, graph: OnnxGraph, *, num_classes: int, preprocess: Preprocess) -> None:
-        super().__init__(num_classes=num_classes, preprocess=preprocess, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-        self.graph = graph
-
-    def predict(self, batch: Batch) -> list[Detections]:
-        device = self.pixel_mean.device
-        feed = {
-            "images": batch.images.contiguous().cpu().numpy(),
-            "sizes": np.asarray(batch.sizes, np.int64),
-            "original_sizes": np.asarray(batch.original_sizes, np.int64),
-        }
-        if "proposals" in self.graph.inputs:
-            if batch.proposals is None:
-                raise UserError("this detector takes its regions from outside: choose proposal=selective_search_fast")
-            feed["proposals"] = stack_proposals(batch.proposals).cpu().numpy()
-        boxes, scores, labels, counts = self.graph(feed, device)
-        columns = [torch.from_numpy(column).to(device) for column in (boxes, scores, labels)]
-        return [
-            Detections(*(column[:count] for column in image))
-            for *image, count in zip(*columns, counts.tolist(), strict=True)
-        ]
+    def operator_ms(self, feed: dict[str, NDArray[Any]], repeats: int) -> dict[str, float]:
+        """Milliseconds of a run by kind of operator, the longest first: the mean of `repeats` after a warm-up."""
+        with TemporaryDirectory() as folder:
+            session = _open(self.path, self.device, profile_into=folder)
+            for _ in range(1 + repeats):
+                session.run(None, feed)
+            events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+        kernels = [event for event in events if event["cat"] == "Node" and event["name"].endswith("_kernel_time")]
+        total: Counter[str] = Counter()
+        for event in kernels[len(kernels) // (1 + repeats) :]:
+            total[event["args"]["op_name"]] += event["dur"] / 1000 / repeats
+        return dict(total.most_common())
 
 
-def stack_proposals(proposals: Sequence[Tensor]) -> Tensor:
-    """[B, P, 4] of the regions of each image, filled up with zeros, one at least."""
-    most = max(1, *(len(boxes) for boxes in proposals))
-    return torch.stack([nn.functional.pad(boxes, (0, 0, 0, most - len(boxes))) for boxes in proposals])
-
-
-def _open(path: Path, device: torch.device) -> Any:
+def _open(path: Path, device: torch.device, profile_into: str | None = None) -> Any:
     try:
         import onnxruntime
     except ImportError as error:
@@ -116,6 +95,9 @@ def _open(path: Path, device: torch.device) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3  # errors
+    if profile_into is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = f"{profile_into}/profile"
     # between two runs its threads would keep the cores busy, and the reading of images waits for them
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     provider = "CPUExecutionProvider" if device.type == "cpu" else f"{device.type.upper()}ExecutionProvider"

@@ -1,4 +1,4 @@
-"""Non-maximum suppression of a whole batch, whose result has the size of its input; and what it is in ONNX.
+"""Non-maximum suppression of a whole batch, whose result has the size of its input; and what it is in written files.
 
 Symbols: G groups with boxes of their own, D kinds of scores for the boxes of a group, N boxes of a group.
 """
@@ -31,6 +31,15 @@ def survivors(boxes: Tensor, scores: Tensor, iou: float) -> Tensor:
 @survivors.register_fake
 def _(boxes: Tensor, scores: Tensor, iou: float) -> Tensor:
     return torch.empty_like(scores, dtype=torch.bool)
+
+
+def survivors_in_torch(boxes: Tensor, scores: Tensor, iou: float) -> Tensor:
+    """`survivors` in operators that a traced program may have: no size is looked at, groups are laid side by side."""
+    group, row, index = torch.nonzero(scores > LOWEST, as_tuple=True)
+    place = (group * scores.shape[1] + row).to(boxes.dtype) * (boxes.abs().amax() + 1) * 2
+    kept = torch.ops.torchvision.nms(boxes[group, index] + place[:, None], scores[group, row, index], iou)
+    left = torch.zeros_like(scores, dtype=torch.bool)
+    return left.index_put((group[kept], row[kept], index[kept]), left.new_ones(()))
 
 
 def survivors_in_onnx(boxes: Any, scores: Any, iou: float) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from detkit.bridge.export.metadata import KEY
 from detkit.bridge.export.padding import settle_padding
 from detkit.bridge.export.suppress import survivors_in_onnx
 from detkit.errors import UserError
+from detkit.whole_file import whole_file
 
 INSTALL = 'pip install "detkit-vision[onnx]"'
 INPUTS = ("images", "sizes", "original_sizes", "proposals")
@@ -36,9 +36,7 @@ def write_onnx(graph: Graph, path: Path, metadata: str) -> None:
     except ImportError as error:
         raise UserError(f"format=onnx needs the exporter of PyTorch: {INSTALL}") from error
     inputs, shapes = example_inputs(graph)
-    if graph.detector.preprocess.pad_multiple % LARGEST_STRIDE == 0:
-        settle_padding(graph)
-    with _quiet():
+    with quiet():
         program: Any = torch.onnx.export(
             graph,
             inputs,
@@ -50,17 +48,14 @@ def write_onnx(graph: Graph, path: Path, metadata: str) -> None:
             verbose=False,
         )
     program.model.metadata_props[KEY] = metadata
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        program.save(temporary, external_data=False)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path) as unfinished:
+        program.save(unfinished, external_data=False)
 
 
 def example_inputs(graph: Graph) -> tuple[tuple[Tensor, ...], tuple[dict[int, Any], ...]]:
-    """Inputs to trace the graph with, and which of their dimensions may change."""
+    """Inputs to trace the graph with, whose paddings are settled in place, and which dimensions of them may change."""
+    if graph.detector.preprocess.pad_multiple % LARGEST_STRIDE == 0:
+        settle_padding(graph)
     canvas = fixed_canvas(graph.detector.preprocess)
     step = graph.detector.preprocess.pad_multiple
     height, width = canvas or (-(-side // step) * step for side in EXAMPLE_SIZE)
@@ -82,7 +77,7 @@ def _sides(name: str, step: int) -> Any:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """What exporters tell of their own work is nothing that a user could act on."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")]
     levels = [logger.level for logger in loggers]
