@@ -122,6 +122,28 @@ def assert_same(a: Detections, b: Detections) -> None:
     assert torch.allclose(a.scores, b.scores, atol=1e-4)
 
 
+def assert_batched_is_alone(model: Detector) -> None:
+    """The contract of the output, and each of three images the same beside the others as alone."""
+    scenes = [scene(0, 3), scene(1, 0), scene(2, 4)]
+    with torch.inference_mode():
+        together = model.predict(seen(model, scenes))
+        alone = [model.predict(seen(model, [one]))[0] for one in scenes]
+    for a, b in zip(together, alone, strict=True):
+        assert_detections(a, 2)
+        assert_same(a, b)
+
+
+def assert_trains_without_objects(model: Detector) -> None:
+    """Losses and gradients of every parameter on images without objects, and with them."""
+    model.train()
+    for count in (0, 2):
+        losses = model(seen(model, [scene(0, count)] * 2))
+        assert all(loss.ndim == 0 and loss.isfinite() for loss in losses.values())
+        model.zero_grad(set_to_none=True)
+        sum(losses.values()).backward()
+        assert not [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
+
+
 def assert_round_trip(model: Detector, config: Any, path: Path) -> None:
     """A checkpoint of the model, of which `config` is the model config, gives the same detections."""
     model = chatty(model)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 from scenes import (
-    assert_detections,
+    assert_batched_is_alone,
     assert_round_trip,
-    assert_same,
+    assert_trains_without_objects,
     eight_scenes,
     opinionated,
     overfit,
@@ -22,12 +18,10 @@ from scenes import (
     seen,
 )
 
-from detkit.engine.checkpoint import load_checkpoint
 from detkit.errors import UserError
 from detkit.model.backbone.mobilenet import MobileNetV3
 from detkit.model.detector import Detector
 
-ROOT = Path(__file__).resolve().parents[2]
 SMALL = "model.backbone.name=resnet10t"
 WARPED = ("preprocess.height=96", "preprocess.width=128")
 SSD_LIGHT = ("model=ssd_light", SMALL, *WARPED)
@@ -51,27 +45,13 @@ def name(overrides: tuple[str, ...]) -> str:
 @pytest.mark.parametrize("overrides", MODELS, ids=name)
 def test_contract_and_batched_equals_alone(build: Callable[..., Detector], overrides: tuple[str, ...]) -> None:
     torch.manual_seed(0)
-    model = opinionated(build(*overrides, num_classes=2))
-    scenes = [scene(0, 3), scene(1, 0), scene(2, 4)]
-    with torch.inference_mode():
-        together = model.predict(seen(model, scenes))
-        alone = [model.predict(seen(model, [one]))[0] for one in scenes]
-    for a, b in zip(together, alone, strict=True):
-        assert_detections(a, 2)
-        assert_same(a, b)
+    assert_batched_is_alone(opinionated(build(*overrides, num_classes=2)))
 
 
 @pytest.mark.parametrize("overrides", MODELS, ids=name)
 def test_trains_on_images_without_objects(build: Callable[..., Detector], overrides: tuple[str, ...]) -> None:
     torch.manual_seed(0)
-    model = build(*overrides, num_classes=2).train()
-    for count in (0, 2):
-        losses = model(seen(model, [scene(0, count)] * 2))
-        assert all(loss.ndim == 0 and loss.isfinite() for loss in losses.values())
-        model.zero_grad(set_to_none=True)
-        sum(losses.values()).backward()
-        missing = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
-        assert not missing
+    assert_trains_without_objects(build(*overrides, num_classes=2))
 
 
 @pytest.mark.parametrize("overrides", [SSD_LIGHT, RETINA], ids=name)
@@ -138,39 +118,3 @@ def test_mobilenet_names_its_maps() -> None:
         MobileNetV3(strides=[16, 32], reduced_tail=True)
     maps = MobileNetV3(strides=[16, 32], pretrained=False).eval()(torch.zeros(1, 3, 64, 96))
     assert [tuple(m.shape[1:]) for m in maps] == [(672, 4, 6), (960, 2, 3)]
-
-
-def write_scenes(root: Path, counts: Sequence[int]) -> Path:
-    """A VOC folder of scenes with so many objects each."""
-    for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
-        (root / folder).mkdir(parents=True)
-    for index, count in enumerate(counts):
-        image, target = scene(index, count)
-        Image.fromarray(image.permute(1, 2, 0).numpy()).save(root / "JPEGImages" / f"{index}.png")
-        objects = "".join(
-            f"<object><name>{'bright' if label == 0 else 'dark'}</name><bndbox><xmin>{x1 + 1:.0f}</xmin>"
-            f"<ymin>{y1 + 1:.0f}</ymin><xmax>{x2:.0f}</xmax><ymax>{y2:.0f}</ymax></bndbox></object>"
-            for (x1, y1, x2, y2), label in zip(target["boxes"].tolist(), target["labels"].tolist(), strict=True)
-        )
-        size = "<size><width>128</width><height>96</height><depth>3</depth></size>"
-        text = f"<annotation><filename>{index}.png</filename>{size}{objects}</annotation>"
-        (root / "Annotations" / f"{index}.xml").write_text(text)
-    for split in ("train", "val"):
-        (root / "ImageSets" / "Main" / f"{split}.txt").write_text("".join(f"{i}\n" for i in range(len(counts))))
-    return root
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("overrides", [SSD_LIGHT, RETINA], ids=name)
-def test_two_processes_train_though_one_may_see_no_object(tmp_path: Path, overrides: tuple[str, ...]) -> None:
-    root = write_scenes(tmp_path / "data", [0, 3, 0, 0])
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "detkit.cli",
-        "train", *overrides, "model.backbone.pretrained=false", "data=voc", f"data.root={root}",
-        f"run_dir={tmp_path / 'run'}", "trainer.budget=3it", "trainer.eval_every=null", "loader.batch_size=1",
-        "loader.num_workers=0", "evaluation.timing_images=0", "evaluation.pictures=0", "device=cpu",
-    ]  # fmt: skip
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=500)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt")["position"]["step"] == 3

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 from scenes import (
+    assert_batched_is_alone,
     assert_detections,
     assert_round_trip,
-    assert_same,
+    assert_trains_without_objects,
     chatty,
     eight_scenes,
     opinionated,
@@ -51,24 +52,13 @@ each_model = pytest.mark.parametrize("overrides", MODELS.values(), ids=MODELS.ke
 @each_model
 def test_contract_and_batched_equals_alone(build: Callable[..., Detector], overrides: tuple[str, ...]) -> None:
     torch.manual_seed(0)
-    model = opinionated(build(*overrides, num_classes=2))
-    scenes = [scene(0, 3), scene(1, 0), scene(2, 4)]
-    with torch.inference_mode():
-        together = model.predict(seen(model, scenes))
-        alone = [model.predict(seen(model, [one]))[0] for one in scenes]
-    for a, b in zip(together, alone, strict=True):
-        assert_detections(a, 2)
-        assert_same(a, b)
+    assert_batched_is_alone(opinionated(build(*overrides, num_classes=2)))
 
 
 @each_model
 def test_trains_on_images_without_objects(build: Callable[..., Detector], overrides: tuple[str, ...]) -> None:
     torch.manual_seed(0)
-    model = build(*overrides, num_classes=2).train()
-    losses = model(seen(model, [scene(0, 0)] * 2))
-    assert all(loss.ndim == 0 and loss.isfinite() for loss in losses.values())
-    sum(losses.values()).backward()
-    assert not [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    assert_trains_without_objects(build(*overrides, num_classes=2))
 
 
 @each_model
