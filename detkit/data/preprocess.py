@@ -135,6 +135,15 @@ class Letterbox(Preprocess):
         return _scaled(original_size, self.size / max(original_size))
 
 
+def fixed_canvas(preprocess: Preprocess) -> Size | None:
+    """The (h, w) of the canvas, where it is the same for all images."""
+    sizes = {preprocess.geometry(size).size for size in ((64, 96), (96, 64), (64, 64))}
+    if len(sizes) > 1:
+        return None
+    height, width = (-(-side // preprocess.pad_multiple) * preprocess.pad_multiple for side in sizes.pop())
+    return height, width
+
+
 def _size(image: NDArray[np.uint8]) -> Size:
     return image.shape[0], image.shape[1]
 

@@ -17,10 +17,10 @@ from detkit.data.annotations import Annotations
 from detkit.data.dataset import DetectionDataset, Sample
 from detkit.data.image import read_image
 from detkit.data.loader import build_loader, collate
-from detkit.data.preprocess import Preprocess
+from detkit.data.preprocess import Preprocess, fixed_canvas
 from detkit.data.proposals import Proposals
 from detkit.engine.distributed import World
-from detkit.engine.runtime import apply_runtime, canvas_varies
+from detkit.engine.runtime import apply_runtime
 from detkit.errors import UserError
 from detkit.metric.records import Predictions
 from detkit.model.detector import Detector
@@ -72,7 +72,7 @@ def place_for_inference(
 
 def blank_batch(detector: Detector) -> Batch:
     """One black image, as small as the detector takes it, with one region where regions come from outside."""
-    size = (64, 64) if canvas_varies(detector.preprocess) else detector.preprocess.geometry((64, 64)).size
+    size = fixed_canvas(detector.preprocess) or (64, 64)
     image = torch.zeros(3, *size, dtype=torch.uint8)
     whole = torch.tensor([[0.0, 0.0, size[1], size[0]]])
     target = Target(image_id="", original_size=size, proposals=whole)

@@ -11,11 +11,13 @@ from typing import Any
 import torch
 import torch._inductor.config as inductor
 import torch.fx.experimental._config as shapes
+from timm.layers import Conv2dSame
 from torch import nn
 
-from detkit.data.preprocess import Preprocess
+from detkit.data.preprocess import fixed_canvas
 from detkit.errors import UserError
 from detkit.model.detector import Detector
+from detkit.model.padding import LARGEST_STRIDE, has_whole_strides, settle_padding
 
 RUNTIMES = ("eager", "compiled", "onnx")
 MOST_SHAPES = 64  # compiled for one part; further ones run eagerly
@@ -36,7 +38,14 @@ def apply_runtime(detector: Detector, runtime: str) -> Detector:
     if runtime == "compiled":
         device = detector.pixel_mean.device
         check_compiler(device)
-        varies = canvas_varies(detector.preprocess)
+        varies = fixed_canvas(detector.preprocess) is None
+        if has_whole_strides(detector.preprocess):
+            settle_padding(detector)
+        elif varies and any(isinstance(module, Conv2dSame) for module in detector.modules()):
+            raise UserError(
+                "runtime=compiled takes this backbone, which pads as TensorFlow does, on whole strides only: "
+                f"set preprocess.pad_multiple={LARGEST_STRIDE}, or choose runtime=eager"
+            )
         modules = dict(detector.named_modules())
         found = [modules[name] for name in detector.dense if name in modules]
         for index, part in enumerate(part for part in found if not isinstance(part, nn.Identity)):
@@ -66,17 +75,13 @@ def compiled(forward: Forward, device: torch.device, *, dynamic: bool, first: bo
             # a square canvas is not one side twice
             settings.enter_context(shapes.patch(use_duck_shape=False))  # type: ignore[attr-defined]
             if device.type == "cpu":
-                settings.enter_context(inductor.patch(freezing=True))
+                # weights are in channels_last as it is; the pass that makes sure of it fails on open sizes
+                settings.enter_context(inductor.patch(freezing=True, layout_optimization=False))
             if graphs and first:
                 torch.compiler.cudagraph_mark_step_begin()  # what the last image left in the graphs is read
             return run(*inputs)
 
     return call
-
-
-def canvas_varies(preprocess: Preprocess) -> bool:
-    """Whether images of different shapes become canvases of different sizes."""
-    return len({preprocess.geometry(size).size for size in ((64, 96), (96, 64), (64, 64))}) > 1
 
 
 def check_compiler(device: torch.device) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import timm
 import torch
 from scenes import assert_same, chatty, opinionated, scene, seen
 
@@ -21,13 +20,13 @@ import detkit
 from detkit.api import LoadedDetector
 from detkit.bridge.export.detector import stack_proposals
 from detkit.bridge.export.export import check, format_report, latency
-from detkit.bridge.export.graph import Graph, fixed_canvas
+from detkit.bridge.export.graph import Graph
 from detkit.bridge.export.metadata import describe, read_content
-from detkit.bridge.export.padding import settle_padding
 from detkit.bridge.export.parity import difference, summarise
 from detkit.bridge.export.program import write_program
 from detkit.bridge.export.write import write_onnx
 from detkit.config import build_source
+from detkit.data.preprocess import fixed_canvas
 from detkit.engine.detect import place_for_inference
 from detkit.errors import UserError
 from detkit.model.detector import Detector
@@ -255,13 +254,3 @@ def test_a_check_passes_only_what_is_the_same(other: Detections, passed: bool) -
     limits = {"threshold": 0.05, "most": 100}
     assert summarise([difference(one, other, **limits, **ALLOWED)], **ALLOWED)["passed"] is passed
     assert summarise([difference(other, one, **limits, **ALLOWED)], **ALLOWED)["passed"] is passed
-
-
-def test_tensorflows_padding_is_a_constant_on_canvases_of_whole_strides() -> None:
-    torch.manual_seed(0)
-    net = timm.create_model("tf_efficientnet_lite0", features_only=True).eval()
-    image = torch.randn(1, 3, 96, 64)
-    expected = net(image)
-    assert settle_padding(net) == 5  # one for each halving
-    for found, wanted in zip(net(image), expected, strict=True):
-        assert torch.equal(found, wanted)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from hydra.utils import instantiate
 
-from detkit.data.preprocess import Letterbox, Preprocess, ShortSide, Warp
+from detkit.data.preprocess import Letterbox, Preprocess, ShortSide, Warp, fixed_canvas
 
 KINDS: list[Preprocess] = [
     ShortSide(),
@@ -92,3 +92,10 @@ def test_another_side_keeps_all_else() -> None:
     assert Letterbox(size=416, fill=0).at(320) == Letterbox(size=320, fill=0)
     assert Warp(height=300, width=400, pad_multiple=2).at(150) == Warp(height=150, width=200, pad_multiple=2)
     assert ShortSide(short=600, max=1000).at(480) == ShortSide(short=480, max=800)
+
+
+def test_which_canvases_are_all_alike() -> None:
+    assert fixed_canvas(ShortSide(short=320, max=533)) is None
+    assert fixed_canvas(Warp(height=300, width=300)) == (300, 300)
+    assert fixed_canvas(Letterbox(size=416)) == (416, 416)
+    assert fixed_canvas(Warp(height=300, width=320, pad_multiple=32)) == (320, 320)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from detkit.bridge.export.frame import clip, content_mask, to_original
 from detkit.bridge.export.region import propose, read_regions, select
 from detkit.bridge.export.suppress import survivors
-from detkit.data.preprocess import Preprocess
+from detkit.data.preprocess import fixed_canvas
 from detkit.errors import UserError
 from detkit.model.detector import Detector
 from detkit.model.one_stage import OneStageDetector
@@ -111,12 +111,3 @@ class Graph(nn.Module):
             F.pad(torch.where(real, index // num_boxes, -1), (0, rest), value=-1),
             real.sum(dim=1),
         )
-
-
-def fixed_canvas(preprocess: Preprocess) -> tuple[int, int] | None:
-    """The (h, w) of the canvas, where it is the same for all images."""
-    sizes = {preprocess.geometry(size).size for size in ((300, 500), (500, 300), (400, 400))}
-    if len(sizes) > 1:
-        return None
-    height, width = (-(-side // preprocess.pad_multiple) * preprocess.pad_multiple for side in sizes.pop())
-    return height, width

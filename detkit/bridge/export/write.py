@@ -12,17 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from detkit.bridge.export.graph import OUTPUTS, Graph, fixed_canvas
+from detkit.bridge.export.graph import OUTPUTS, Graph
 from detkit.bridge.export.metadata import KEY
-from detkit.bridge.export.padding import settle_padding
 from detkit.bridge.export.suppress import survivors_in_onnx
+from detkit.data.preprocess import fixed_canvas
 from detkit.errors import UserError
+from detkit.model.padding import has_whole_strides, settle_padding
 from detkit.whole_file import whole_file
 
 INSTALL = 'pip install "detkit-vision[onnx]"'
 INPUTS = ("images", "sizes", "original_sizes", "proposals")
 EXAMPLE_SIZE = (416, 544)  # of a canvas that may be of any size
-LARGEST_STRIDE = 32  # of a backbone
 LONGEST = 8192  # side of a canvas, in pixels
 
 
@@ -54,7 +54,7 @@ def write_onnx(graph: Graph, path: Path, metadata: str) -> None:
 
 def example_inputs(graph: Graph) -> tuple[tuple[Tensor, ...], tuple[dict[int, Any], ...]]:
     """Inputs to trace the graph with, whose paddings are settled in place, and which dimensions of them may change."""
-    if graph.detector.preprocess.pad_multiple % LARGEST_STRIDE == 0:
+    if has_whole_strides(graph.detector.preprocess):
         settle_padding(graph)
     canvas = fixed_canvas(graph.detector.preprocess)
     step = graph.detector.preprocess.pad_multiple
