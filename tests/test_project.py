@@ -30,7 +30,7 @@ LAYERS = {
     "ops": {"ops", "types", "compiled"},
     "metric": {"metric", "data", "ops", "types", "errors", "compiled"},
     "model": {"model", "ops", "types", "errors", "data.preprocess"},
-    "data": {"data", "ops", "types", "errors", "visualize.palette"},
+    "data": {"data", "ops", "types", "errors", "whole_file", "visualize.palette"},
 }
 
 

@@ -38,6 +38,7 @@ YOLOX = ("model=yolox_light", SMALL, "preprocess.size=96")
 YOLO_V3 = ("model=yolo_v3_light", SMALL, "preprocess.size=96")
 FASTER = ("model=faster_rcnn_light", SMALL, "preprocess.short=96")
 FAST = ("model=fast_rcnn_light", SMALL, "preprocess.short=96")
+RFCN = ("model=rfcn_light", "preprocess.short=96")
 ALLOWED = {"box_px": 0.05, "score": 1e-3}
 
 
@@ -73,7 +74,7 @@ def exported(model: Detector, path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("overrides", [SSD, YOLOX, YOLO_V3, FASTER, FAST], ids=name)
+@pytest.mark.parametrize("overrides", [SSD, YOLOX, YOLO_V3, FASTER, FAST, RFCN], ids=name)
 def test_the_graph_finds_what_the_detector_finds(build: Callable[..., Detector], overrides: tuple[str, ...]) -> None:
     model = talkative(build(*overrides, num_classes=2))
     batch = seen(model, [scene(0, 3), scene(1, 1)])
@@ -118,7 +119,7 @@ def test_a_file_is_loaded_and_predicts_as_the_detector_did(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("overrides", [YOLOX, YOLO_V3, FASTER, FAST], ids=name)
+@pytest.mark.parametrize("overrides", [YOLOX, YOLO_V3, FASTER, FAST, RFCN], ids=name)
 def test_every_kind_of_file_passes_its_check(
     build: Callable[..., Detector], overrides: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -136,7 +137,7 @@ def test_every_kind_of_file_passes_its_check(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("overrides", [SSD, YOLOX, YOLO_V3, FASTER, FAST], ids=name)
+@pytest.mark.parametrize("overrides", [SSD, YOLOX, YOLO_V3, FASTER, FAST, RFCN], ids=name)
 def test_a_program_runs_without_detkit_and_finds_the_same(
     build: Callable[..., Detector], overrides: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -185,7 +186,9 @@ def test_onnx_is_a_runtime_of_any_checkpoint(build: Callable[..., Detector]) -> 
 SELECTIVE = {"config": {"proposal": {"_target_": "detkit.proposal.selective_search.SelectiveSearch"}}}
 
 
-@pytest.mark.parametrize("overrides", [("model=rfcn_light",), ("model=rcnn_light",)], ids=name)
+@pytest.mark.parametrize(
+    "overrides", [("model=rfcn_light", "model/roi_pool=ps_roi_pool"), ("model=rcnn_light",)], ids=name
+)
 def test_a_part_that_onnx_does_not_have_is_named(build: Callable[..., Detector], overrides: tuple[str, ...]) -> None:
     with pytest.raises(UserError, match=r"model\.roi_pool=\w+ cannot be exported"):
         Graph(build(*overrides, num_classes=2))

@@ -6,11 +6,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torchvision.ops import roi_align
 
 from detkit.bridge.export.frame import clip
 from detkit.bridge.export.suppress import survivors
 from detkit.model.proposer.external import External
 from detkit.model.proposer.rpn import RPN
+from detkit.model.roi_head.rfcn import RFCNHead
+from detkit.model.roi_pool import PSRoIAlign
 from detkit.ops.coder import decode
 
 # Symbols: B images, P regions of an image, C classes. Sizes are int64 [B, 2] of (h, w).
@@ -55,7 +58,22 @@ def read_regions(head: Any, features: list[Tensor], boxes: Tensor) -> tuple[Tens
     num_images, num_regions = boxes.shape[:2]
     images = torch.arange(num_images, device=boxes.device, dtype=boxes.dtype)[:, None, None]
     regions = torch.cat([images.expand(-1, num_regions, 1), boxes], dim=2).flatten(0, 1)  # [B * P, 5]
-    logits, deltas = head.predictor(head.tail(head.roi_pool.read(features, regions)))
+    if isinstance(head, RFCNHead):
+        logits, deltas = head.predictor(head.tail(features[0]))
+        logits, deltas = head.predictor.vote(*(vote_map(head.roi_pool, maps, regions) for maps in (logits, deltas)))
+    else:
+        logits, deltas = head.predictor(head.tail(head.roi_pool.read(features, regions)))
     moved = decode(deltas * head.box_std + head.box_mean, regions[:, None, 1:])
     shape = (num_images, num_regions)
     return moved.unflatten(0, shape), head.predictor.scores(logits).unflatten(0, shape)
+
+
+def vote_map(pool: PSRoIAlign, maps: Tensor, regions: Tensor) -> Tensor:
+    """What `PSRoIAlign` reads, in operators that ONNX has: every cell of all maps, of which each map's own is kept.
+
+    maps [B, C * k * k, H, W]; regions [R, 5] of (image, x1, y1, x2, y2) on the canvas -> [R, C, k, k].
+    """
+    size = pool.size
+    read = roi_align(maps, regions, size, 1 / pool.strides[0], pool.sampling_ratio, aligned=True)
+    cells = read.unflatten(1, (-1, size * size)).flatten(3)  # [R, C, k * k, k * k]
+    return (cells * torch.eye(size * size, device=cells.device)).sum(dim=3).unflatten(2, (size, size))
