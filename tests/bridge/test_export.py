@@ -24,13 +24,15 @@ from detkit.bridge.export.graph import Graph
 from detkit.bridge.export.metadata import describe, read_content
 from detkit.bridge.export.parity import difference, summarise
 from detkit.bridge.export.program import write_program
+from detkit.bridge.export.region import vote_map
 from detkit.bridge.export.write import write_onnx
 from detkit.config import build_source
 from detkit.data.preprocess import fixed_canvas
 from detkit.engine.detect import place_for_inference
 from detkit.errors import UserError
 from detkit.model.detector import Detector
-from detkit.types import Batch, Detections
+from detkit.model.roi_pool import PSRoIAlign
+from detkit.types import Batch, Detections, FeatureSpec
 
 SMALL = "model.backbone.name=resnet10t"
 SSD = ("model=ssd_light", SMALL, "preprocess.height=96", "preprocess.width=128")
@@ -90,6 +92,15 @@ def test_the_graph_finds_what_the_detector_finds(build: Callable[..., Detector],
     for *found, count, one in zip(boxes, scores, labels, counts.tolist(), wanted, strict=True):
         assert_same(Detections(*(column[:count] for column in found)), one)
         assert all((column[count:] == rest).all() for column, rest in zip(found, (0, 0, -1), strict=True))
+
+
+def test_votes_read_by_roi_align_are_those_of_ps_roi_align() -> None:
+    torch.manual_seed(0)
+    pool = PSRoIAlign(features=[FeatureSpec(5 * 9, 16)], size=3)
+    maps, corner = torch.randn(2, 5 * 9, 12, 15), 150 * torch.rand(40, 2)
+    boxes = torch.cat([corner, corner + 1 + 90 * torch.rand(40, 2)], dim=1)  # some reach over the border
+    regions = torch.cat([torch.arange(40.0)[:, None] % 2, boxes], dim=1)
+    torch.testing.assert_close(vote_map(pool, maps, regions), pool.read([maps], regions), rtol=0, atol=1e-5)
 
 
 def test_a_file_is_loaded_and_predicts_as_the_detector_did(

@@ -101,13 +101,14 @@ class Graph(nn.Module):
         scores = torch.where(left, scores, -torch.inf).flatten(1)  # [B, C * N]
         count = torch.sym_min(settings.max_detections, num_classes * num_boxes)
         best, index = scores.topk(count, dim=1)
-        column = index if boxes.shape[1] > 1 else index % num_boxes
+        label = index // num_boxes
+        column = index if boxes.shape[1] > 1 else index - label * num_boxes
         boxes = found.flatten(1, 2).gather(1, column[..., None].expand(-1, -1, 4))
         real = best > -torch.inf
         rest = settings.max_detections - count
         return (
             F.pad(torch.where(real[..., None], boxes, 0.0), (0, 0, 0, rest)),
             F.pad(torch.where(real, best, 0.0), (0, rest)),
-            F.pad(torch.where(real, index // num_boxes, -1), (0, rest), value=-1),
+            F.pad(torch.where(real, label, -1), (0, rest), value=-1),
             real.sum(dim=1),
         )

@@ -59,8 +59,9 @@ def read_regions(head: Any, features: list[Tensor], boxes: Tensor) -> tuple[Tens
     images = torch.arange(num_images, device=boxes.device, dtype=boxes.dtype)[:, None, None]
     regions = torch.cat([images.expand(-1, num_regions, 1), boxes], dim=2).flatten(0, 1)  # [B * P, 5]
     if isinstance(head, RFCNHead):
-        logits, deltas = head.predictor(head.tail(features[0]))
-        logits, deltas = head.predictor.vote(*(vote_map(head.roi_pool, maps, regions) for maps in (logits, deltas)))
+        pool: Any = head.roi_pool
+        maps = head.predictor(head.tail(features[0]))
+        logits, deltas = head.predictor.vote(*(vote_map(pool, one, regions) for one in maps))
     else:
         logits, deltas = head.predictor(head.tail(head.roi_pool.read(features, regions)))
     moved = decode(deltas * head.box_std + head.box_mean, regions[:, None, 1:])
