@@ -23,15 +23,15 @@ class AnchorRows(NamedTuple):
     """What the N rows of an image stand for, and where to find the row of a cell.
 
     cells: float [N, 2] (column, row). anchors: float [N, 2] (w, h) pixels. strides: float [N, 1] pixels.
-    shapes: float [K, 2], all anchors; table: int64 [K, 6], for each of them its level's first row, rows, columns,
-    anchors per cell, stride, and its place in the cell.
+    shapes: float [K, 2], all anchors; table: K rows of 6 numbers, for each of them its level's first row, rows,
+    columns, anchors per cell, stride, and its place in the cell.
     """
 
     cells: Tensor
     anchors: Tensor
     strides: Tensor
     shapes: Tensor
-    table: Tensor
+    table: list[list[int]]
 
 
 def anchor_rows(grids: Sequence[Size], strides: Sequence[int], anchors: Sequence[Tensor]) -> AnchorRows:
@@ -39,15 +39,14 @@ def anchor_rows(grids: Sequence[Size], strides: Sequence[int], anchors: Sequence
     cells, sizes, steps, table, first = [], [], [], [], 0
     for grid, stride, shapes in zip(grids, strides, anchors, strict=True):
         level_cells, per_cell = cell_grid(grid, shapes.device), len(shapes)
+        count = level_cells.shape[0]  # not `len`, which would be a number in an exported graph
         cells.append(level_cells.repeat_interleave(per_cell, dim=0))
-        sizes.append(shapes.repeat(len(level_cells), 1))
-        steps.append(shapes.new_full((len(level_cells) * per_cell, 1), stride))
+        sizes.append(shapes.repeat(count, 1))
+        steps.append(shapes.new_full((count * per_cell, 1), stride))
         table += [[first, *grid, per_cell, stride, place] for place in range(per_cell)]
-        first += len(level_cells) * per_cell
+        first += count * per_cell
     shapes = torch.cat(list(anchors))
-    return AnchorRows(
-        torch.cat(cells), torch.cat(sizes), torch.cat(steps), shapes, torch.tensor(table, device=shapes.device)
-    )
+    return AnchorRows(torch.cat(cells), torch.cat(sizes), torch.cat(steps), shapes, table)
 
 
 def shape_iou(sizes: Tensor, anchors: Tensor) -> Tensor:
@@ -70,7 +69,8 @@ def object_rows(boxes: Tensor, layout: AnchorRows, extra_iou: float | None = Non
     if extra_iou is not None:
         chosen |= iou > extra_iou
     objects, anchor = torch.nonzero(chosen, as_tuple=True)
-    first, rows, columns, per_cell, stride, place = layout.table[anchor].unbind(dim=1)
+    table = torch.tensor(layout.table, device=anchor.device)
+    first, rows, columns, per_cell, stride, place = table[anchor].unbind(dim=1)
     cell = (centre[objects] / stride[:, None]).long()
     column = torch.minimum(cell[:, 0], columns - 1).clamp(min=0)
     row = torch.minimum(cell[:, 1], rows - 1).clamp(min=0)

@@ -37,7 +37,8 @@ from detkit.types import Batch, Detections, FeatureSpec
 SMALL = "model.backbone.name=resnet10t"
 SSD = ("model=ssd_light", SMALL, "preprocess.height=96", "preprocess.width=128")
 YOLOX = ("model=yolox_light", SMALL, "preprocess.size=96")
-YOLO_V3 = ("model=yolo_v3_light", SMALL, "preprocess.size=96")
+YOLO_V3 = ("model=yolo_v3_light", SMALL, "preprocess=short_side_320", "preprocess.short=96")  # canvases of any size
+YOLOX_ANY = ("model=yolox_light", SMALL, "preprocess=short_side_320", "preprocess.short=96")
 FASTER = ("model=faster_rcnn_light", SMALL, "preprocess.short=96")
 FAST = ("model=fast_rcnn_light", SMALL, "preprocess.short=96")
 RFCN = ("model=rfcn_light", "preprocess.short=96")
@@ -130,7 +131,7 @@ def test_a_file_is_loaded_and_predicts_as_the_detector_did(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("overrides", [YOLOX, YOLO_V3, FASTER, FAST, RFCN], ids=name)
+@pytest.mark.parametrize("overrides", [YOLOX, YOLOX_ANY, YOLO_V3, FASTER, FAST, RFCN], ids=name)
 def test_every_kind_of_file_passes_its_check(
     build: Callable[..., Detector], overrides: tuple[str, ...], tmp_path: Path
 ) -> None:

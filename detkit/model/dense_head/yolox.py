@@ -140,7 +140,7 @@ class YOLOX(nn.Module):
         """What the network says of each cell, float32 [B, N, 5 + C]; the cells [N, 2]; their strides [N, 1]."""
         rows = torch.cat([level(feature) for level, feature in zip(self.levels, features, strict=True)], dim=1)
         grids = [cell_grid((f.shape[2], f.shape[3]), f.device) for f in features]
-        strides = [grid.new_full((len(grid), 1), stride) for grid, stride in zip(grids, self.strides, strict=True)]
+        strides = [grid.new_full((grid.shape[0], 1), stride) for grid, stride in zip(grids, self.strides, strict=True)]
         return rows.float(), torch.cat(grids), torch.cat(strides)
 
 
