@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import itertools
 import json
 import re
 import statistics
@@ -66,30 +67,43 @@ def main() -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     path = options.output / f"speed_{name}.json"
     rows: list[dict[str, Any]] = []
-    for model in options.models:
-        for precision in options.precisions:
-            for what in ("train", *options.runtimes):
-                torch.manual_seed(0)
-                detector = random_detector(model)
-                if what == "train":
-                    measured = training(detector, device, precision, options.batch, options.seconds)
-                else:
-                    place_for_inference(detector, device, channels_last=True, runtime=what)
-                    measured = predicting(detector, precision, options.batch, options.seconds)
-                rows.append({"model": model, "precision": precision, "what": what} | measured)
-                print(line(rows[-1]), flush=True)
-                content = {"environment": environment, "tf32": tf32(device), "results": rows}
-                path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-                del detector
-                torch._dynamo.reset()
-                gc.collect()
-                torch.cuda.empty_cache()
+    # models inside: what is quick to measure is on the disk before the first compilation starts
+    for what, model, precision in itertools.product(("train", *options.runtimes), options.models, options.precisions):
+        row: dict[str, Any] = {"model": model, "precision": precision, "what": what}
+        try:
+            row |= measured(model, precision, what, device, options.batch, options.seconds)
+        except Exception as error:  # of one model, which must not take the others with it
+            row["error"] = f"{type(error).__name__}: {error}"
+        rows.append(row)
+        print(line(row), flush=True)
+        content = {"environment": environment, "tf32": tf32(device), "results": rows}
+        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        torch._dynamo.reset()
+        gc.collect()
+        torch.cuda.empty_cache()
     print(f"written to {path}")
+    failed = sum("error" in row for row in rows)
+    if failed:
+        sys.exit(f"{failed} of {len(rows)} measurements failed")
+
+
+def measured(
+    model: str, precision: str, what: str, device: torch.device, batch_size: int, seconds: float
+) -> dict[str, Any]:
+    """One row of the result: `what` is "train" or a runtime."""
+    torch.manual_seed(0)
+    detector = random_detector(model)
+    if what == "train":
+        return training(detector, device, precision, batch_size, seconds)
+    place_for_inference(detector, device, channels_last=True, runtime=what)
+    return predicting(detector, precision, batch_size, seconds)
 
 
 def line(row: dict[str, Any]) -> str:
     """What was measured, for a person."""
     head = f"{row['model']:<20}{row['precision']:<6}{row['what']:<10}"
+    if "error" in row:
+        return head + row["error"]
     if row["what"] == "train":
         return head + f"{row['step_ms']:8.1f} ms per step of {row['batch']}, {row['images_per_s']:.1f} images/s"
     stages = ", ".join(f"{name} {ms:.1f}" for name, ms in row["one"]["stages_ms"].items())
