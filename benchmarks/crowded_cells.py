@@ -29,8 +29,10 @@ from detkit.data.annotations import Annotations  # noqa: E402
 from detkit.data.voc import read_voc  # noqa: E402
 from detkit.engine.environment import describe_environment  # noqa: E402
 from detkit.metric.average_precision import area, average_precision  # noqa: E402
+from detkit.metric.coco_json import read_coco_results  # noqa: E402
 from detkit.metric.match import voc_argmax  # noqa: E402
-from detkit.metric.records import GroundTruth, Predictions  # noqa: E402
+from detkit.metric.records import GroundTruth  # noqa: E402
+from detkit.metric.reference import Reference, numbered  # noqa: E402
 
 GRID, IOU, FEWEST = 7, 0.5, 30  # objects that an AP is worked out for
 
@@ -67,10 +69,18 @@ def compare(
     run: Path, annotations: Annotations, truth: GroundTruth, crowded: NDArray[np.bool_]
 ) -> list[dict[str, Any]]:
     """A row per class that has enough objects of both kinds, with the AP and recall of each, in percent."""
-    predictions = read_predictions(run / "predictions.json", annotations)
+    classes = annotations.classes
+    names = Reference(
+        ground_truth=truth,
+        classes=classes,
+        file_of={},
+        image_of=numbered(annotations.image_ids),
+        category_of={str(label + 1): label for label in range(len(classes))},
+    )
+    predictions = read_coco_results(run / "predictions.json", names)
     rows = []
     kinds = {"alone": ~crowded, "crowded": crowded}
-    for label, name in enumerate(annotations.classes):
+    for label, name in enumerate(classes):
         counts = {kind: int((chosen & (truth.labels == label)).sum()) for kind, chosen in kinds.items()}
         if min(counts.values()) < FEWEST:
             continue
@@ -79,7 +89,7 @@ def compare(
             scores = average_precision(
                 predictions,
                 replace(truth, difficult=~chosen),
-                len(annotations.classes),
+                len(classes),
                 matcher=voc_argmax,
                 integrator=area,
                 iou_thresholds=[IOU],
@@ -98,20 +108,6 @@ def shares_cell(annotations: Annotations) -> NDArray[np.bool_]:
     cell = (image * GRID + row) * GRID + column
     _, which, count = np.unique(cell, return_inverse=True, return_counts=True)
     return count[which] > 1
-
-
-def read_predictions(path: Path, annotations: Annotations) -> Predictions:
-    """What an evaluation wrote: COCO results, images by their id, classes counted from 1."""
-    rows = json.loads(path.read_text(encoding="utf-8"))
-    index_of = {image_id: index for index, image_id in enumerate(annotations.image_ids)}
-    boxes = np.array([row["bbox"] for row in rows], np.float64).reshape(-1, 4)
-    boxes[:, 2:] += boxes[:, :2]
-    return Predictions(
-        image=np.array([index_of[row["image_id"]] for row in rows], np.int64),
-        boxes=boxes,
-        labels=np.array([row["category_id"] - 1 for row in rows], np.int64),
-        scores=np.array([row["score"] for row in rows], np.float64),
-    )
 
 
 if __name__ == "__main__":

@@ -21,15 +21,12 @@ from detkit.engine.distributed import choose_device
 from detkit.engine.environment import describe_environment, device_name
 from detkit.engine.evaluate import run_eval
 from detkit.engine.examples import DRAWN_FROM
-from detkit.engine.run_folder import differences, remove_unused
+from detkit.engine.run_folder import INCIDENTAL, differences, remove_unused
 from detkit.engine.side_by_side import measure_side_by_side
 from detkit.engine.sweep import sweep_folder, write_sweep
 from detkit.engine.train import train
 from detkit.errors import UserError
 from detkit.visualize.compare_page import write_compare_page
-
-# What a finished training may have had otherwise: nothing that its weights or its numbers depend on.
-FREE = ("name", "resume", "run_dir", "device", "logger", "evaluation", "proposing", "loader.num_workers", "decoded_dir")
 
 
 def run_compare(config: DictConfig) -> dict[str, Any]:
@@ -99,7 +96,7 @@ def finished_metrics(job: DictConfig) -> dict[str, Any] | None:
         return None
     before: Any = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
     now: Any = OmegaConf.to_container(job, resolve=True)
-    if different := differences(before, now, FREE):
+    if different := differences(before, now, (*INCIDENTAL, "proposing")):
         raise UserError(
             f"{folder} holds a training with other settings: {', '.join(different)}\n"
             "choose another run_dir, or remove that folder"

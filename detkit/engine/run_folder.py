@@ -20,9 +20,11 @@ from detkit.engine.distributed import World
 from detkit.engine.environment import describe_environment
 from detkit.errors import UserError
 
+# What neither the weights nor the numbers of a training depend on.
+INCIDENTAL = ("name", "resume", "run_dir", "device", "logger", "evaluation", "loader.num_workers", "decoded_dir")
 # What may differ between a run and its continuation: how long, how fast, where; not what is learned from what.
-FREE = (
-    "name", "resume", "run_dir", "device", "logger", "evaluation", "data.root", "loader.num_workers", "decoded_dir",
+CONTINUABLE = (
+    *INCIDENTAL, "data.root",
     "trainer.budget", "trainer.eval_every", "trainer.save_every", "trainer.patience", "trainer.compile",
 )  # fmt: skip
 
@@ -47,7 +49,7 @@ def check_same_training(saved: Mapping[str, Any], settings: Mapping[str, Any], p
     """Raise UserError that names what differs between `settings` and those of the checkpoint `saved` at `path`."""
     if len(saved["rng"]) != processes:
         raise UserError(f"resume={path}: saved by {len(saved['rng'])} processes, it cannot go on with {processes}")
-    different = differences(saved["config"], settings, FREE)
+    different = differences(saved["config"], settings, CONTINUABLE)
     if different:
         raise UserError(
             f"resume={path}: this is another training than the one it was saved by: {', '.join(different)}\n"

@@ -7,7 +7,8 @@ level, row, column, anchor (that of `detkit.model.dense.flatten_head`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -19,11 +20,12 @@ from detkit.ops.yolo_coder import cell_grid, centre_size
 from detkit.types import Size
 
 
-class AnchorRows(NamedTuple):
+@dataclass(frozen=True)
+class AnchorRows:
     """What the N rows of an image stand for, and where to find the row of a cell.
 
     cells: float [N, 2] (column, row). anchors: float [N, 2] (w, h) pixels. strides: float [N, 1] pixels.
-    shapes: float [K, 2], all anchors; table: K rows of 6 numbers, for each of them its level's first row, rows,
+    shapes: float [K, 2], all anchors; places: K rows of 6 numbers, for each of them its level's first row, rows,
     columns, anchors per cell, stride, and its place in the cell.
     """
 
@@ -31,22 +33,27 @@ class AnchorRows(NamedTuple):
     anchors: Tensor
     strides: Tensor
     shapes: Tensor
-    table: list[list[int]]
+    places: list[list[int]]
+
+    @cached_property
+    def table(self) -> Tensor:
+        """The places as int64 [K, 6]: for losses, since in an exported graph they are no numbers yet."""
+        return torch.tensor(self.places, device=self.shapes.device)
 
 
 def anchor_rows(grids: Sequence[Size], strides: Sequence[int], anchors: Sequence[Tensor]) -> AnchorRows:
     """The rows of grids of (rows, columns), level by level; anchors: [A, 2] per level."""
-    cells, sizes, steps, table, first = [], [], [], [], 0
+    cells, sizes, steps, places, first = [], [], [], [], 0
     for grid, stride, shapes in zip(grids, strides, anchors, strict=True):
         level_cells, per_cell = cell_grid(grid, shapes.device), len(shapes)
         count = level_cells.shape[0]  # not `len`, which would be a number in an exported graph
         cells.append(level_cells.repeat_interleave(per_cell, dim=0))
         sizes.append(shapes.repeat(count, 1))
         steps.append(shapes.new_full((count * per_cell, 1), stride))
-        table += [[first, *grid, per_cell, stride, place] for place in range(per_cell)]
+        places += [[first, *grid, per_cell, stride, place] for place in range(per_cell)]
         first += count * per_cell
     shapes = torch.cat(list(anchors))
-    return AnchorRows(torch.cat(cells), torch.cat(sizes), torch.cat(steps), shapes, table)
+    return AnchorRows(torch.cat(cells), torch.cat(sizes), torch.cat(steps), shapes, places)
 
 
 def shape_iou(sizes: Tensor, anchors: Tensor) -> Tensor:
@@ -69,8 +76,7 @@ def object_rows(boxes: Tensor, layout: AnchorRows, extra_iou: float | None = Non
     if extra_iou is not None:
         chosen |= iou > extra_iou
     objects, anchor = torch.nonzero(chosen, as_tuple=True)
-    table = torch.tensor(layout.table, device=anchor.device)
-    first, rows, columns, per_cell, stride, place = table[anchor].unbind(dim=1)
+    first, rows, columns, per_cell, stride, place = layout.table[anchor].unbind(dim=1)
     cell = (centre[objects] / stride[:, None]).long()
     column = torch.minimum(cell[:, 0], columns - 1).clamp(min=0)
     row = torch.minimum(cell[:, 1], rows - 1).clamp(min=0)

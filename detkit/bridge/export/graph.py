@@ -18,6 +18,7 @@ from detkit.data.preprocess import fixed_canvas
 from detkit.errors import UserError
 from detkit.model.detector import Detector
 from detkit.model.one_stage import OneStageDetector
+from detkit.model.padding import has_whole_strides, settle_padding
 from detkit.model.postprocess import NMSPostprocess
 from detkit.model.proposer.external import External
 from detkit.model.roi_pool import PSRoIAlign, RoIAlign, RoIPool
@@ -30,7 +31,8 @@ OUTPUTS = ("boxes", "scores", "labels", "count")
 class Graph(nn.Module):
     """The detections of a batch, as `Detector.predict` gives them, in tensors of a fixed size.
 
-    detector: in eval mode, folded; it is not changed. Raises UserError for one that cannot be written.
+    detector: in eval mode, folded; its paddings are settled in place where they are constants. Raises UserError for
+    one that cannot be written.
     """
 
     def __init__(self, detector: Detector) -> None:
@@ -47,6 +49,8 @@ class Graph(nn.Module):
                 f"model.roi_pool={type(pool).__name__} cannot be exported: ONNX has no operator for it; detectors with "
                 "roi_align, ps_roi_align or roi_pool can, and this one runs with runtime=compiled"
             )
+        if has_whole_strides(detector.preprocess):
+            settle_padding(detector)
         self.covered = fixed_canvas(detector.preprocess) is not None and detector.preprocess.pad_multiple == 1
 
     @property

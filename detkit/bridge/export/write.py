@@ -17,7 +17,6 @@ from detkit.bridge.export.metadata import KEY
 from detkit.bridge.export.suppress import survivors_in_onnx
 from detkit.data.preprocess import fixed_canvas
 from detkit.errors import UserError
-from detkit.model.padding import has_whole_strides, settle_padding
 from detkit.whole_file import whole_file
 
 INSTALL = 'pip install "detkit-vision[onnx]"'
@@ -53,9 +52,7 @@ def write_onnx(graph: Graph, path: Path, metadata: str) -> None:
 
 
 def example_inputs(graph: Graph) -> tuple[tuple[Tensor, ...], tuple[dict[int, Any], ...]]:
-    """Inputs to trace the graph with, whose paddings are settled in place, and which dimensions of them may change."""
-    if has_whole_strides(graph.detector.preprocess):
-        settle_padding(graph)
+    """Inputs to trace the graph with, and which dimensions of them may change."""
     canvas = fixed_canvas(graph.detector.preprocess)
     step = graph.detector.preprocess.pad_multiple
     height, width = canvas or (-(-side // step) * step for side in EXAMPLE_SIZE)

@@ -79,13 +79,13 @@ class YoloHead(nn.Module):
 
     def decode(self, raw: Tensor, rows: Rows) -> Tensor:
         """Boxes [..., N, 4] xyxy on the canvas that the logits [..., N, 5 + C] say."""
-        (cells, anchors, strides, _, _), scale = rows
-        centre = (scale * raw[..., :2].sigmoid() - (scale - 1) / 2 + cells) * strides
+        layout, scale = rows
+        centre = (scale * raw[..., :2].sigmoid() - (scale - 1) / 2 + layout.cells) * layout.strides
         if self.new_coords:
             growth = (2 * raw[..., 2:4].sigmoid()).square()
         else:
             growth = raw[..., 2:4].clamp(max=MAX_LOG_SCALE).exp()
-        size = anchors * growth
+        size = layout.anchors * growth
         return torch.cat([centre - size / 2, centre + size / 2], dim=-1)
 
     def _one_image(self, raw: Tensor, boxes: Tensor, target: Target, rows: Rows, canvas: Size) -> dict[str, Tensor]:
