@@ -18,7 +18,7 @@ from detkit.config import build_from_checkpoint, build_source
 from detkit.data.dataset import Sample
 from detkit.data.image import read_image, to_rgb
 from detkit.data.loader import collate
-from detkit.data.preprocess import Preprocess
+from detkit.data.preprocess import Decoded, Preprocess
 from detkit.engine.checkpoint import load_checkpoint
 from detkit.engine.detect import autocast, place_for_inference, to_device
 from detkit.engine.distributed import choose_device
@@ -113,9 +113,9 @@ class LoadedDetector:
         """As `predict`, one by one: holds no more than `batch_size` images, so a video or a long list fits."""
         if batch_size < 1:
             raise UserError(f"batch_size={batch_size}: at least 1")
-        images: list[NDArray[np.uint8]] = []
+        images: list[Decoded] = []
         for item in inputs:
-            images.append(as_rgb(item))
+            images.append(self._decoded(item))
             if len(images) == batch_size:
                 yield from self._forward(images, score_threshold)
                 images = []
@@ -131,23 +131,28 @@ class LoadedDetector:
         if not callable(propose := getattr(self.detector, "propose", None)):
             raise UserError(f"{type(self.detector).__name__} proposes no regions: only two-stage detectors do")
         with autocast(self.device, self.precision):
-            return propose(self._batch([as_rgb(image)]))[0].float().cpu()
+            return propose(self._batch([self._decoded(image)]))[0].float().cpu()
 
     @torch.inference_mode()
-    def _forward(self, images: Sequence[NDArray[np.uint8]], score_threshold: float | None) -> list[Detections]:
+    def _forward(self, images: Sequence[Decoded], score_threshold: float | None) -> list[Detections]:
         with autocast(self.device, self.precision):
             found = self.detector.predict(self._batch(images))
         named = [replace(one.to("cpu"), names=self.classes) for one in found]
         return named if score_threshold is None else [one[one.scores >= score_threshold] for one in named]
 
-    def _batch(self, images: Sequence[NDArray[np.uint8]]) -> Batch:
+    def _decoded(self, item: OneImage) -> Decoded:
+        if isinstance(item, (str, PathLike)) and self.source is None:  # which looks for regions in all pixels
+            return self.preprocess.read(Path(item))
+        image = as_rgb(item)
+        return image, (image.shape[0], image.shape[1])
+
+    def _batch(self, images: Sequence[Decoded]) -> Batch:
         samples = []
-        for index, image in enumerate(images):
-            size = image.shape[0], image.shape[1]
+        for index, (image, size) in enumerate(images):
             target = Target(image_id=str(index), original_size=size)
             if self.source is not None:
                 target["proposals"] = torch.from_numpy(self.preprocess.to_input(self.source(image), size))
-            canvas = torch.from_numpy(np.ascontiguousarray(self.preprocess(image))).permute(2, 0, 1)
+            canvas = torch.from_numpy(np.ascontiguousarray(self.preprocess(image, size))).permute(2, 0, 1)
             samples.append(Sample(canvas, target))
         batch = replace(collate(samples, self.preprocess.pad_multiple), targets=None)
         return to_device(batch, self.device, channels_last=True)

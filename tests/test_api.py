@@ -65,6 +65,16 @@ def test_every_kind_of_image_gives_the_same_boxes(detector, scene, tmp_path):
         assert [found.name(label) for label in found.labels.tolist()] == ["white", "all"]
 
 
+def test_boxes_of_a_file_that_is_decoded_smaller_are_in_its_pixels(scene, tmp_path):
+    path = tmp_path / "scene.jpg"
+    Image.fromarray(scene.repeat(4, axis=0).repeat(4, axis=1)).save(path)
+    model = BrightHalf(ShortSide(short=50, max=200, decode="reduced"))
+    assert model.preprocess.read(path)[0].shape == (50, 80, 3)
+    found = LoadedDetector(model, classes=["all", "white"]).predict([path, path], batch_size=2)
+    for one in found:
+        np.testing.assert_allclose(one.boxes, [[160, 80, 480, 240], [0, 0, 640, 400]], atol=8)
+
+
 def test_a_sequence_gives_a_list_in_order(detector, scene):
     found = detector.predict([scene, scene[:, ::-1].copy(), scene], batch_size=2)
     assert [one.boxes[0, 0].item() for one in found] == [40, 40, 40]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -14,13 +15,15 @@ from torch.utils.data import Dataset
 
 from detkit.data.annotations import Annotations
 from detkit.data.image import read_image
-from detkit.data.mosaic import Mosaic
-from detkit.data.preprocess import Preprocess
+from detkit.data.mosaic import Columns, Mosaic, Picture
+from detkit.data.preprocess import Decoded, Preprocess
 from detkit.data.proposals import Proposals
 from detkit.data.repair import Policy, box_faults, repair_boxes
 from detkit.data.transform import Augment
 from detkit.errors import UserError
-from detkit.types import Target
+from detkit.types import Size, Target
+
+ROOM = 2.0  # times the pixels that the detector sees, in pictures decoded smaller, for parts that are cut out of them
 
 
 class Sample(NamedTuple):
@@ -40,6 +43,24 @@ class Key(NamedTuple):
     epoch: int = 0
     mixed: bool = False
     side: int | None = None
+
+
+class Loaded(NamedTuple):
+    """What was read for a sample. found: its objects, in the pixels of the file, which has `size` (h, w)."""
+
+    number: int
+    image: NDArray[np.uint8]
+    size: Size
+    found: Columns
+
+    def picture(self) -> Picture:
+        """The image and its objects, in the pixels of the image."""
+        height, width = self.image.shape[:2]
+        if self.size == (height, width):
+            return self.image, self.found
+        scale = np.array([width / self.size[1], height / self.size[0]] * 2, np.float32)
+        moved = {key: self.found[key] * scale for key in ("boxes", "proposals") if key in self.found}
+        return self.image, self.found | moved
 
 
 class DetectionDataset(Dataset[Sample]):
@@ -97,18 +118,25 @@ class DetectionDataset(Dataset[Sample]):
         """The sample of a key, or of the beginning of one: an index, or (index, epoch)."""
         key = Key(*key) if isinstance(key, tuple) else Key(key)
         faults: list[tuple[str, str]] = []
-        index, image, found = self._load(key.image, faults)
-        original_size = image.shape[0], image.shape[1]
-        seed = _seed(self.seed, key.epoch, index)
-        if self.mix is not None and key.mixed:
-            image, found = self.mix((image, found), lambda other: self._load(other, faults)[1:], len(self), seed)
+        preprocess = self.preprocess if key.side is None else self.preprocess.at(key.side)
+        mix = self.mix if key.mixed else None
+        changes = mix is not None or self.augment is not None
+        load = partial(self._load, preprocess=preprocess, room=ROOM if changes else 1.0, faults=faults)
+        loaded = load(key.image)
+        index, image, original_size, found = loaded
         if self.proposals is not None:
             found["proposals"] = self.proposals.of(index).copy()
-        if self.augment is not None:
-            image, found = self.augment(image, found, seed)
-        preprocess = self.preprocess if key.side is None else self.preprocess.at(key.side)
-        pixels = preprocess(image)
-        boxes = preprocess.to_input(found["boxes"], (image.shape[0], image.shape[1]))
+        frame = original_size
+        if changes:
+            image, found = loaded.picture()
+            seed = _seed(self.seed, key.epoch, index)
+            if mix is not None:
+                image, found = mix((image, found), lambda other: load(other).picture(), len(self), seed)
+            if self.augment is not None:
+                image, found = self.augment(image, found, seed)
+            frame = image.shape[0], image.shape[1]
+        pixels = preprocess(image, frame)
+        boxes = preprocess.to_input(found["boxes"], frame)
         boxes, _ = repair_boxes(boxes, (pixels.shape[0], pixels.shape[1]), "clip")  # rounding may reach beyond
         target: Target = {
             "boxes": torch.from_numpy(boxes),
@@ -118,7 +146,7 @@ class DetectionDataset(Dataset[Sample]):
             "original_size": original_size,
         }
         if self.proposals is not None:
-            moved = preprocess.to_input(found["proposals"], (image.shape[0], image.shape[1]))
+            moved = preprocess.to_input(found["proposals"], frame)
             target["proposals"] = torch.from_numpy(moved)
         if faults:
             target["faults"] = tuple(faults)
@@ -139,47 +167,46 @@ class DetectionDataset(Dataset[Sample]):
                 target["proposals"] = torch.from_numpy(self.proposals.of(index).copy())
             yield target
 
-    def _load(
-        self, index: int, faults: list[tuple[str, str]]
-    ) -> tuple[int, NDArray[np.uint8], dict[str, NDArray[Any]]]:
-        """The image at `index`, or its stand-in, with the index of what was read and its objects."""
-        index, image = self._read(index, faults)
-        return index, image, self._objects(index, image, faults)
+    def _load(self, index: int, preprocess: Preprocess, room: float, faults: list[tuple[str, str]]) -> Loaded:
+        """The image at `index`, or its stand-in. room: as of `Preprocess.read`."""
+        index, image, size = self._read(index, partial(preprocess.read, decoder=self.read, room=room), faults)
+        return Loaded(index, image, size, self._objects(index, size, faults))
 
-    def _read(self, index: int, faults: list[tuple[str, str]]) -> tuple[int, NDArray[np.uint8]]:
-        """The image at `index`, or its stand-in, with the index of what was read."""
+    def _read(
+        self, index: int, read: Callable[..., Decoded], faults: list[tuple[str, str]]
+    ) -> tuple[int, NDArray[np.uint8], Size]:
+        """The index of what was read, the image, and the size of its file."""
         for step in range(len(self)):
             candidate = (index + step) % len(self)
             try:
-                return candidate, self._decode(candidate, faults)
+                return candidate, *self._decode(candidate, read, faults)
             except UserError:
                 if self.repair == "error":
                     raise
                 faults.append(("unreadable image", self.annotations.image_ids[candidate]))
                 if self.unreadable == "blank":
                     height, width = (int(side) or 32 for side in self.annotations.sizes[candidate])
-                    return candidate, np.zeros((height, width, 3), np.uint8)
+                    return candidate, np.zeros((height, width, 3), np.uint8), (height, width)
         raise UserError(f"{self.annotations.source}: none of its {len(self)} images can be read")
 
-    def _decode(self, index: int, faults: list[tuple[str, str]]) -> NDArray[np.uint8]:
+    def _decode(self, index: int, read: Callable[..., Decoded], faults: list[tuple[str, str]]) -> Decoded:
         path = self.annotations.image_paths[index]
         declared = tuple(self.annotations.sizes[index].tolist())
-        image = self.read(path)
-        if declared == (0, 0) or image.shape[:2] == declared:
-            return image
+        image, size = read(path)
+        if declared == (0, 0) or size == declared:
+            return image, size
         if self.repair == "error":
-            raise UserError(f"{path} is {image.shape[:2]} (height, width) but its annotation declares {declared}")
+            raise UserError(f"{path} is {size} (height, width) but its annotation declares {declared}")
         faults.append(("size mismatch", self.annotations.image_ids[index]))
-        if image.shape[:2] == declared[::-1]:
+        if size == declared[::-1]:
             # the tool that drew the boxes may have ignored the EXIF rotation: the declared size tells
-            stored = self.read(path, upright=False)
-            if stored.shape[:2] == declared:
-                return stored
-        return image
+            stored, stored_size = read(path, upright=False)
+            if stored_size == declared:
+                return stored, stored_size
+        return image, size
 
-    def _objects(self, index: int, image: NDArray[np.uint8], faults: list[tuple[str, str]]) -> dict[str, NDArray[Any]]:
+    def _objects(self, index: int, size: Size, faults: list[tuple[str, str]]) -> Columns:
         boxes, labels, difficult = self.annotations.objects(index)
-        size = image.shape[0], image.shape[1]
         wrong = {kind: mask for kind, mask in box_faults(boxes, size, labels).items() if mask.any()}
         if wrong and self.repair == "error":
             kinds = ", ".join(f"{int(mask.sum())} {kind}" for kind, mask in wrong.items())

@@ -27,18 +27,18 @@ class DecodedImages:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
 
-    def __call__(self, path: str | Path, *, upright: bool = True) -> NDArray[np.uint8]:
-        """The picture at `path` as uint8 [H, W, 3] RGB; raises UserError naming the file."""
+    def __call__(self, path: str | Path, *, upright: bool = True, reduction: int = 1) -> NDArray[np.uint8]:
+        """As `read_image`."""
         try:
             state = os.stat(path)
         except OSError:
-            return read_image(path, upright=upright)  # which says what is wrong
-        key = (str(Path(path).absolute()), state.st_size, state.st_mtime_ns, upright)
+            return read_image(path, upright=upright, reduction=reduction)  # which says what is wrong
+        key = (str(Path(path).absolute()), state.st_size, state.st_mtime_ns, upright, reduction)
         kept = self.folder / f"{hashlib.sha256(repr(key).encode()).hexdigest()[:32]}.npy"
         try:
             return np.load(kept, allow_pickle=False)
         except (OSError, ValueError, EOFError):  # not there, or not what was written
-            pixels = read_image(path, upright=upright)
+            pixels = read_image(path, upright=upright, reduction=reduction)
         try:
             with whole_file(kept) as unfinished, unfinished.open("wb") as file:
                 np.save(file, pixels)

@@ -11,7 +11,6 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from detkit.data.image import read_image
 from detkit.engine.speed import Pipeline, TimedImage
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")  # of Linux
@@ -25,7 +24,7 @@ def count_parameters(model: nn.Module) -> int:
 @torch.no_grad()  # in inference mode the counter does not see linear layers
 def count_flops(pipeline: Pipeline, image: TimedImage) -> int:
     """Operations for one image, 2 for a multiply-add, of convolutions and matrix products; the rest is not counted."""
-    batch = pipeline.place(pipeline.prepare(read_image(image.path), image.proposals))
+    batch = pipeline.place(pipeline.read(image))
     with torch.compiler.set_stance("force_eager"), FlopCounterMode(display=False) as counter:
         pipeline.detector.predict(batch)
     return counter.get_total_flops()

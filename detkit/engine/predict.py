@@ -159,6 +159,7 @@ def _predict_images(
     detector: LoadedDetector, files: list[Path], names: dict[Path, Path], folder: Path | None, options: dict[str, Any]
 ) -> Iterator[dict[str, Any]]:
     read: list[tuple[Path, NDArray[np.uint8]]] = []
+    again = detector.preprocess.decode == "reduced"  # what is drawn on has all pixels, what the detector sees has not
     with tqdm(total=len(files), unit="image", disable=len(files) < 2, file=sys.stderr) as bar:
         for position, file in enumerate(files):
             try:
@@ -168,7 +169,7 @@ def _predict_images(
                 yield {"image": str(file), "error": str(error)}
             bar.update()
             if len(read) == options["batch_size"] or (read and position == len(files) - 1):
-                found = detector.predict([image for _, image in read], **options)
+                found = detector.predict([path if again else image for path, image in read], **options)
                 for (path, image), detections in zip(read, found, strict=True):
                     if folder is not None:
                         _save(folder / names[path], image, detections)

@@ -11,7 +11,6 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from detkit.data.image import read_image
 from detkit.engine.detect import PRECISIONS
 from detkit.engine.speed import Pipeline, TimedImage
 from detkit.engine.timing import clock_of
@@ -61,7 +60,7 @@ def stage_flops(pipeline: Pipeline, image: TimedImage) -> dict[str, int]:
     modules = dict(detector.named_modules(remove_duplicate=False))
     stages = [name for name in detector.stages if name in modules]
     flops, begun, hooks = dict.fromkeys(stages, 0), dict.fromkeys(stages, 0), []
-    batch = pipeline.place(pipeline.prepare(read_image(image.path), image.proposals))
+    batch = pipeline.place(pipeline.read(image))
     with torch.compiler.set_stance("force_eager"), FlopCounterMode(display=False) as counter:
 
         def begin(name: str) -> Any:

@@ -12,13 +12,12 @@ import torch
 from torch import Tensor
 
 from detkit.data.dataset import Sample
-from detkit.data.image import read_image
 from detkit.data.loader import collate
 from detkit.engine.detect import autocast, to_device
 from detkit.engine.environment import device_name
 from detkit.engine.timing import StageTimer, clock_of
 from detkit.model.detector import Detector
-from detkit.types import Batch, Detections, Target
+from detkit.types import Batch, Detections, Size, Target
 
 FEWEST_IMAGES = 3  # timed whatever it takes: below that a median says nothing
 
@@ -117,9 +116,9 @@ class Pipeline:
     @torch.inference_mode()
     def __call__(self, image: TimedImage, timer: StageTimer | None = None) -> tuple[dict[str, float], Detections]:
         begin = time.perf_counter()
-        pixels = read_image(image.path)
+        pixels, size = self.detector.preprocess.read(image.path)
         decoded = time.perf_counter()
-        batch = self.prepare(pixels, image.proposals)
+        batch = self.prepare(pixels, size, image.proposals)
         prepared = time.perf_counter()
         batch = self.place(batch)
         moved = time.perf_counter()
@@ -133,10 +132,14 @@ class Pipeline:
         stages = timer.take() if timer is not None else {}
         return parts | stages | {"total": end - begin + parts.get("proposals", 0.0)}, found
 
-    def prepare(self, image: np.ndarray, proposals: Tensor | None = None) -> Batch:
-        """The batch of one image, uint8 [H, W, 3] RGB as it was read, of which nothing else is known."""
-        preprocess, size = self.detector.preprocess, (image.shape[0], image.shape[1])
-        pixels = torch.from_numpy(np.ascontiguousarray(preprocess(image).transpose(2, 0, 1)))
+    def read(self, image: TimedImage) -> Batch:
+        """The batch of one image file."""
+        return self.prepare(*self.detector.preprocess.read(image.path), image.proposals)
+
+    def prepare(self, image: np.ndarray, size: Size, proposals: Tensor | None = None) -> Batch:
+        """The batch of one image, uint8 [H, W, 3] RGB as it was read, of whose file nothing is known but its size."""
+        preprocess = self.detector.preprocess
+        pixels = torch.from_numpy(np.ascontiguousarray(preprocess(image, size).transpose(2, 0, 1)))
         batch = collate([Sample(pixels, Target(image_id="", original_size=size))], preprocess.pad_multiple)
         regions = None if proposals is None else [preprocess.to_input(proposals, size)]
         return replace(batch, targets=None, proposals=regions)

@@ -239,3 +239,29 @@ def test_proposals_move_with_the_picture(make_voc) -> None:
     assert [len(boxes) for boxes in batch.proposals] == [2, 0]
     assert all("proposals" not in target for target in batch.targets)
     assert dataset.proposals is not None and dataset.proposals.of(0).tolist() == regions[0].tolist()
+
+
+@pytest.mark.parametrize("flip", [False, True], ids=["alone", "flipped"])
+def test_pictures_decoded_smaller_keep_their_boxes(make_voc, flip: bool) -> None:
+    root = make_voc({"a": [("cat", (101, 51, 300, 250), False)]}, size=(400, 600), suffix=".jpg")
+    pixels = np.zeros((400, 600, 3), np.uint8)
+    pixels[50:250, 100:300] = 255
+    Image.fromarray(pixels).save(root / "JPEGImages" / "a.jpg")
+    small = Warp(height=50, width=50, decode="reduced")
+    shapes: list[tuple[int, ...]] = []
+
+    def decoder(path: Path, **how: object) -> np.ndarray:
+        image = read_image(path, **how)  # type: ignore[arg-type]
+        shapes.append(image.shape[:2])
+        return image
+
+    regions = Proposals.pack(["a"], [np.array([[100, 50, 300, 250]], np.float32)], method="hand", source="here")
+    augment = Augment(transforms=[albumentations.HorizontalFlip(p=1)]) if flip else None
+    sample = DetectionDataset(read(root), preprocess=small, augment=augment, proposals=regions, read=decoder)[0]
+    assert shapes == [(100, 150) if flip else (50, 75)]  # a quarter leaves room for crops, an eighth is enough
+    assert sample.target["original_size"] == (400, 600)
+    (box,), (region,) = sample.target["boxes"].tolist(), sample.target["proposals"].tolist()
+    assert box == region
+    rows, columns = torch.nonzero(sample.image[0] > 127, as_tuple=True)
+    seen = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+    np.testing.assert_allclose(box, seen, atol=1)

@@ -37,6 +37,12 @@ def test_it_gives_what_the_decoder_gives_and_decodes_once(
     assert turned.shape != stored.shape and read(picture).flags.writeable
 
 
+def test_pictures_of_several_reductions_are_kept_apart(picture: Path, tmp_path: Path) -> None:
+    read = DecodedImages(tmp_path / "kept")
+    for _ in range(2):
+        assert [read(picture, reduction=reduction).shape[:2] for reduction in (1, 2, 4)] == [(30, 20), (15, 10), (8, 5)]
+
+
 def test_a_changed_picture_and_a_broken_copy_are_decoded_again(picture: Path, tmp_path: Path) -> None:
     read = DecodedImages(tmp_path / "kept")
     first = read(picture)

@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
 import torch
 from hydra.utils import instantiate
+from PIL import Image
 
+from detkit.data.image import read_image
 from detkit.data.preprocess import Letterbox, Preprocess, ShortSide, Warp, fixed_canvas
+from detkit.errors import UserError
 
 KINDS: list[Preprocess] = [
     ShortSide(),
@@ -99,3 +105,30 @@ def test_which_canvases_are_all_alike() -> None:
     assert fixed_canvas(Warp(height=300, width=300)) == (300, 300)
     assert fixed_canvas(Letterbox(size=416)) == (416, 416)
     assert fixed_canvas(Warp(height=300, width=320, pad_multiple=32)) == (320, 320)
+
+
+def test_a_jpeg_is_decoded_no_larger_than_needed(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    smooth = cv2.resize(np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8), (1001, 667))
+    Image.fromarray(smooth).save(path, quality=95, exif=exif)
+    whole = read_image(path)
+    for side, reduction in ((90, 8), (167, 4), (168, 4), (251, 2), (500, 2), (501, 1), (1200, 1)):
+        preprocess = Letterbox(size=side, decode="reduced")
+        image, size = preprocess.read(path)
+        assert size == (1001, 667)
+        assert image.shape == (-(-1001 // reduction), -(-667 // reduction), 3)
+        seen, expected = preprocess(image, size), preprocess(whole)
+        assert seen.shape == expected.shape
+        assert np.abs(seen.astype(int) - expected).mean() < 3  # the last pixel may reach over the edge of the file
+    assert ShortSide(short=320, max=1000, decode="reduced").read(path, room=2.0)[0].shape == whole.shape
+    assert Letterbox(size=320).read(path)[0].shape == whole.shape
+    png = tmp_path / "a.png"
+    Image.fromarray(whole).save(png)
+    np.testing.assert_array_equal(Letterbox(size=64, decode="reduced").read(png)[0], whole)
+
+
+def test_a_wrong_word_for_decode_is_told() -> None:
+    with pytest.raises(UserError, match=r"preprocess\.decode=half: choose full or reduced"):
+        Warp(decode="half")
