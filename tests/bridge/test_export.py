@@ -24,14 +24,14 @@ from detkit.bridge.export.graph import Graph
 from detkit.bridge.export.metadata import describe, read_content
 from detkit.bridge.export.parity import difference, summarise
 from detkit.bridge.export.program import write_program
-from detkit.bridge.export.region import vote_map
+from detkit.bridge.export.region import crops, vote_map
 from detkit.bridge.export.write import write_onnx
 from detkit.config import build_source
 from detkit.data.preprocess import fixed_canvas
 from detkit.engine.detect import place_for_inference
 from detkit.errors import UserError
 from detkit.model.detector import Detector
-from detkit.model.roi_pool import PSRoIAlign
+from detkit.model.roi_pool import CropWarp, PSRoIAlign
 from detkit.types import Batch, Detections, FeatureSpec
 
 SMALL = "model.backbone.name=resnet10t"
@@ -42,6 +42,7 @@ YOLOX_ANY = ("model=yolox_light", SMALL, "preprocess=short_side_320", "preproces
 FASTER = ("model=faster_rcnn_light", SMALL, "preprocess.short=96")
 FAST = ("model=fast_rcnn_light", SMALL, "preprocess.short=96")
 RFCN = ("model=rfcn_light", "preprocess.short=96")
+RCNN = ("model=rcnn_light", "model.tail.backbone.name=resnet10t", "model.roi_pool.size=64", "preprocess.short=96")
 ALLOWED = {"box_px": 0.05, "score": 1e-3}
 
 
@@ -77,7 +78,7 @@ def exported(model: Detector, path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("overrides", [SSD, YOLOX, YOLO_V3, FASTER, FAST, RFCN], ids=name)
+@pytest.mark.parametrize("overrides", [SSD, YOLOX, YOLO_V3, FASTER, FAST, RFCN, RCNN], ids=name)
 def test_the_graph_finds_what_the_detector_finds(build: Callable[..., Detector], overrides: tuple[str, ...]) -> None:
     model = talkative(build(*overrides, num_classes=2))
     batch = seen(model, [scene(0, 3), scene(1, 1)])
@@ -102,6 +103,16 @@ def test_votes_read_by_roi_align_are_those_of_ps_roi_align() -> None:
     boxes = torch.cat([corner, corner + 1 + 90 * torch.rand(40, 2)], dim=1)  # some reach over the border
     regions = torch.cat([torch.arange(40.0)[:, None] % 2, boxes], dim=1)
     torch.testing.assert_close(vote_map(pool, maps, regions), pool.read([maps], regions), rtol=0, atol=1e-5)
+
+
+def test_crops_cut_by_roi_align_are_those_of_crop_warp() -> None:
+    torch.manual_seed(0)
+    pool = CropWarp(features=[FeatureSpec(3, 1)], size=24, context=3)
+    images, corner = torch.randn(2, 3, 40, 50), torch.rand(40, 2) * 40
+    boxes = torch.cat([corner, corner + 1 + 60 * torch.rand(40, 2)], dim=1)  # some reach over the border
+    regions = torch.cat([torch.arange(40.0)[:, None] // 20, boxes], dim=1)
+    wanted = pool([images], [boxes[:20], boxes[20:]])
+    torch.testing.assert_close(crops(pool, images, regions), wanted, rtol=0, atol=1e-4)
 
 
 def test_a_file_is_loaded_and_predicts_as_the_detector_did(
@@ -131,14 +142,14 @@ def test_a_file_is_loaded_and_predicts_as_the_detector_did(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("overrides", [YOLOX, YOLOX_ANY, YOLO_V3, FASTER, FAST, RFCN], ids=name)
+@pytest.mark.parametrize("overrides", [YOLOX, YOLOX_ANY, YOLO_V3, FASTER, FAST, RFCN, RCNN], ids=name)
 def test_every_kind_of_file_passes_its_check(
     build: Callable[..., Detector], overrides: tuple[str, ...], tmp_path: Path
 ) -> None:
     pytest.importorskip("onnxscript")
     pytest.importorskip("onnxruntime")
     model = talkative(build(*overrides, num_classes=2))
-    regions = build_source(SELECTIVE, for_any_image=True) if name(overrides) == "fast_rcnn_light" else None
+    regions = build_source(SELECTIVE, for_any_image=True) if overrides in (FAST, RCNN) else None
     loaded = detkit.load(exported(model, tmp_path / "small.onnx"), device="cpu", source=regions)
     # of several shapes, and with noise all over: on a plain picture all scores tie
     pictures = [scene(seed, 3)[0].permute(1, 2, 0).numpy() for seed in range(3)]
@@ -198,12 +209,9 @@ def test_onnx_is_a_runtime_of_any_checkpoint(build: Callable[..., Detector]) -> 
 SELECTIVE = {"config": {"proposal": {"_target_": "detkit.proposal.selective_search.SelectiveSearch"}}}
 
 
-@pytest.mark.parametrize(
-    "overrides", [("model=rfcn_light", "model/roi_pool=ps_roi_pool"), ("model=rcnn_light",)], ids=name
-)
-def test_a_part_that_onnx_does_not_have_is_named(build: Callable[..., Detector], overrides: tuple[str, ...]) -> None:
-    with pytest.raises(UserError, match=r"model\.roi_pool=\w+ cannot be exported"):
-        Graph(build(*overrides, num_classes=2))
+def test_a_part_that_onnx_does_not_have_is_named(build: Callable[..., Detector]) -> None:
+    with pytest.raises(UserError, match=r"model\.roi_pool=PSRoIPool cannot be exported"):
+        Graph(build("model=rfcn_light", "model/roi_pool=ps_roi_pool", num_classes=2))
 
 
 def test_metadata_say_what_the_file_needs(build: Callable[..., Detector], tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from detkit.model.one_stage import OneStageDetector
 from detkit.model.padding import has_whole_strides, settle_padding
 from detkit.model.postprocess import NMSPostprocess
 from detkit.model.proposer.external import External
-from detkit.model.roi_pool import PSRoIAlign, RoIAlign, RoIPool
+from detkit.model.roi_pool import CropWarp, PSRoIAlign, RoIAlign, RoIPool
 from detkit.model.two_stage import TwoStageDetector
 from detkit.types import Batch
 
@@ -44,10 +44,10 @@ class Graph(nn.Module):
         if not isinstance(self.settings, NMSPostprocess):
             raise UserError(f"model.postprocess={type(self.settings).__name__} cannot be exported, NMSPostprocess can")
         pool = getattr(getattr(detector, "roi_head", None), "roi_pool", None)
-        if pool is not None and not isinstance(pool, (RoIAlign, RoIPool, PSRoIAlign)):
+        if pool is not None and not isinstance(pool, (RoIAlign, RoIPool, PSRoIAlign, CropWarp)):
             raise UserError(
                 f"model.roi_pool={type(pool).__name__} cannot be exported: ONNX has no operator for it; detectors with "
-                "roi_align, ps_roi_align or roi_pool can, and this one runs with runtime=compiled"
+                "roi_align, ps_roi_align, roi_pool or crop_warp can, and this one runs with runtime=compiled"
             )
         if has_whole_strides(detector.preprocess):
             settle_padding(detector)

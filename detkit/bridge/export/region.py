@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torchvision.ops import roi_align
 
 from detkit.bridge.export.frame import clip
@@ -13,8 +14,9 @@ from detkit.bridge.export.suppress import survivors
 from detkit.model.proposer.external import External
 from detkit.model.proposer.rpn import RPN
 from detkit.model.roi_head.rfcn import RFCNHead
-from detkit.model.roi_pool import PSRoIAlign
+from detkit.model.roi_pool import CropWarp, PSRoIAlign
 from detkit.ops.coder import decode
+from detkit.ops.crop_warp import add_context
 
 # Symbols: B images, P regions of an image, C classes. Sizes are int64 [B, 2] of (h, w).
 
@@ -63,7 +65,9 @@ def read_regions(head: Any, features: list[Tensor], boxes: Tensor) -> tuple[Tens
         maps = head.predictor(head.tail(features[0]))
         logits, deltas = head.predictor.vote(*(vote_map(pool, one, regions) for one in maps))
     else:
-        logits, deltas = head.predictor(head.tail(head.roi_pool.read(features, regions)))
+        pool = head.roi_pool
+        pooled = crops(pool, features[0], regions) if isinstance(pool, CropWarp) else pool.read(features, regions)
+        logits, deltas = head.predictor(head.tail(pooled))
     moved = decode(deltas * head.box_std + head.box_mean, regions[:, None, 1:])
     shape = (num_images, num_regions)
     return moved.unflatten(0, shape), head.predictor.scores(logits).unflatten(0, shape)
@@ -78,3 +82,13 @@ def vote_map(pool: PSRoIAlign, maps: Tensor, regions: Tensor) -> Tensor:
     read = roi_align(maps, regions, size, 1 / pool.strides[0], pool.sampling_ratio, aligned=True)
     cells = read.unflatten(1, (-1, size * size)).flatten(3)  # [R, C, k * k, k * k]
     return (cells * torch.eye(size * size, device=cells.device)).sum(dim=3).unflatten(2, (size, size))
+
+
+def crops(pool: CropWarp, images: Tensor, regions: Tensor) -> Tensor:
+    """What `CropWarp` cuts out, of all images at once and in an operator that ONNX has.
+
+    images [B, 3, H, W]; regions [R, 5] of (image, x1, y1, x2, y2) on them -> [R, 3, k, k].
+    """
+    padded = F.pad(images, (1, 1, 1, 1))  # RoIAlign repeats the last pixel, an image goes on as zeros
+    boxes = add_context(regions[:, 1:], pool.size, pool.context) + 1
+    return roi_align(padded, torch.cat([regions[:, :1], boxes], dim=1), pool.size, 1.0, 1, aligned=True)
