@@ -112,7 +112,7 @@ def measure(
         )
     if world.is_main:
         metrics["protocol"] |= {"split": annotations.source, **about, "precision": precision}
-        metrics["protocol"]["runtime"] = detector.runtime
+        metrics["protocol"] |= {"runtime": detector.runtime, "preprocess": detector.preprocess.to_dict()}
         if proposal_recall and hasattr(detector, "propose"):
             metrics["proposals"] = measure_proposals(
                 detector, annotations, proposals, batch_size=batch_size, num_workers=num_workers, repair=repair,
