@@ -50,9 +50,9 @@ class RegionHead(nn.Module):
         return boxes.unsqueeze(2), raw[..., 4:5].sigmoid() * classes
 
     def loss(self, maps: list[Tensor], batch: Batch) -> dict[str, Tensor]:
-        """What Darknet's region layer minimises, as losses with the gradients that it takes; mean over images.
+        """The terms of Darknet's region layer, mean over images; centres and objectness by cross-entropy.
 
-        Left out is the pull of all boxes towards their anchors, which Darknet adds for the first 12,800 images.
+        Darknet takes their squared errors after the sigmoid, whose gradients are smaller. Left out is the pull of all boxes towards their anchors, which Darknet adds for the first 12,800 images.
         """
         raw, rows = self.rows(maps, batch)
         boxes = decode_anchored(raw.detach(), rows.cells, rows.anchors, rows.strides)
