@@ -52,7 +52,8 @@ class RegionHead(nn.Module):
     def loss(self, maps: list[Tensor], batch: Batch) -> dict[str, Tensor]:
         """The terms of Darknet's region layer, mean over images; centres and objectness by cross-entropy.
 
-        Darknet takes their squared errors after the sigmoid, whose gradients are smaller. Left out is the pull of all boxes towards their anchors, which Darknet adds for the first 12,800 images.
+        Darknet takes their squared errors after the sigmoid, whose gradients are smaller. Left out is the pull of all
+        boxes towards their anchors, which Darknet adds for the first 12,800 images.
         """
         raw, rows = self.rows(maps, batch)
         boxes = decode_anchored(raw.detach(), rows.cells, rows.anchors, rows.strides)
