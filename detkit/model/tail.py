@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from timm.layers import freeze_batch_norm_2d
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.ops import Conv2dNormActivation
 
 from detkit.errors import UserError
 from detkit.model.backbone.freeze import Norm
@@ -55,6 +58,28 @@ class TwoFC(nn.Module):
     def forward(self, pooled: Tensor) -> Tensor:
         x = self.dropout(self.relu(self.fc6(pooled.flatten(1))))
         return self.dropout(self.relu(self.fc7(x)))
+
+
+class ConvFC(nn.Module):
+    """3x3 convolutions with batch norm and ReLU, then one fully connected layer (the 4conv1fc head of Wu & He 2018,
+    "Group normalization", section 4.2, with the norm of Li et al. 2021).
+    """
+
+    def __init__(
+        self, *, in_channels: int, size: int, num_convs: int = 4, conv_channels: int = 256, channels: int = 1024
+    ) -> None:
+        super().__init__()
+        widths = [in_channels, *[conv_channels] * num_convs]
+        self.convs = nn.Sequential(*(Conv2dNormActivation(inside, width) for inside, width in pairwise(widths)))
+        for conv in self.convs.modules():
+            if isinstance(conv, nn.Conv2d):
+                nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+        self.fc = nn.Linear(widths[-1] * size * size, channels)
+        self.relu = nn.ReLU(inplace=True)
+        self.out_features = channels
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        return self.relu(self.fc(self.convs(pooled).flatten(1)))
 
 
 class Res5(nn.Module):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 from torchvision.models import get_model
 
 from detkit.api import load
@@ -23,6 +23,7 @@ from detkit.data.preprocess import ShortSide
 from detkit.engine.checkpoint import load_checkpoint
 from detkit.errors import UserError
 from detkit.model.backbone.mobilenet import MobileNetV3
+from detkit.model.two_stage import TwoStageDetector
 from detkit.types import Batch, Detections
 
 NUM_CLASSES = 20
@@ -97,6 +98,11 @@ def assert_same(reference: Any, images: Sequence[Tensor], content: dict[str, Any
     if precise:
         in_float64(reference.backbone, reference.backbone)
         in_float64(model.backbone, model.neck)  # type: ignore[arg-type]
+        if isinstance(model, TwoStageDetector):
+            for part in (reference.rpn.head, reference.roi_heads.box_head, reference.roi_heads.box_predictor):
+                in_float64(part, part)
+            for part in (model.proposer.head, model.roi_head.tail, model.roi_head.predictor):
+                in_float64(part, part)
         model.pixel_mean, model.pixel_std = model.pixel_mean.double(), model.pixel_std.double()
     for image in images:
         height, width = size = (image.shape[1], image.shape[2])
@@ -120,14 +126,8 @@ def in_float64(first: nn.Module, last: nn.Module) -> None:
     """
     for module in (first, last):
         module.double()
-    first.register_forward_pre_hook(lambda _, inputs: (inputs[0].double(),))
-    last.register_forward_hook(
-        lambda _, __, maps: (
-            [x.float() for x in maps]
-            if isinstance(maps, list)
-            else OrderedDict((key, x.float()) for key, x in maps.items())
-        )
-    )
+    first.register_forward_pre_hook(lambda _, inputs: tree_map_only(Tensor, Tensor.double, inputs))
+    last.register_forward_hook(lambda _, __, outputs: tree_map_only(Tensor, Tensor.float, outputs))
 
 
 def assert_same_detections(got: Detections, expected: dict[str, Tensor], most: int) -> None:
@@ -166,7 +166,7 @@ def noise_image() -> Tensor:
 )
 def test_same_boxes_on_noise(name: str) -> None:
     reference = theirs(name, noise_image())
-    assert_same(reference, [noise_image()], at_320(import_state(reference.state_dict())))
+    assert_same(reference, [noise_image()], at_320(import_state(reference.state_dict(), architecture=by_name(name))))
 
 
 @pytest.mark.slow
@@ -181,16 +181,16 @@ def test_same_boxes_on_five_real_images(name: str, shared_data: Path) -> None:
         size = [round(side * scale) for side in image.shape[1:]]
         images.append(nn.functional.interpolate(image[None].float(), size, mode="bilinear")[0].round().byte())
     reference = theirs(name, images[0])
-    assert_same(reference, images, at_320(import_state(reference.state_dict())))
+    assert_same(reference, images, at_320(import_state(reference.state_dict(), architecture=by_name(name))))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_architecture_is_recognised_and_fits(name: str) -> None:
     with torch.device("meta"):
         state = get_model(name, weights=None, weights_backbone=None, num_classes=4).state_dict()
-    found = recognise(state)
+    found = recognise(state, f"{name}-0123abcd.pth")
     assert found is not None and found.name == name
-    content = import_state(state, classes=["a", "b", "c"])
+    content = import_state(state, architecture=found, classes=["a", "b", "c"])
     with torch.device("meta"):
         detector = build_detector(content["config"]["model"], 3, build_preprocess(content["preprocess"]))
     ours = {key: value.shape for key, value in detector.state_dict().items()}
@@ -219,6 +219,17 @@ def test_a_file_of_weights_is_a_checkpoint(tmp_path: Path) -> None:
     assert detector.classes == ["cat", "dog", "bird"]
     found = detector.predict(np.zeros((40, 60, 3), np.uint8))
     assert found.boxes.shape == (len(found), 4)
+
+
+def test_only_the_file_tells_a_sister_of_other_sizes(tmp_path: Path) -> None:
+    name = "fasterrcnn_mobilenet_v3_large_320_fpn"
+    state = get_model(name, weights=None, weights_backbone=None, num_classes=3).state_dict()
+    short = {}
+    for stem in (name, "mine"):
+        torch.save(state, tmp_path / f"{stem}.pth")
+        content = load_checkpoint(tmp_path / f"{stem}.pth")
+        short[stem] = content["preprocess"]["short"], content["config"]["model"]["proposer"]["post_nms"][1]
+    assert short == {name: (320, 150), "mine": (800, 1000)}
 
 
 def test_classes_are_columns() -> None:

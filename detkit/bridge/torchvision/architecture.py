@@ -27,9 +27,10 @@ class ClassLayer(NamedTuple):
 class Architecture:
     """One detector of torchvision.
 
-    mark: the name of a weight that only it has. overrides: of `detkit train`, the config that it is.
-    rules: renaming, the first that fits counts. class_layers: see there. logit: the bias by which classes are counted,
-    and the one of four rows per anchor where there are anchors.
+    mark: the name of a weight by which it is known: the first in ARCHITECTURES whose mark is there decides.
+    overrides: of `detkit train`, the config that it is. rules: renaming, the first that fits counts.
+    class_layers: see there. logit: the bias by which classes are counted, and the one of four rows per anchor where
+    there are anchors.
     exact_norms: prefix of the frozen batch norms that divide by the variance itself in the published weights.
     """
 
@@ -75,6 +76,10 @@ TWO_STAGE: list[Rule] = [
     (r"roi_heads\.box_predictor\.cls_score\.", "roi_head.predictor.logit."),
     (r"roi_heads\.box_predictor\.bbox_pred\.", "roi_head.predictor.delta."),
 ]
+CONV_BOX_HEAD: list[Rule] = [
+    (r"roi_heads\.box_head\.([0-3])\.", r"roi_head.tail.convs.\1."),
+    (r"roi_heads\.box_head\.5\.", "roi_head.tail.fc."),
+]
 RETINA: list[Rule] = [
     *RESNET,
     (r"backbone\.fpn\.", "neck.pyramid."),
@@ -118,6 +123,16 @@ MOBILENET: list[Rule] = [
 TWO_STAGE_CLASSES = (
     ClassLayer("roi_head.predictor.logit.", 1, True),
     ClassLayer("roi_head.predictor.delta.", 4, False),
+)
+TWO_STAGE_LOGIT = ("roi_heads.box_predictor.cls_score.bias", None)
+MOBILENET_FPN = (
+    "model=faster_rcnn_fpn",
+    "model/backbone=mobilenet_v3",
+    "model.backbone.norm=frozen",
+    "model.backbone.norm_eps=1e-5",
+    "model.strides=[32,32]",
+    "model.proposer.anchors.sizes=[[32,64,128,256,512],[32,64,128,256,512],[32,64,128,256,512]]",
+    "model.roi_pool.canonical_size=1e9",  # of two maps of one stride, all regions are read from the first
 )
 RETINA_LOGIT = ("head.classification_head.cls_logits.bias", "head.regression_head.bbox_reg.bias")
 
@@ -196,18 +211,39 @@ ARCHITECTURES = [
     Architecture(
         "fasterrcnn_mobilenet_v3_large_fpn",
         mark="backbone.body.16.0.weight",
+        overrides=MOBILENET_FPN,
+        rules=[*MOBILENET, *TWO_STAGE],
+        class_layers=TWO_STAGE_CLASSES,
+        logit=TWO_STAGE_LOGIT,
+    ),
+    Architecture(
+        "fasterrcnn_mobilenet_v3_large_320_fpn",
+        mark="backbone.body.16.0.weight",  # the same weights: only a file's name tells them apart
         overrides=(
-            "model=faster_rcnn_fpn",
-            "model/backbone=mobilenet_v3",
-            "model.backbone.norm=frozen",
-            "model.backbone.norm_eps=1e-5",
-            "model.strides=[32,32]",
-            "model.proposer.anchors.sizes=[[32,64,128,256,512],[32,64,128,256,512],[32,64,128,256,512]]",
-            "model.roi_pool.canonical_size=1e9",  # of two maps of one stride, all regions are read from the first
+            *MOBILENET_FPN,
+            "preprocess.short=320",
+            "preprocess.max=640",
+            "model.proposer.pre_nms=[2000,150]",
+            "model.proposer.post_nms=[2000,150]",
+            "model.proposer.score_threshold=0.05",
         ),
         rules=[*MOBILENET, *TWO_STAGE],
         class_layers=TWO_STAGE_CLASSES,
-        logit=("roi_heads.box_predictor.cls_score.bias", None),
+        logit=TWO_STAGE_LOGIT,
+    ),
+    Architecture(
+        "fasterrcnn_resnet50_fpn_v2",
+        mark="roi_heads.box_head.0.0.weight",
+        overrides=(
+            "model=faster_rcnn_fpn",
+            "model/tail=conv_fc",
+            "model.backbone.norm=live",
+            "model.neck.norm=batch",
+            "model.proposer.num_convs=2",
+        ),
+        rules=[*RESNET, *CONV_BOX_HEAD, *TWO_STAGE],
+        class_layers=TWO_STAGE_CLASSES,
+        logit=TWO_STAGE_LOGIT,
     ),
     Architecture(
         "fasterrcnn_resnet50_fpn",
@@ -215,7 +251,7 @@ ARCHITECTURES = [
         overrides=("model=faster_rcnn_fpn",),
         rules=[*RESNET, *TWO_STAGE],
         class_layers=TWO_STAGE_CLASSES,
-        logit=("roi_heads.box_predictor.cls_score.bias", None),
+        logit=TWO_STAGE_LOGIT,
         exact_norms="backbone.",
     ),
 ]

@@ -47,7 +47,7 @@ def read_file(state: Mapping[str, Any], path: Path) -> dict[str, Any] | None:
     The class names are the lines of the file of the same stem that ends in `.names`, if there is one.
     """
     state = state.get("model", state)  # torchvision's training script saves more than the model
-    architecture = recognise(state)
+    architecture = recognise(state, path.name)
     if architecture is None:
         return None
     names = path.with_suffix(".names")

@@ -14,9 +14,15 @@ from detkit.errors import UserError
 FROZEN_EPS = 1e-5  # of detkit's frozen batch norms
 
 
-def recognise(state: Mapping[str, Tensor]) -> Architecture | None:
-    """The architecture that weights belong to, or None."""
-    return next((architecture for architecture in ARCHITECTURES if architecture.mark in state), None)
+def recognise(state: Mapping[str, Tensor], file_name: str = "") -> Architecture | None:
+    """The architecture that weights belong to, or None.
+
+    file_name: of several with the same weights, the one whose name it begins with; else the first.
+    """
+    mark = next((architecture.mark for architecture in ARCHITECTURES if architecture.mark in state), None)
+    same = [architecture for architecture in ARCHITECTURES if architecture.mark == mark]
+    called = [architecture for architecture in same if file_name.startswith(architecture.name)]
+    return next(iter(called + same), None)
 
 
 def by_name(name: str) -> Architecture:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -12,11 +13,22 @@ from detkit.types import FeatureSpec
 
 
 class FPN(nn.Module):
-    """torchvision's pyramid over all maps, with `channels` each, and `extra_levels` coarser maps by subsampling."""
+    """torchvision's pyramid over all maps, with `channels` each, and `extra_levels` coarser maps by subsampling.
 
-    def __init__(self, *, features: Sequence[FeatureSpec], channels: int = 256, extra_levels: int = 1) -> None:
+    norm: "batch" puts batch norm after each convolution (Li et al. 2021, "Benchmarking detection transfer learning").
+    """
+
+    def __init__(
+        self,
+        *,
+        features: Sequence[FeatureSpec],
+        channels: int = 256,
+        extra_levels: int = 1,
+        norm: Literal["none", "batch"] = "none",
+    ) -> None:
         super().__init__()
-        self.pyramid = FeaturePyramidNetwork([feature.channels for feature in features], channels)
+        norm_layer = {"none": None, "batch": nn.BatchNorm2d}[norm]
+        self.pyramid = FeaturePyramidNetwork([feature.channels for feature in features], channels, None, norm_layer)
         self.extra_levels = extra_levels
         strides = [feature.stride for feature in features]
         strides += [strides[-1] * 2 ** (level + 1) for level in range(extra_levels)]

@@ -48,7 +48,8 @@ class RPN(nn.Module):
     object from the one on, or where it is the best of a ground truth, and background below the other.
     drop_border: anchors that cross the image border take no part in training.
     pre_nms, post_nms: how many, per level, enter suppression, and how many per image leave it, as (train, test).
-    min_size: proposals narrower or lower, in pixels of the file, are dropped. box_beta: where smooth-L1 turns linear.
+    min_size: proposals narrower or lower, in pixels of the file, are dropped. score_threshold: those with a lower
+    probability of an object too. box_beta: where smooth-L1 turns linear.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class RPN(nn.Module):
         post_nms: tuple[int, int] = (2000, 300),
         nms_iou: float = 0.7,
         min_size: float = 16,
+        score_threshold: float = 0.0,
         box_beta: float = 1 / 9,
     ) -> None:
         super().__init__()
@@ -81,7 +83,7 @@ class RPN(nn.Module):
         self.num_samples, self.positive_fraction = num_samples, positive_fraction
         self.drop_border = drop_border
         self.pre_nms, self.post_nms = pre_nms, post_nms
-        self.nms_iou, self.min_size, self.box_beta = nms_iou, min_size, box_beta
+        self.nms_iou, self.min_size, self.score_threshold, self.box_beta = nms_iou, min_size, score_threshold, box_beta
 
     def forward(self, features: list[Tensor], batch: Batch) -> list[Tensor]:
         """The proposals of each image, best first: float32 [P, 4] xyxy on the canvas."""
@@ -131,7 +133,7 @@ class RPN(nn.Module):
 
     @torch.no_grad()
     def propose(self, logits: list[Tensor], deltas: list[Tensor], anchors: list[Tensor], batch: Batch) -> list[Tensor]:
-        """Decode, clip, drop the small, suppress within each level, keep the best: see the class for the counts."""
+        """Decode, clip, drop the small and unlikely, suppress within each level, keep the best: as the class says."""
         test = int(not self.training)
         boxes, scores, levels = [], [], []
         for level, (level_logits, level_deltas, level_anchors) in enumerate(zip(logits, deltas, anchors, strict=True)):
@@ -145,8 +147,9 @@ class RPN(nn.Module):
         for image, (size, original) in enumerate(zip(batch.sizes, batch.original_sizes, strict=True)):
             image_boxes = clip_boxes_to_image(all_boxes[image], size)
             smallest = self.min_size * size[0] / original[0]
-            large = ((image_boxes[:, 2:] - image_boxes[:, :2]) >= smallest).all(dim=1)
-            image_boxes = image_boxes[large]
-            keep = batched_nms(image_boxes, all_scores[image][large], all_levels[image][large], self.nms_iou)
+            entering = ((image_boxes[:, 2:] - image_boxes[:, :2]) >= smallest).all(dim=1)
+            entering &= all_scores[image].sigmoid() >= self.score_threshold
+            image_boxes = image_boxes[entering]
+            keep = batched_nms(image_boxes, all_scores[image][entering], all_levels[image][entering], self.nms_iou)
             proposals.append(image_boxes[keep[: self.post_nms[test]]])
         return proposals
