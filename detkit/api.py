@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeAlias, overload
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from detkit.config import build_from_checkpoint, build_source
+from detkit.config import build_from_checkpoint, build_source, with_test_settings
 from detkit.data.dataset import Sample
 from detkit.data.image import read_image, to_rgb
 from detkit.data.loader import collate
@@ -28,6 +29,7 @@ from detkit.proposal.cache import Source
 from detkit.types import Batch, Detections, Target
 
 OneImage: TypeAlias = "str | PathLike[str] | NDArray[Any] | Image.Image | Tensor"
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 def load(
@@ -37,15 +39,19 @@ def load(
     precision: str = "fp32",
     runtime: str = "eager",
     source: Source | None = None,
+    preprocess: Mapping[str, Any] = NOTHING,
+    postprocess: Mapping[str, Any] = NOTHING,
 ) -> LoadedDetector:
     """The detector in a checkpoint file, or in a run folder (its best checkpoint), ready to predict.
 
     device: auto takes CUDA where there is one. precision: fp32, bf16 or fp16. runtime: eager, onnx (ONNX Runtime), or
     compiled, which is faster after a first image that waits for the compiler. source: of the regions, for a detector
-    that takes them from outside; None is what it was trained with.
+    that takes them from outside; None is what it was trained with. preprocess, postprocess: other settings than those
+    of the checkpoint: side, decode; score_threshold, nms_iou, max_detections (`configs/test_settings.yaml`).
     Raises UserError naming the file where it is missing or no checkpoint. Code in a checkpoint is never run.
     """
     content = load_checkpoint(Path(checkpoint))
+    content = with_test_settings(content, preprocess=preprocess, postprocess=postprocess)
     return LoadedDetector(
         build_from_checkpoint(content),
         classes=content["classes"],

@@ -61,6 +61,33 @@ def build_from_checkpoint(checkpoint: Mapping[str, Any]) -> Detector:
     return detector.eval()
 
 
+def with_test_settings(
+    checkpoint: Mapping[str, Any], *, preprocess: Mapping[str, Any], postprocess: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A checkpoint's content with other settings (`configs/test_settings.yaml`), where those are not None.
+
+    preprocess: `side`, as of `Preprocess.at`, and `decode`. postprocess: arguments of the model's postprocess.
+    Raises UserError for a side that is none, and for an exported file, which has its settings inside.
+    """
+    before = {key: value for key, value in preprocess.items() if value is not None}
+    after = {key: value for key, value in postprocess.items() if value is not None}
+    if not before and not after:
+        return dict(checkpoint)
+    if "onnx" in checkpoint:
+        given = ", ".join([*(f"preprocess.{key}" for key in before), *(f"postprocess.{key}" for key in after)])
+        raise UserError(f"{given}: an exported file has its settings inside; give them to detkit export")
+    side = before.pop("side", None)
+    if side is not None and (not isinstance(side, int) or side < 1):
+        raise UserError(f"preprocess.side={side}: a number of pixels, above 0")
+    seen = build_preprocess({**checkpoint["preprocess"], **before})
+    config, model = checkpoint["config"], checkpoint["config"]["model"]
+    return {
+        **checkpoint,
+        "preprocess": (seen if side is None else seen.at(side)).to_dict(),
+        "config": {**config, "model": {**model, "postprocess": {**model["postprocess"], **after}}},
+    }
+
+
 def build_source(checkpoint: Mapping[str, Any], *, for_any_image: bool) -> Any:
     """What proposed the regions that the detector of a checkpoint learnt from; None where it proposes them itself.
 

@@ -159,6 +159,27 @@ def test_load_takes_a_file_or_a_run_folder(checkpoint, scene):
     assert torch.equal(found[0].boxes, found[1].boxes)
 
 
+def test_other_settings_than_the_checkpoints(checkpoint, scene):
+    own = detkit.load(checkpoint)
+    other = detkit.load(
+        checkpoint,
+        preprocess={"side": 160, "decode": None},
+        postprocess={"score_threshold": 0.0, "nms_iou": None, "max_detections": 3},
+    )
+    assert own.preprocess == ShortSide(short=320, max=533, pad_multiple=32)
+    assert other.preprocess == ShortSide(short=160, max=round(533 / 2), pad_multiple=32)
+    assert other.detector.postprocess.nms_iou == own.detector.postprocess.nms_iou
+    assert len(other.predict(scene)) == 3
+
+
+def test_settings_that_make_no_sense_are_named(checkpoint):
+    for side in (0, "wide"):
+        with pytest.raises(UserError, match=rf"preprocess\.side={side}"):
+            detkit.load(checkpoint, preprocess={"side": side})
+    with pytest.raises(UserError, match="decode=half: choose full or reduced"):
+        detkit.load(checkpoint, preprocess={"decode": "half"})
+
+
 def test_load_names_what_is_missing_or_no_checkpoint(tmp_path, checkpoint):
     text = tmp_path / "notes.pt"
     text.write_text("not a checkpoint")

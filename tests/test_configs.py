@@ -23,7 +23,7 @@ EXPERIMENTS = sorted(
 ELSEWHERE = {
     "preprocess": ("detkit.data.preprocess.",),
     "mix": ("detkit.data.mosaic.",),
-    "augment": ("detkit.data.transform.", "detkit.data.ssd_crop.", "albumentations."),
+    "augment": ("detkit.data.", "albumentations."),
     "optimizer": ("detkit.engine.optimizer.", "torch.optim."),
     "schedule": ("detkit.engine.schedule.",),
     "model/dense_head": ("detkit.model.dense_head.", "detkit.model.dense."),
@@ -66,6 +66,12 @@ def test_every_model_builds_and_predicts(build: Callable[..., Detector], model: 
     assert found.boxes.shape == (len(found), 4)
     stages = dict(detector.named_modules())
     assert all(stage in stages for stage in detector.stages)
+
+
+@pytest.mark.parametrize("preprocess", sorted(path.stem for path in (CONFIGS / "preprocess").glob("*.yaml")))
+def test_a_mosaic_has_the_side_of_the_preprocess(compose_train: Callable, preprocess: str) -> None:
+    config = compose_train("model=yolox_light", f"preprocess={preprocess}", "mix=mosaic")
+    assert config.mix.size == next(value for value in config.preprocess.values() if isinstance(value, int))
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

@@ -10,6 +10,8 @@ import numpy as np
 from albumentations import DualTransform
 from numpy.typing import NDArray
 
+from detkit.data.frame import moved
+
 Window = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels
 
 
@@ -42,7 +44,7 @@ class ZoomOut(DualTransform):
         self, bboxes: NDArray[Any], canvas: tuple[int, int], top: int, left: int, shape: tuple[int, ...], **_: Any
     ) -> NDArray[Any]:
         """Boxes as shares of the image to shares of the canvas."""
-        return _moved(bboxes, shape, (left, top), canvas)
+        return moved(bboxes, shape, (left, top), canvas)
 
 
 class IoUCrop(DualTransform):
@@ -105,9 +107,9 @@ class IoUCrop(DualTransform):
         x1, y1, x2, y2 = window
         height, width = shape[:2]
         inside = centres_inside(bboxes[:, :4] * [width, height, width, height], window)
-        moved = _moved(bboxes[inside], shape, (-x1, -y1), (y2 - y1, x2 - x1))
-        moved[:, :4] = moved[:, :4].clip(0, 1)
-        return moved
+        cut = moved(bboxes[inside], shape, (-x1, -y1), (y2 - y1, x2 - x1))
+        cut[:, :4] = cut[:, :4].clip(0, 1)
+        return cut
 
 
 def fits(boxes: NDArray[Any], window: Window, min_iou: float) -> bool:
@@ -128,14 +130,3 @@ def centres_inside(boxes: NDArray[Any], window: Window) -> NDArray[np.bool_]:
     """Which boxes [N, 4], in pixels, have their centre in the window: bool [N]."""
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
     return ((centres > window[:2]) & (centres < window[2:])).all(axis=1)
-
-
-def _moved(
-    bboxes: NDArray[Any], shape: tuple[int, ...], offset: tuple[int, int], size: tuple[int, int]
-) -> NDArray[Any]:
-    """Boxes [N, 4 + columns], shares of an image, as shares of a frame `size` (h, w) in which it lies at (x, y)."""
-    height, width = shape[:2]
-    moved = np.array(bboxes, copy=True)
-    moved[:, [0, 2]] = (bboxes[:, [0, 2]] * width + offset[0]) / size[1]
-    moved[:, [1, 3]] = (bboxes[:, [1, 3]] * height + offset[1]) / size[0]
-    return moved

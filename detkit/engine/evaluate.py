@@ -13,7 +13,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
-from detkit.config import build, build_from_checkpoint, build_source
+from detkit.config import build, build_from_checkpoint, build_source, with_test_settings
 from detkit.data.annotations import Annotations
 from detkit.data.builder import nearest
 from detkit.data.proposals import Proposals
@@ -50,6 +50,7 @@ def run_eval(config: DictConfig) -> dict[str, Any]:
         raise UserError("add checkpoint=<a .pt file or a run folder>, or predictions=<file> ground_truth=<file>")
     with join_world(config.device) as world:
         saved = load_checkpoint(config.checkpoint)
+        saved = with_test_settings(saved, preprocess=config.preprocess, postprocess=config.postprocess)
         detector = place_for_inference(build_from_checkpoint(saved), world.device, config.channels_last, config.runtime)
         data = merge_data(config.data, saved["config"]["data"])
         annotations = read_test_split(data, config.split, saved["classes"])

@@ -38,6 +38,8 @@ def run_predict(cfg: DictConfig) -> dict[str, Any]:
         device=cfg.device,
         precision=cfg.precision,
         runtime=cfg.runtime,
+        preprocess=cfg.preprocess,
+        postprocess=cfg.postprocess,
         source=build(cfg.get("proposal")),
     )
     return predict_files(

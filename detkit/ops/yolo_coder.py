@@ -39,6 +39,11 @@ def encode_anchored(boxes: Tensor, cells: Tensor, anchors: Tensor, strides: Tens
     return torch.cat([torch.logit(centre / strides - cells, eps=EDGE), (size / anchors).log()], dim=-1)
 
 
+def in_cell(raw: Tensor) -> Tensor:
+    """(sigmoid(tx), sigmoid(ty), tw, th) of (tx, ty, tw, th) [..., 4 or more]: what YOLO v2 takes its errors of."""
+    return torch.cat([raw[..., :2].sigmoid(), raw[..., 2:4]], dim=-1)
+
+
 def decode_free(raw: Tensor, cells: Tensor, strides: Tensor | float) -> Tensor:
     """YOLOX: centre (t_xy + cell) * s, size exp(t_wh) * s (Ge et al. 2021, section 2.1); arguments as above."""
     size = raw[..., 2:4].clamp(max=MAX_LOG_SCALE).exp() * strides

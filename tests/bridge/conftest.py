@@ -1,4 +1,4 @@
-"""Makes `darknet_reference`, and `scenes` of the tests of models, importable."""
+"""Makes `darknet_reference` and `darknet_nets`, and `scenes` of the tests of models, importable."""
 
 from __future__ import annotations
 

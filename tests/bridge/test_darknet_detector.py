@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from darknet_nets import CFGS, build, write_files
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from PIL import Image
@@ -26,46 +27,8 @@ from detkit.engine.checkpoint import load_checkpoint, save_checkpoint
 from detkit.engine.evaluate import run_eval
 from detkit.engine.train import train
 from detkit.errors import UserError
-from detkit.model.darknet.detector import build_darknet
-from detkit.model.one_stage import OneStageDetector
-from detkit.model.postprocess import NMSPostprocess
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def conv(filters: int, size: int, stride: int = 1) -> str:
-    normal = f"size={size}\nstride={stride}\npad=1\nbatch_normalize=1\nactivation=leaky\n"
-    return f"[convolutional]\nfilters={filters}\n{normal}"
-
-
-NET = f"[net]\nwidth={SIZE[1]}\nheight={SIZE[0]}\nchannels=3\n"
-BODY = NET + conv(16, 3, 2) + conv(32, 3, 2) + conv(64, 3, 2)
-LAST = "[convolutional]\nfilters=14\nsize=1\nactivation=linear\n"
-YOLO = "[yolo]\nmask={}\nanchors=24,24, 32,32, 40,40, 60,60\nnum=4\nclasses=2\nignore_thresh=.5\n"
-CFGS = {
-    "yolo": BODY
-    + (conv(64, 3, 2) + LAST + YOLO.format("2,3"))
-    + ("[route]\nlayers=-3\n" + conv(32, 1) + "[upsample]\nstride=2\n[route]\nlayers=-1,2\n" + conv(64, 3))
-    + (LAST + YOLO.format("0,1")),
-    "region": BODY
-    + (conv(64, 3) + "[route]\nlayers=1\n" + conv(16, 1) + "[reorg]\nstride=2\n[route]\nlayers=-1,-4\n" + conv(64, 3))
-    + (
-        LAST + "[region]\nanchors=2.8,2.8, 3.8,3.8\nnum=2\nclasses=2\nsoftmax=1\nrescore=1\nobject_scale=5\nthresh=.6\n"
-    ),
-    "detection": BODY
-    + (conv(64, 3, 2) + "[maxpool]\nsize=2\nstride=2\n[connected]\noutput=192\nactivation=linear\n")
-    + "[detection]\nside=4\nnum=2\nclasses=2\ncoords=4\nsqrt=1\nrescore=1\ncoord_scale=5\nnoobject_scale=.5\n",
-}
-
-
-def build(kind: str, num_classes: int = 2) -> OneStageDetector:
-    torch.manual_seed(0)
-    return build_darknet(
-        sections=parse_cfg(CFGS[kind]),
-        postprocess=NMSPostprocess(score_threshold=0.05, nms_iou=0.45),
-        num_classes=num_classes,
-        preprocess=Warp(height=SIZE[0], width=SIZE[1]),
-    )
 
 
 @pytest.fixture
@@ -73,11 +36,7 @@ def darknet(tmp_path: Path) -> Callable[..., Path]:
     """darknet(kind, names=...): a `.cfg` with its `.weights`, random, and its names, in a folder."""
 
     def written(kind: str = "yolo", names: str | None = "bright\ndark\n") -> Path:
-        detector = build(kind)
-        torch.nn.init.uniform_(detector.backbone.layers[0].norm.running_mean, -1, 1)
-        cfg = tmp_path / f"{kind}.cfg"
-        cfg.write_text(CFGS[kind])
-        cfg.with_suffix(".weights").write_bytes(dump_weights(detector.backbone))
+        cfg = write_files(tmp_path, kind)
         if names is not None:
             (tmp_path / "objects.names").write_text(names)
         return cfg

@@ -98,6 +98,10 @@ def bce(logit: float, wanted: float) -> float:
     return -wanted * math.log(p) - (1 - wanted) * math.log(1 - p)
 
 
+def squared(logit: float, wanted: float) -> float:
+    return (float(sigmoid(logit)) - wanted) ** 2 / 2
+
+
 def rows_of(levels, maps, image: int):
     """(level, row, column, anchor index, anchor, its numbers) of every row; levels: (anchors by index, stride)."""
     for level, (anchors, _) in enumerate(levels):
@@ -205,8 +209,13 @@ def assigned(levels, rows, boxes, objects: Target, ignore: float):
     return found
 
 
-def anchored_loss(levels, maps, scales, *, new=False, ignore=0.4, softmax=False, rescore=False, weights=(1, 1, 1, 1)):
-    """Summed terms over SCENES: box, objectness, class; weights: of objects, background, classes, boxes."""
+def anchored_loss(
+    levels, maps, scales, *, new=False, ignore=0.4, softmax=False, rescore=False, weights=(1, 1, 1, 1), error=bce
+):
+    """Summed terms over SCENES: box, objectness, class; weights: of objects, background, classes, boxes.
+
+    error: of the logit of a place or an objectness.
+    """
     terms = np.zeros(3)
     for image, objects in enumerate(SCENES):
         rows = list(rows_of(levels, maps, image))
@@ -218,7 +227,7 @@ def anchored_loss(levels, maps, scales, *, new=False, ignore=0.4, softmax=False,
         ):
             logits = np.log(v / (1 - v)) if new else v
             if m == -1:
-                terms[1] += weights[1] * bce(logits[4], 0)
+                terms[1] += weights[1] * error(logits[4], 0)
             if m < 0:
                 continue
             x1, y1, x2, y2 = truth = objects["boxes"][m].tolist()
@@ -228,8 +237,8 @@ def anchored_loss(levels, maps, scales, *, new=False, ignore=0.4, softmax=False,
                 place = ((low + high) / 2 / stride - (i, j)[axis] + (scale - 1) / 2) / scale
                 growth = (high - low) / anchor[axis]
                 wanted = math.log(math.sqrt(growth) / 2 / (1 - math.sqrt(growth) / 2)) if new else math.log(growth)
-                terms[0] += weights[3] * small * (bce(logits[axis], place) + (logits[2 + axis] - wanted) ** 2 / 2)
-            terms[1] += weights[0] * bce(logits[4], iou(box, truth) if rescore else 1)
+                terms[0] += weights[3] * small * (error(logits[axis], place) + (logits[2 + axis] - wanted) ** 2 / 2)
+            terms[1] += weights[0] * error(logits[4], iou(box, truth) if rescore else 1)
             if softmax:
                 terms[2] -= weights[2] * math.log(np.exp(logits[5 + label]) / np.exp(logits[5:]).sum())
             else:
@@ -260,7 +269,7 @@ def test_region_sections_learn(softmax: int, rescore: int) -> None:
     model = region(f"softmax={softmax}\nrescore={rescore}\n")
     maps = random_maps(model, len(SCENES), seed=2)
     found = model.dense_head.loss(maps, batch(*SCENES))
-    options = {"softmax": bool(softmax), "rescore": bool(rescore), "weights": (5, 1, 3, 2)}
+    options = {"softmax": bool(softmax), "rescore": bool(rescore), "weights": (5, 1, 3, 2), "error": squared}
     np.testing.assert_allclose(list(found.values()), anchored_loss(REGION_LEVELS, maps, (1,), **options), rtol=1e-3)
 
 

@@ -36,9 +36,9 @@ from detkit.types import Batch, Detections, FeatureSpec
 
 SMALL = "model.backbone.name=resnet10t"
 SSD = ("model=ssd_light", SMALL, "preprocess.height=96", "preprocess.width=128")
-YOLOX = ("model=yolox_light", SMALL, "preprocess.size=96")
-YOLO_V3 = ("model=yolo_v3_light", SMALL, "preprocess=short_side_320", "preprocess.short=96")  # canvases of any size
-YOLOX_ANY = ("model=yolox_light", SMALL, "preprocess=short_side_320", "preprocess.short=96")
+YOLOX = ("model=yolox_light", SMALL, "preprocess=letterbox", "preprocess.size=96")
+YOLO_V3 = ("model=yolo_v3_light", SMALL, "preprocess.short=96")  # canvases of any size
+YOLOX_ANY = ("model=yolox_light", SMALL, "preprocess.short=96")
 FASTER = ("model=faster_rcnn_light", SMALL, "preprocess.short=96")
 FAST = ("model=fast_rcnn_light", SMALL, "preprocess.short=96")
 RFCN = ("model=rfcn_light", "preprocess.short=96")
@@ -124,6 +124,8 @@ def test_a_file_is_loaded_and_predicts_as_the_detector_did(
     path = exported(model, tmp_path / "small.onnx")
     loaded = detkit.load(path, device="cpu")
     assert loaded.classes == ["bright", "dark"] and loaded.preprocess == model.preprocess
+    with pytest.raises(UserError, match=r"preprocess\.side, postprocess\.nms_iou: an exported file has its settings"):
+        detkit.load(path, preprocess={"side": 64}, postprocess={"nms_iou": 0.4, "max_detections": None})
     images = [
         scene(0, 3)[0].permute(1, 2, 0).numpy(),
         np.full((70, 50, 3), 90, np.uint8),

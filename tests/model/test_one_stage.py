@@ -27,14 +27,18 @@ WARPED = ("preprocess.height=96", "preprocess.width=128")
 SSD_LIGHT = ("model=ssd_light", SMALL, *WARPED)
 SSDLITE = ("model=ssdlite", SMALL, *WARPED)
 RETINA = ("model=retinanet_light", SMALL, "preprocess.short=96")
+FCOS = ("model=fcos", "model/backbone=resnet18", "model.backbone.norm=live", "preprocess.short=96")
+SSD300 = ("model=ssd300", "model.backbone.name=vgg11_bn")
+SSD512 = ("model=ssd512", "model.backbone.name=vgg11_bn")
 MODELS = [
     SSD_LIGHT,
     SSDLITE,
     ("model=ssdlite", "model/backbone=mobilenet_v3", "model.backbone.reduced_tail=true", *WARPED),
     RETINA,
     ("model=retinanet", "model/backbone=resnet18", "model.backbone.norm=live", "preprocess.short=96"),
-    ("model=fcos", "model/backbone=resnet18", "model.backbone.norm=live", "preprocess.short=96"),
-    pytest.param(("model=ssd300", "model.backbone.name=vgg11_bn"), marks=pytest.mark.slow),
+    FCOS,
+    pytest.param(SSD300, marks=pytest.mark.slow),
+    pytest.param(SSD512, marks=pytest.mark.slow),
 ]
 
 
@@ -82,13 +86,24 @@ def test_ssdlite_learns_eight_scenes(build: Callable[..., Detector]) -> None:
 
 
 @pytest.mark.slow
-def test_ssd300_learns_eight_scenes(build: Callable[..., Detector]) -> None:
+@pytest.mark.parametrize("overrides", [SSD300, SSD512], ids=name)
+def test_ssd_on_vgg_learns_eight_scenes(build: Callable[..., Detector], overrides: tuple[str, ...]) -> None:
     torch.manual_seed(0)
-    model = build("model=ssd300", "model.backbone.name=vgg11_bn", num_classes=2)
-    assert overfit(model, eight_scenes(), steps=60, lr=1e-3) > 0.9
+    assert overfit(build(*overrides, num_classes=2), eight_scenes(), steps=60, lr=1e-3) > 0.9
 
 
-@pytest.mark.parametrize("overrides", [SSD_LIGHT, SSDLITE, RETINA], ids=name)
+@pytest.mark.slow
+def test_fcos_learns_eight_scenes(build: Callable[..., Detector]) -> None:
+    torch.manual_seed(0)
+    overrides = (*FCOS, "model.dense_head.num_convs=1")
+    assert overfit(build(*overrides, num_classes=2), eight_scenes(), steps=60, lr=1e-3) > 0.9
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [SSD_LIGHT, SSDLITE, RETINA, FCOS, *(pytest.param(ssd, marks=pytest.mark.slow) for ssd in (SSD300, SSD512))],
+    ids=name,
+)
 def test_checkpoint_round_trip(
     build: Callable[..., Detector], compose_train: Callable, tmp_path: Path, overrides: tuple[str, ...]
 ) -> None:

@@ -24,14 +24,22 @@ from detkit.errors import UserError
 from detkit.model.detector import Detector
 
 SMALL = "model.backbone.name=resnet10t"
-V3 = ("model=yolo_v3_light", SMALL, "model.neck.channels=[16,24,32]", "preprocess.size=128")
-V2 = ("model=yolo_v2_light", SMALL, "model.neck.channels=64", "model.dense_head.settle_images=0", "preprocess.size=192")
+V3 = ("model=yolo_v3_light", "preprocess=letterbox", SMALL, "model.neck.channels=[16,24,32]", "preprocess.size=128")
+V2 = (
+    "model=yolo_v2_light",
+    "preprocess=letterbox",
+    SMALL,
+    "model.neck.channels=64",
+    "model.dense_head.settle_images=0",
+    "preprocess.size=192",
+)
 V1 = (
     "model=yolo_v1_light", SMALL, "model.dense_head.channels=48", "model.dense_head.grid=4",
     "model.dense_head.conv_strides=[1]", "preprocess.height=128", "preprocess.width=128",
 )  # fmt: skip
 X = (
     "model=yolox_light",
+    "preprocess=letterbox",
     SMALL,
     "model.neck.channels=[16,24,32]",
     "model.dense_head.channels=24",

@@ -23,7 +23,7 @@ from detkit.bridge.export.parity import difference, summarise
 from detkit.bridge.export.program import Program, write_program
 from detkit.bridge.export.session import OnnxGraph
 from detkit.bridge.export.write import write_onnx
-from detkit.config import build, build_from_checkpoint, build_source
+from detkit.config import build, build_from_checkpoint, build_source, with_test_settings
 from detkit.data.image import read_image
 from detkit.data.synthetic_scene import draw_scene
 from detkit.engine.checkpoint import find_checkpoint, load_checkpoint
@@ -47,10 +47,8 @@ def run_export(config: DictConfig) -> int:
     if "onnx" in saved:
         raise UserError(f"checkpoint={checkpoint} is an exported file already")
     path = Path(config.output or checkpoint.with_suffix(suffix))
+    saved = with_test_settings(saved, preprocess=config.preprocess, postprocess=config.postprocess)
     detector = build_from_checkpoint(saved)
-    for key, value in config.postprocess.items():
-        if value is not None:
-            setattr(detector.postprocess, str(key), value)
     source = build(config.get("proposal")) or build_source(saved, for_any_image=True)
     eager = LoadedDetector(detector, classes=saved["classes"], device="cpu", source=source)
     name = saved["config"].get("name") or path.stem

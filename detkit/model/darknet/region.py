@@ -12,7 +12,7 @@ from detkit.model.dense_head.yolo_v1 import canvas_size
 from detkit.ops.box import paired_iou
 from detkit.ops.match import NEGATIVE
 from detkit.ops.yolo_assign import AnchorRows, anchor_rows, assign_rows
-from detkit.ops.yolo_coder import centre_size, decode_anchored, encode_anchored
+from detkit.ops.yolo_coder import centre_size, decode_anchored, encode_anchored, in_cell
 from detkit.types import Batch, Size, Target
 
 
@@ -50,10 +50,9 @@ class RegionHead(nn.Module):
         return boxes.unsqueeze(2), raw[..., 4:5].sigmoid() * classes
 
     def loss(self, maps: list[Tensor], batch: Batch) -> dict[str, Tensor]:
-        """The terms of Darknet's region layer, mean over images; centres and objectness by cross-entropy.
+        """The terms of Darknet's region layer, mean over images: half of squared errors, classes by cross-entropy.
 
-        Darknet takes their squared errors after the sigmoid, whose gradients are smaller. Left out is the pull of all
-        boxes towards their anchors, which Darknet adds for the first 12,800 images.
+        Left out is the pull of all boxes towards their anchors, which Darknet adds for the first 12,800 images.
         """
         raw, rows = self.rows(maps, batch)
         boxes = decode_anchored(raw.detach(), rows.cells, rows.anchors, rows.strides)
@@ -69,8 +68,7 @@ class RegionHead(nn.Module):
         objects, mine = matches[positive], raw[positive]
         wanted, labels = target["boxes"][objects], target["labels"][objects]
         offsets = encode_anchored(wanted, rows.cells[positive], rows.anchors[positive], rows.strides[positive])
-        xy = F.binary_cross_entropy_with_logits(mine[:, :2], offsets[:, :2].sigmoid(), reduction="none")
-        wh = (mine[:, 2:4] - offsets[:, 2:]).square() / 2
+        away = (in_cell(mine) - in_cell(offsets)).square().sum(dim=1) / 2
         small = 2 - centre_size(wanted)[1].prod(dim=1) / (canvas[0] * canvas[1])  # small objects count up to twice
         found = paired_iou(boxes[positive], wanted) if self.rescore else torch.ones_like(small)
         if self.softmax:
@@ -78,10 +76,10 @@ class RegionHead(nn.Module):
         else:
             one_hot = F.one_hot(labels, self.num_classes).float()
             classes = F.binary_cross_entropy_with_logits(mine[:, 5:], one_hot, reduction="sum")
-        seen = F.binary_cross_entropy_with_logits(mine[:, 4], found, reduction="sum")
-        unseen = F.softplus(raw[negative, 4]).sum()
+        seen = (mine[:, 4].sigmoid() - found).square().sum() / 2
+        unseen = raw[negative, 4].sigmoid().square().sum() / 2
         return {
-            "box": self.coord_scale * (small * (xy + wh).sum(dim=1)).sum(),
+            "box": self.coord_scale * (small * away).sum(),
             "objectness": self.object_scale * seen + self.noobject_scale * unseen,
             "class": self.class_scale * classes,
         }

@@ -18,7 +18,7 @@ from detkit.model.dense_head.yolo_v3 import check_anchors, start_rare
 from detkit.ops.box import paired_iou
 from detkit.ops.match import NEGATIVE
 from detkit.ops.yolo_assign import AnchorRows, anchor_rows, assign_rows
-from detkit.ops.yolo_coder import centre_size, decode_anchored, encode_anchored
+from detkit.ops.yolo_coder import centre_size, decode_anchored, encode_anchored, in_cell
 from detkit.types import Batch, FeatureSpec
 
 OBJECT_PRIOR = 0.1  # what objectness starts at; near 0 the slope of a squared sigmoid is too flat to leave it
@@ -84,9 +84,9 @@ class YOLOv2Output(nn.Module):
         height, width = batch.images.shape[-2:]
         weight = 2 - centre_size(wanted)[1].prod(dim=1) / (height * width)
         offsets = encode_anchored(wanted, layout.cells[row], layout.anchors[row], layout.strides[row])
-        box = weight * _squared(_moved(positive), _moved(offsets)).sum(dim=1)
+        box = weight * _squared(in_cell(positive), in_cell(offsets)).sum(dim=1)
         settling = (self.seen < self.settle_images) * 0.01
-        settle = settling * _squared(_moved(rows), rows.new_tensor([0.5, 0.5, 0, 0])).sum(dim=2) * (assigned < 0)
+        settle = settling * _squared(in_cell(rows), rows.new_tensor([0.5, 0.5, 0, 0])).sum(dim=2) * (assigned < 0)
         overlap = paired_iou(predicted[image, row], wanted)
         objectness = self.object_weight * _squared(positive[:, 4].sigmoid(), overlap).sum()
         objectness = objectness + (_squared(rows[..., 4].sigmoid(), 0.0) * (assigned == NEGATIVE)).sum()
@@ -131,11 +131,6 @@ class YOLOv2(nn.Module):
 
     def loss(self, features: list[Tensor], batch: Batch) -> dict[str, Tensor]:
         return self.output.loss(self.final(features[-1]), batch)
-
-
-def _moved(offsets: Tensor) -> Tensor:
-    """(sigmoid(tx), sigmoid(ty), tw, th): what errors are measured on."""
-    return torch.cat([offsets[..., :2].sigmoid(), offsets[..., 2:4]], dim=-1)
 
 
 def _squared(values: Tensor, wanted: Tensor | float) -> Tensor:

@@ -1,0 +1,22 @@
+"""Boxes as shares of one picture's sides, in another picture."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Corner = tuple[float, float]  # x, y in pixels
+
+
+def moved(bboxes: NDArray[Any], shape: tuple[int, ...], offset: Corner, size: tuple[float, float]) -> NDArray[Any]:
+    """Boxes [N, 4 + columns], shares of an image of `shape` (h, w, ...), as shares of a frame.
+
+    offset: where the image's corner lies in the frame, (x, y) pixels. size: of the frame, (h, w).
+    """
+    height, width = shape[:2]
+    result = np.array(bboxes, copy=True)
+    result[:, [0, 2]] = (bboxes[:, [0, 2]] * width + offset[0]) / size[1]
+    result[:, [1, 3]] = (bboxes[:, [1, 3]] * height + offset[1]) / size[0]
+    return result
