@@ -136,5 +136,5 @@ def test_wrong_settings_are_named() -> None:
             num_classes=3,
             anchors=partial(AnchorGrid, sizes=[[10, 14]]),
         )
-    with pytest.raises(UserError, match="box_loss=l2: choose l1 or giou"):
+    with pytest.raises(UserError, match="box_loss=l2: choose l1, giou, diou, ciou"):
         small_head(box_loss="l2")

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torchvision.ops import complete_box_iou, distance_box_iou, generalized_box_iou
 
 from detkit.errors import UserError
 from detkit.model.backbone.ssd_vgg import SSDVGG, L2Norm, thin_classifier
@@ -16,6 +17,7 @@ from detkit.model.dense import DefaultBoxes
 from detkit.model.dense_head.ssd import SSDHead, plain_layer
 from detkit.model.detector import Detector
 from detkit.model.neck.ssd_extra import SSDExtra
+from detkit.ops.match import match_default_boxes
 from detkit.types import Batch, FeatureSpec, Target
 
 # of the authors' examples/ssd/ssd_pascal.py and ssd_pascal_512: (map, step, min size, max size, aspect ratios)
@@ -109,7 +111,7 @@ def test_other_strides_than_its_own_are_refused() -> None:
         SSDVGG(strides=[16], pretrained=False)
 
 
-def small_head(num_classes: int = 3) -> tuple[SSDHead, list[Tensor], Tensor]:
+def small_head(num_classes: int = 3, **settings: Any) -> tuple[SSDHead, list[Tensor], Tensor]:
     """A head over two small maps, its features for two images, and its default boxes."""
     torch.manual_seed(0)
     head = SSDHead(
@@ -117,6 +119,7 @@ def small_head(num_classes: int = 3) -> tuple[SSDHead, list[Tensor], Tensor]:
         num_classes=num_classes,
         layer=plain_layer,
         default_boxes=DefaultBoxes(scales=[0.2, 0.5, 0.9], ratios=[[2], [2, 3]]),
+        **settings,
     )
     features = [torch.randn(2, 4, 6, 6), torch.randn(2, 4, 3, 3)]
     return head, features, head.default_boxes(features, (48, 48))
@@ -195,6 +198,20 @@ def test_loss_equals_loops_over_boxes_and_objects() -> None:
     expected = loss_by_loops(logits, deltas, anchors, targets)
     assert losses["class"].item() == pytest.approx(expected[0], rel=1e-5)
     assert losses["box"].item() == pytest.approx(expected[1], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "loss"), [("giou", generalized_box_iou), ("diou", distance_box_iou), ("ciou", complete_box_iou)]
+)
+def test_boxes_by_overlap(name: str, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+    head, features, anchors = small_head(box_loss=name)
+    batch = small_batch(target([[2.1, 2, 12.3, 13], [20, 20.7, 44.2, 40]], [0, 2]), target([], []))
+    boxes, _ = head(features, batch)
+    wanted = batch.targets[0]["boxes"]  # type: ignore[index]
+    owner = match_default_boxes(anchors, wanted, torch.zeros(2, dtype=torch.bool), positive=0.5)
+    rows = (owner >= 0).nonzero().flatten().tolist()
+    found = sum(1 - loss(boxes[0, row], wanted[owner[row]][None]).item() for row in rows) / len(rows)
+    assert head.loss(features, batch)["box"].item() == pytest.approx(found, rel=1e-4)
 
 
 def test_negatives_are_mined_in_each_image_by_itself() -> None:

@@ -114,7 +114,7 @@ def test_checkpoint_round_trip(
     ("overrides", "message"),
     [
         (("model=yolo_v3", "model.dense_head.anchors=[[[10,13]]]"), "one list, equally long, for each of the strides"),
-        (("model=yolo_v3", "model.dense_head.box_loss=giou"), "choose squared or ciou"),
+        (("model=yolo_v3", "model.dense_head.box_loss=l2"), "choose squared, giou, diou, ciou"),
         (("model=yolo_v3", "model.backbone.name=darknet21"), "yolo_v1, darknet19, darknet53"),
         (("model=yolo_v3", "model.strides=[16,64]"), r"none at \[64\]"),
         (("model=yolo_v3", "model.neck.channels=[64]"), "one number per map"),

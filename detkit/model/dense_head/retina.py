@@ -9,12 +9,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
+from torchvision.ops import sigmoid_focal_loss
 
-from detkit.errors import UserError
 from detkit.model.dense import AnchorGrid, best_pairs, flatten_head, normal_init
 from detkit.model.part import Part
 from detkit.ops.coder import decode, encode
+from detkit.ops.iou_loss import iou_loss
 from detkit.ops.match import BETWEEN, match_boxes
 from detkit.types import Batch, FeatureSpec
 
@@ -28,8 +28,8 @@ class RetinaHead(nn.Module):
     norm: "group" puts a group norm of 32 groups behind each convolution. positive_iou, negative_iou: an anchor is an
     object from the one on, or where it is the best of a ground truth, and background below the other.
     prior: the score that every anchor starts with. alpha, gamma: of the focal loss.
-    box_loss: "l1" on offsets, summed over the four, or "giou" on boxes. num_candidates: the best pairs of anchor and
-    class on each level that are detections.
+    box_loss: "l1" on offsets, summed over the four, or one of `detkit.ops.iou_loss` on boxes.
+    num_candidates: the best pairs of anchor and class on each level that are detections.
     """
 
     def __init__(
@@ -46,12 +46,10 @@ class RetinaHead(nn.Module):
         prior: float = 0.01,
         alpha: float = 0.25,
         gamma: float = 2.0,
-        box_loss: Literal["l1", "giou"] = "l1",
+        box_loss: str = "l1",
         num_candidates: int = 1000,
     ) -> None:
         super().__init__()
-        if box_loss not in ("l1", "giou"):
-            raise UserError(f"model.dense_head.box_loss={box_loss}: choose l1 or giou")
         self.anchors: AnchorGrid = anchors(strides=[feature.stride for feature in features])
         self.num_classes = num_classes
         num_anchors, width = len(self.anchors.base(0)), features[0].channels
@@ -64,7 +62,7 @@ class RetinaHead(nn.Module):
         nn.init.constant_(self.logit.bias, -math.log((1 - prior) / prior))  # type: ignore[arg-type]
         self.positive_iou, self.negative_iou = positive_iou, negative_iou
         self.alpha, self.gamma = alpha, gamma
-        self.box_loss = box_loss
+        self.iou_loss = iou_loss(box_loss, offsets="l1")
         self.num_candidates = num_candidates
 
     def forward(self, features: list[Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
@@ -107,8 +105,8 @@ class RetinaHead(nn.Module):
 
     def place(self, deltas: Tensor, anchors: Tensor, boxes: Tensor) -> Tensor:
         """The summed box loss of P positive anchors: deltas, anchors and the boxes wanted of them, all [P, 4]."""
-        if self.box_loss == "giou":
-            return generalized_box_iou_loss(decode(deltas, anchors), boxes, reduction="sum")
+        if self.iou_loss is not None:
+            return self.iou_loss(decode(deltas, anchors), boxes).sum()
         return F.l1_loss(deltas, encode(boxes, anchors), reduction="sum")
 
     def read(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:

@@ -13,6 +13,7 @@ from detkit.model.dense import DefaultBoxes, flatten_head, normal_init
 from detkit.model.neck.ssd_extra import depthwise
 from detkit.model.part import Part
 from detkit.ops.coder import decode, encode
+from detkit.ops.iou_loss import iou_loss
 from detkit.ops.match import match_default_boxes
 from detkit.ops.sample import hard_negatives
 from detkit.types import Batch, FeatureSpec
@@ -27,7 +28,8 @@ class SSDHead(nn.Module):
     layer: makes the layer that reads one map, `layer(in_channels, out_channels)`: `plain_layer`, `separable_layer`.
     default_boxes: with as many levels as the features. positive_iou: see `detkit.ops.match.match_bipartite`.
     negative_ratio: background boxes in the loss for each object box, per image, the hardest.
-    box_std: offsets are learnt divided by these (the "variances" of the paper's code).
+    box_std: offsets are learnt divided by these (the "variances" of the paper's code). box_loss: "smooth_l1" on
+    offsets, or one of `detkit.ops.iou_loss` on boxes.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class SSDHead(nn.Module):
         positive_iou: float = 0.5,
         negative_ratio: float = 3.0,
         box_std: Sequence[float] = (0.1, 0.1, 0.2, 0.2),
+        box_loss: str = "smooth_l1",
     ) -> None:
         super().__init__()
         if default_boxes.num_levels != len(features):
@@ -57,6 +60,7 @@ class SSDHead(nn.Module):
         self.positive_iou = positive_iou
         self.negative_ratio = negative_ratio
         self.box_std = box_std
+        self.iou_loss = iou_loss(box_loss, offsets="smooth_l1")
 
     def forward(self, features: list[Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
         """Boxes float32 [B, N, 1, 4] xyxy on the canvas, scores float32 [B, N, C]."""
@@ -79,12 +83,17 @@ class SSDHead(nn.Module):
             positive = torch.nonzero(matches[image] >= 0).flatten()
             gt = matches[image, positive]
             labels[image, positive] = target["labels"][gt] + 1
-            offsets = encode(target["boxes"][gt], anchors[positive], self.box_std)
-            box = box + F.smooth_l1_loss(deltas[image, positive], offsets, reduction="sum")
+            box = box + self.place(deltas[image, positive], anchors[positive], target["boxes"][gt])
         entropy = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels)
         counted = (matches >= 0) | hard_negatives(entropy.detach(), matches, ratio=self.negative_ratio)
         count = (matches >= 0).sum().clamp(min=1)
         return {"class": (entropy * counted).sum() / count, "box": box / count}
+
+    def place(self, deltas: Tensor, anchors: Tensor, boxes: Tensor) -> Tensor:
+        """The summed box loss of P matched default boxes: deltas, anchors and the boxes wanted of them, all [P, 4]."""
+        if self.iou_loss is not None:
+            return self.iou_loss(decode(deltas, anchors, self.box_std), boxes).sum()
+        return F.smooth_l1_loss(deltas, encode(boxes, anchors, self.box_std), reduction="sum")
 
     def read(self, features: list[Tensor], batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Logits float32 [B, N, C + 1] and offsets [B, N, 4] of the default boxes, and these, [N, 4] on the canvas."""

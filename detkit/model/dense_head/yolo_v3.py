@@ -7,16 +7,15 @@ C classes. A row holds (tx, ty, tw, th, objectness, class 0 .. class C-1), all b
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import complete_box_iou_loss
 
 from detkit.errors import UserError
 from detkit.model.conv import conv_norm
 from detkit.model.dense import flatten_head
+from detkit.ops.iou_loss import iou_loss
 from detkit.ops.match import NEGATIVE
 from detkit.ops.yolo_assign import AnchorRows, anchor_rows, assign_rows
 from detkit.ops.yolo_coder import centre_size, decode_anchored, encode_anchored
@@ -32,8 +31,8 @@ class YOLOv3Output(nn.Module):
     anchors: as many lists as maps, the same number in each. ignore_iou: a row whose box overlaps an object by more,
     without being the one that answers for it, is no background. extra_iou: anchors whose shape overlaps that of an
     object by more answer for it beside the best; null: the best alone, as published.
-    box_loss: "squared" is the paper's error on offsets, times 2 - w * h as shares of the canvas; "ciou" is complete IoU
-    (Zheng et al. 2020) with the same weight.
+    box_loss: "squared" is the paper's error on offsets, times 2 - w * h as shares of the canvas; "giou", "diou" and
+    "ciou" (`detkit.ops.iou_loss`) have the same weight.
     """
 
     anchors: Tensor
@@ -46,15 +45,14 @@ class YOLOv3Output(nn.Module):
         num_classes: int,
         ignore_iou: float = 0.5,
         extra_iou: float | None = None,
-        box_loss: Literal["squared", "ciou"] = "squared",
+        box_loss: str = "squared",
     ) -> None:
         super().__init__()
         check_anchors(anchors, strides)
-        if box_loss not in ("squared", "ciou"):
-            raise UserError(f"model.dense_head.box_loss={box_loss}: choose squared or ciou")
         self.strides = list(strides)
         self.num_classes = num_classes
-        self.ignore_iou, self.extra_iou, self.box_loss = ignore_iou, extra_iou, box_loss
+        self.ignore_iou, self.extra_iou = ignore_iou, extra_iou
+        self.iou_loss = iou_loss(box_loss, offsets="squared")
         self.register_buffer("anchors", torch.tensor(anchors, dtype=torch.float32), persistent=False)
 
     def forward(self, maps: Sequence[Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
@@ -94,8 +92,8 @@ class YOLOv3Output(nn.Module):
 
         height, width = batch.images.shape[-2:]
         weight = 2 - centre_size(wanted)[1].prod(dim=1) / (height * width)
-        if self.box_loss == "ciou":
-            box = complete_box_iou_loss(predicted[image, row], wanted)
+        if self.iou_loss is not None:
+            box = self.iou_loss(predicted[image, row], wanted)
         else:
             offsets = encode_anchored(wanted, layout.cells[row], layout.anchors[row], layout.strides[row])
             box = _logistic(positive[:, :2], offsets[:, :2].sigmoid()).sum(dim=1)
