@@ -12,9 +12,9 @@ from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
 
 from detkit.model.dense import AnchorGrid, best_pairs, flatten_head, normal_init
+from detkit.model.iou_loss import iou_loss
 from detkit.model.part import Part
 from detkit.ops.coder import decode, encode
-from detkit.ops.iou_loss import iou_loss
 from detkit.ops.match import BETWEEN, match_boxes
 from detkit.types import Batch, FeatureSpec
 
@@ -28,7 +28,7 @@ class RetinaHead(nn.Module):
     norm: "group" puts a group norm of 32 groups behind each convolution. positive_iou, negative_iou: an anchor is an
     object from the one on, or where it is the best of a ground truth, and background below the other.
     prior: the score that every anchor starts with. alpha, gamma: of the focal loss.
-    box_loss: "l1" on offsets, summed over the four, or one of `detkit.ops.iou_loss` on boxes.
+    box_loss: "l1" on offsets, summed over the four, or one of `detkit.model.iou_loss` on boxes.
     num_candidates: the best pairs of anchor and class on each level that are detections.
     """
 

@@ -10,10 +10,10 @@ from torch.nn import functional as F
 
 from detkit.errors import UserError
 from detkit.model.dense import DefaultBoxes, flatten_head, normal_init
+from detkit.model.iou_loss import iou_loss
 from detkit.model.neck.ssd_extra import depthwise
 from detkit.model.part import Part
 from detkit.ops.coder import decode, encode
-from detkit.ops.iou_loss import iou_loss
 from detkit.ops.match import match_default_boxes
 from detkit.ops.sample import hard_negatives
 from detkit.types import Batch, FeatureSpec
@@ -29,7 +29,7 @@ class SSDHead(nn.Module):
     default_boxes: with as many levels as the features. positive_iou: see `detkit.ops.match.match_bipartite`.
     negative_ratio: background boxes in the loss for each object box, per image, the hardest.
     box_std: offsets are learnt divided by these (the "variances" of the paper's code). box_loss: "smooth_l1" on
-    offsets, or one of `detkit.ops.iou_loss` on boxes.
+    offsets, or one of `detkit.model.iou_loss` on boxes.
     """
 
     def __init__(

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from detkit.errors import UserError
 from detkit.model.conv import conv_norm
 from detkit.model.dense import flatten_head
-from detkit.ops.iou_loss import iou_loss
+from detkit.model.iou_loss import iou_loss
 from detkit.ops.match import NEGATIVE
 from detkit.ops.yolo_assign import AnchorRows, anchor_rows, assign_rows
 from detkit.ops.yolo_coder import centre_size, decode_anchored, encode_anchored
@@ -32,7 +32,7 @@ class YOLOv3Output(nn.Module):
     without being the one that answers for it, is no background. extra_iou: anchors whose shape overlaps that of an
     object by more answer for it beside the best; null: the best alone, as published.
     box_loss: "squared" is the paper's error on offsets, times 2 - w * h as shares of the canvas; "giou", "diou" and
-    "ciou" (`detkit.ops.iou_loss`) have the same weight.
+    "ciou" (`detkit.model.iou_loss`) have the same weight.
     """
 
     anchors: Tensor
