@@ -86,10 +86,9 @@ def test_ssdlite_learns_eight_scenes(build: Callable[..., Detector]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("overrides", [SSD300, SSD512], ids=name)
-def test_ssd_on_vgg_learns_eight_scenes(build: Callable[..., Detector], overrides: tuple[str, ...]) -> None:
+def test_ssd300_learns_eight_scenes(build: Callable[..., Detector]) -> None:
     torch.manual_seed(0)
-    assert overfit(build(*overrides, num_classes=2), eight_scenes(), steps=60, lr=1e-3) > 0.9
+    assert overfit(build(*SSD300, num_classes=2), eight_scenes(), steps=60, lr=1e-3) > 0.9
 
 
 @pytest.mark.slow
