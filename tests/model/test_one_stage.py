@@ -66,6 +66,13 @@ def test_difficult_objects_teach_nothing(build: Callable[..., Detector], overrid
     assert model(seen(model, [(image, target)]))["box"] == 0
 
 
+@pytest.mark.parametrize("overrides", [SSD_LIGHT, SSDLITE, RETINA, FCOS], ids=name)
+def test_trains_on_a_single_image(build: Callable[..., Detector], overrides: tuple[str, ...]) -> None:
+    """As the last batch of an epoch may be, though the coarsest map may have a single cell."""
+    model = build(*overrides, num_classes=2).train()
+    assert all(loss.isfinite() for loss in model(seen(model, [scene(0, 2)])).values())
+
+
 @pytest.mark.slow
 def test_ssd_learns_eight_scenes(build: Callable[..., Detector]) -> None:
     torch.manual_seed(0)

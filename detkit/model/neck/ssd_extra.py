@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision.ops import Conv2dNormActivation
 
 from detkit.model.dense import normal_init
@@ -79,6 +80,18 @@ class SSDLiteExtra(_Extra):
         normal_init(self, std=0.03)
 
 
+class BatchNorm(nn.BatchNorm2d):
+    """Batch norm that also takes a batch of one image whose map has one cell, by the running statistics.
+
+    The coarsest map of a pyramid is such a map, and the last batch of an epoch may be one image.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and x.numel() == self.num_features:  # one value per channel has no variance
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        return super().forward(x)
+
+
 def conv_norm(in_channels: int, channels: int, kernel: int, *, stride: int = 1, groups: int = 1) -> nn.Module:
     """Convolution, batch norm and ReLU6, with the norm's settings in MobileNet detectors."""
     return Conv2dNormActivation(
@@ -87,7 +100,7 @@ def conv_norm(in_channels: int, channels: int, kernel: int, *, stride: int = 1, 
         kernel,
         stride,
         groups=groups,
-        norm_layer=lambda width: nn.BatchNorm2d(width, eps=0.001, momentum=0.03),
+        norm_layer=lambda width: BatchNorm(width, eps=0.001, momentum=0.03),
         activation_layer=nn.ReLU6,
     )
 
