@@ -127,6 +127,15 @@ def test_faults_of_a_cfg_name_the_file(darknet: Callable[..., Path]) -> None:
         read_darknet(cfg)
 
 
+def test_a_size_that_the_network_cannot_take_names_the_section(darknet: Callable[..., Path]) -> None:
+    cfg = darknet()
+    assert detkit.load(cfg, preprocess={"side": 2 * SIZE[0]}).preprocess == Warp(height=2 * SIZE[0], width=2 * SIZE[1])
+    with pytest.raises(UserError, match=r"section 9 \[route\]: layers=-1,2 join maps of different sizes"):
+        detkit.load(cfg, preprocess={"side": SIZE[0] - 7})
+    with pytest.raises(UserError, match=r"layers\.5\.linear\.weight"):
+        detkit.load(darknet("detection"), preprocess={"side": 2 * SIZE[0]})
+
+
 def test_letter_box_keeps_the_shape_of_images() -> None:
     square = parse_cfg("[net]\nwidth=96\nheight=96\nletter_box=1\n")
     assert preprocess_of(square) == Letterbox(size=96, fill=127)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from detkit.data.preprocess import Preprocess
+from detkit.data.preprocess import Preprocess, fixed_canvas
 from detkit.errors import UserError
 from detkit.model.darknet.classes import num_outputs, with_classes
 from detkit.model.darknet.detection import DetectionHead
@@ -29,7 +29,7 @@ def build_darknet(
     `detkit.bridge.darknet`. Raises UserError naming a section that is unknown or does not fit.
     """
     net, layers = number_sections(with_classes(sections, num_classes))
-    network = DarknetNetwork(net=net, sections=layers)
+    network = DarknetNetwork(net=net, sections=layers, size=fixed_canvas(preprocess))
     heads = [layers[index] for index in network.heads]
     for head in heads:
         channels, height, width = network.shapes[head.index]

@@ -7,13 +7,14 @@ from torch import Tensor, nn
 
 from detkit.model.darknet.build_layer import HEADS, Shape, build_layer
 from detkit.model.darknet.section import Section
-from detkit.types import FeatureSpec
+from detkit.types import FeatureSpec, Size
 
 
 class DarknetNetwork(nn.Module):
     """Every section as a layer, run in order; gives what reaches each head section, in the order of the file.
 
-    net: [net], whose width, height and channels are the input's. sections: those after it.
+    net: [net], whose width, height and channels are the input's. sections: those after it. size: (height, width) of the
+    input where it is another.
     header: int64 [4], major, minor, revision and images seen, as the weights file had them.
     Raises UserError naming a section that is unknown or does not fit.
     """
@@ -22,9 +23,9 @@ class DarknetNetwork(nn.Module):
     std = (255.0, 255.0, 255.0)
     header: Tensor
 
-    def __init__(self, *, net: Section, sections: list[Section]) -> None:
+    def __init__(self, *, net: Section, sections: list[Section], size: Size | None = None) -> None:
         super().__init__()
-        self.size = (net.integer("height"), net.integer("width"))
+        self.size = size or (net.integer("height"), net.integer("width"))
         if net.integer("channels", 3) != 3:
             raise net.error(f"channels={net.integer('channels')}: only networks on colour images are read")
         self.sections = sections
