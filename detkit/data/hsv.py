@@ -16,8 +16,8 @@ from detkit.errors import UserError
 class HSVJitter(ImageOnlyTransform):
     """Hue turned by up to `hue` of a circle to either side, saturation and value multiplied by factors of a range.
 
-    saturation, value: (low, high) of the factor, drawn uniformly; or, where `inverse`, drawn from (1, high) and every
-    other time its inverse taken, which leaves as many pictures paler as stronger (Darknet's way).
+    saturation, value: (low, high) of the factor, drawn uniformly. inverse: low is 1 / high; a factor is drawn from
+    (1, high), and every other time its inverse is taken, so that as many pictures become paler as stronger (Darknet).
     """
 
     def __init__(

@@ -7,7 +7,9 @@ import timm
 import torch
 
 from detkit.errors import UserError
+from detkit.model.neck.fpn import FPN
 from detkit.model.tail import DilatedTimm
+from detkit.types import FeatureSpec
 
 
 @pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "resnet10t", "convnext_atto"])
@@ -27,6 +29,11 @@ def test_the_stages_are_those_of_the_network() -> None:
     with torch.inference_mode():
         feature, plain = net(torch.randn(1, 3, 128, 160))
         assert torch.allclose(tail.stages(feature)[..., ::2, ::2], plain, atol=1e-4)
+
+
+def test_a_pyramid_takes_the_norms_it_knows() -> None:
+    with pytest.raises(UserError, match=r"model\.neck\.norm=group: choose none or batch"):
+        FPN(features=[FeatureSpec(8, 4)], norm="group")  # type: ignore[arg-type]
 
 
 def test_a_network_that_does_not_dilate_is_named() -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import FeaturePyramidNetwork
 
+from detkit.errors import UserError
 from detkit.types import FeatureSpec
 
 
@@ -27,7 +28,9 @@ class FPN(nn.Module):
         norm: Literal["none", "batch"] = "none",
     ) -> None:
         super().__init__()
-        norm_layer = {"none": None, "batch": nn.BatchNorm2d}[norm]
+        if norm not in ("none", "batch"):
+            raise UserError(f"model.neck.norm={norm}: choose none or batch")
+        norm_layer = nn.BatchNorm2d if norm == "batch" else None
         self.pyramid = FeaturePyramidNetwork([feature.channels for feature in features], channels, None, norm_layer)
         self.extra_levels = extra_levels
         strides = [feature.stride for feature in features]
