@@ -50,7 +50,8 @@ MODELS = {
     "v1 full layers": (*V1, "model.dense_head.hidden=64"),
     "v2": V2,
     "v3": V3,
-    "v3 paper's loss": (*V3, "model.dense_head.box_loss=squared", "model.dense_head.extra_iou=null"),
+    "v3 paper's loss": (*V3, "model.dense_head.box_loss=squared"),
+    "v3 several anchors": (*V3, "model.dense_head.extra_iou=0.5"),
     "x": X,
     "x nano": ("model=yolox_nano", "preprocess.size=128"),
 }
