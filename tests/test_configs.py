@@ -23,7 +23,13 @@ EXPERIMENTS = sorted(
 ELSEWHERE = {
     "preprocess": ("detkit.data.preprocess.",),
     "mix": ("detkit.data.mosaic.",),
-    "augment": ("detkit.data.", "albumentations."),
+    "augment": (
+        "detkit.data.transform.",
+        "detkit.data.ssd_crop.",
+        "detkit.data.darknet_jitter.",
+        "detkit.data.hsv.",
+        "albumentations.",
+    ),
     "optimizer": ("detkit.engine.optimizer.", "torch.optim."),
     "schedule": ("detkit.engine.schedule.",),
     "model/dense_head": ("detkit.model.dense_head.", "detkit.model.dense."),

@@ -64,8 +64,7 @@ class AspectJitter(DualTransform):
         height, width = params["shape"][:2]
         ratio = width * self._factor() / (height * self._factor())
         side = max(height, width)
-        w, h = (side * min(1.0, ratio), side * min(1.0, 1 / ratio))
-        w, h = max(1, round(w)), max(1, round(h))
+        w, h = (max(1, round(side * min(1.0, share))) for share in (ratio, 1 / ratio))
         return {"size": (h, w), "corner": (self.py_random.randint(0, side - w), self.py_random.randint(0, side - h))}
 
     def _factor(self) -> float:
