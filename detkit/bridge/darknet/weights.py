@@ -28,7 +28,9 @@ def load_weights(network: DarknetNetwork, path: str | Path) -> None:
     try:
         content = Path(path).read_bytes()
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise UserError(
+            f"{path} cannot be read: {error.strerror or error}; the weights lie beside the .cfg, under the same stem"
+        ) from error
     header, position = parse_header(content, str(path))
     network.header.copy_(torch.tensor(header))
     last = "the header"
