@@ -21,17 +21,17 @@ ROOT = Path(__file__).resolve().parents[2]
 class FakeDetector(Detector):
     """Learns the mean box of each image. Noise and batch norm make random state and buffers matter.
 
-    poison: the id of an image whose box loss is NaN; die_at: the process kills itself with SIGKILL in this step.
+    poison: the id of an image whose box loss is NaN. Where the environment has FAKE_DIES_IN, the process kills itself
+    with SIGKILL in its step of that number.
     """
 
     stages = ("backbone", "head", "absent")
 
-    def __init__(self, *, num_classes: int, preprocess: Preprocess, poison: str | None, die_at: int | None) -> None:
+    def __init__(self, *, num_classes: int, preprocess: Preprocess, poison: str | None) -> None:
         super().__init__(num_classes=num_classes, preprocess=preprocess, mean=(128.0,) * 3, std=(64.0,) * 3)
         self.backbone = nn.Sequential(nn.Conv2d(3, 8, 3, stride=4, bias=False), nn.BatchNorm2d(8), nn.ReLU())
         self.head = nn.Linear(8, 4 + num_classes)
         self.poison = poison
-        self.die_at = die_at
         self.steps = 0
 
     def _output(self, batch: Batch) -> Tensor:
@@ -39,7 +39,7 @@ class FakeDetector(Detector):
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         self.steps += 1
-        if self.steps == self.die_at:
+        if os.environ.get("FAKE_DIES_IN") == str(self.steps):
             os.kill(os.getpid(), 9)
         output = self._output(batch) + 0.1 * torch.randn(len(batch), 1)
         box = sum((output[:, :4] * 0).sum() for _ in batch.image_ids) / len(batch)
@@ -63,10 +63,8 @@ class FakeDetector(Detector):
         return [torch.tensor([[0.0, 0, size[1], size[0]]]) for size in batch.original_sizes]
 
 
-def build_fake(
-    *, num_classes: int, preprocess: Preprocess, poison: str | None = None, die_at: int | None = None
-) -> Detector:
-    return FakeDetector(num_classes=num_classes, preprocess=preprocess, poison=poison, die_at=die_at)
+def build_fake(*, num_classes: int, preprocess: Preprocess, poison: str | None = None) -> Detector:
+    return FakeDetector(num_classes=num_classes, preprocess=preprocess, poison=poison)
 
 
 def fake_config(root: Path, run_dir: Path, *overrides: str) -> DictConfig:

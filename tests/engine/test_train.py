@@ -93,11 +93,11 @@ def test_resumed_after_kill_9_equals_uninterrupted(
 ) -> None:
     # 4 steps are an epoch: the process dies in the middle of the third, and goes on from step 9 with other workers
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    died = run_fake(tiny_voc, broken, *EXACT, "model.die_at=11", f"loader.num_workers={workers}")
+    died = run_fake(tiny_voc, broken, *EXACT, f"loader.num_workers={workers}", dies_in=11)
     assert died.returncode == -9, died.stderr
     assert load_checkpoint(broken / "checkpoints" / "last.pt")["position"]["step"] == 9
-    train(fake_config(tiny_voc, whole, *EXACT, "model.die_at=1000"))
-    train(fake_config(tiny_voc, broken, *EXACT, "model.die_at=11", "resume=true", f"loader.num_workers={2 - workers}"))
+    train(fake_config(tiny_voc, whole, *EXACT))
+    train(fake_config(tiny_voc, broken, *EXACT, "resume=true", f"loader.num_workers={2 - workers}"))
     assert_same_weights(whole, broken)
     one, other = (load_checkpoint(run / "checkpoints" / "last.pt") for run in (whole, broken))
     assert one["position"]["step"] == other["position"]["step"] == 11
@@ -120,15 +120,15 @@ def test_the_end_of_a_training_is_without_mosaics(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("died_in", [6, 9])
+@pytest.mark.parametrize("died_in", [9, 11])  # it goes on from step 6, with mosaics to come, or from 9, after the last
 def test_resumed_with_mosaics_equals_uninterrupted(
     tiny_voc: Path, tmp_path: Path, run_fake: Callable, died_in: int
 ) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    died = run_fake(tiny_voc, broken, *MIXED, f"model.die_at={died_in}", "loader.num_workers=2")
+    died = run_fake(tiny_voc, broken, *MIXED, "loader.num_workers=2", dies_in=died_in)
     assert died.returncode == -9, died.stderr
-    train(fake_config(tiny_voc, whole, *MIXED, "model.die_at=1000"))
-    train(fake_config(tiny_voc, broken, *MIXED, f"model.die_at={died_in}", "resume=true"))
+    train(fake_config(tiny_voc, whole, *MIXED))
+    train(fake_config(tiny_voc, broken, *MIXED, "resume=true"))
     assert_same_weights(whole, broken)
 
 
