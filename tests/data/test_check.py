@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import json
-import runpy
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from broken_voc import FAULTS, write_broken
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from PIL import Image
@@ -23,8 +23,6 @@ from detkit.data.summary import SIDES, summarise, summary_text
 from detkit.data.voc import read_voc
 from detkit.errors import UserError
 
-BROKEN = runpy.run_path(str(Path(__file__).with_name("broken.py")))
-FAULTS: set[tuple[str, str, str]] = BROKEN["FAULTS"]
 CLASSES = ["cat", "dog"]
 Compose = Callable[..., DictConfig]
 
@@ -42,7 +40,7 @@ def config() -> Compose:
 
 @pytest.fixture
 def broken(tmp_path: Path) -> Path:
-    return BROKEN["write_broken"](tmp_path / "broken")
+    return write_broken(tmp_path / "broken")
 
 
 def read_both(root: Path) -> dict[str, Annotations]:
@@ -135,7 +133,7 @@ def test_a_split_named_twice_is_checked_once(broken: Path, config: Compose) -> N
 
 
 def test_ids_that_repeat_or_hold_slashes_get_names_of_their_own(tmp_path: Path) -> None:
-    roots = [BROKEN["write_broken"](tmp_path / "VOC2007"), BROKEN["write_broken"](tmp_path / "VOC2012")]
+    roots = [write_broken(tmp_path / "VOC2007"), write_broken(tmp_path / "VOC2012")]
     for number, root in enumerate(roots):
         (root / "ImageSets" / "Main" / "few.txt").write_text("sound\none_pixel\n")
         Image.new("RGB", (80, 60), (number * 90, 0, 9)).save(root / "JPEGImages" / "sound.jpg")

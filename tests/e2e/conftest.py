@@ -1,17 +1,13 @@
-"""What the tests that go through the command line share; makes `darknet_nets` of the bridge's tests importable."""
+"""What the tests that go through the command line share."""
 
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 
 import pytest
 
 from detkit import cli
-
-TESTS = Path(__file__).resolve().parents[1]
-sys.path += [str(TESTS / "bridge"), str(TESTS / "model")]  # at the end: other folders have a `conftest` too
 
 
 @pytest.fixture(scope="session")

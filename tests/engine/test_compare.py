@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fake_detector import ROOT
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
@@ -12,8 +13,6 @@ from detkit import cli
 from detkit import config as detkit_config
 from detkit.engine import compare
 from detkit.engine.contender import OWN, compose_contenders
-
-from fake_detector import ROOT  # isort: skip
 
 MODEL = """
 defaults:

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from noise_voc import write_voc
 
 from detkit.engine.checkpoint import load_checkpoint
 from detkit.engine.distributed import World, choose_device
 from detkit.errors import UserError
-
-from conftest import write_voc  # isort: skip
 
 
 def test_one_process_is_a_world() -> None:

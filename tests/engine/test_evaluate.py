@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+from fake_detector import ROOT, fake_config
 from hydra import compose, initialize_config_dir
+from noise_voc import write_voc
 from omegaconf import DictConfig, OmegaConf
 
 from detkit import config as detkit_config
@@ -12,9 +14,6 @@ from detkit.engine.evaluate import merge_data, read_test_split, run_eval
 from detkit.engine.results import format_table
 from detkit.engine.train import train
 from detkit.errors import UserError
-
-from conftest import write_voc  # isort: skip
-from fake_detector import ROOT, fake_config  # isort: skip
 
 
 def eval_config(run_dir: Path, *overrides: str) -> DictConfig:

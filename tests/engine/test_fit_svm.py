@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from fake_detector import ROOT
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from torchvision.ops import box_iou
@@ -25,8 +26,6 @@ from detkit.errors import UserError
 from detkit.model.predictor import SVMPredictor
 from detkit.ops.coder import decode
 from detkit.types import Target
-
-from fake_detector import ROOT  # isort: skip
 
 FEATURES = 6
 

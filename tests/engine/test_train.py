@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from fake_detector import fake_config
 
 from detkit.engine.checkpoint import load_checkpoint
 from detkit.engine.nan_guard import TrainingDiverged
 from detkit.engine.train import train
 from detkit.errors import UserError
-
-from fake_detector import fake_config  # isort: skip
 
 
 def weights(run: Path, name: str = "last.pt") -> dict[str, torch.Tensor]:

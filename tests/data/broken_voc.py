@@ -1,4 +1,4 @@
-"""Writes a small VOC folder with one fault of every kind: python tests/data/broken.py DIR"""
+"""Writes a small VOC folder with one fault of every kind: python tests/data/broken_voc.py DIR"""
 
 from __future__ import annotations
 
