@@ -119,7 +119,7 @@ def test_the_end_of_a_training_is_without_mosaics(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("died_in", [9, 11])  # it goes on from step 6, with mosaics to come, or from 9, after the last
+@pytest.mark.parametrize("died_in", [6, 9, 11])  # it goes on from step 3 or 6, mosaics to come, or from 9, after them
 def test_resumed_with_mosaics_equals_uninterrupted(
     tiny_voc: Path, tmp_path: Path, run_fake: Callable, died_in: int
 ) -> None:
