@@ -29,9 +29,11 @@ def one_thread() -> Iterator[None]:
 def tiny_voc(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Splits train (7 images, one of them empty) and val (3) of the classes dot and bar."""
     root = tmp_path_factory.mktemp("tiny_voc")
-    rows = {f"t{i}": [("dot", 3 + i, 4, 20 + i, 30), ("bar", 20, 5 + i, 40, 30 + i)] for i in range(6)}
-    write_voc(root, {**rows, "t6": []}, "train")
-    return write_voc(root, {f"v{i}": [("dot", 2, 2 + i, 25, 30)] for i in range(3)}, "val")
+    rows = {
+        f"t{i}": [("dot", (3 + i, 4, 20 + i, 30), False), ("bar", (20, 5 + i, 40, 30 + i), False)] for i in range(6)
+    }
+    write_voc(root, {**rows, "t6": []}, "train", size=(40, 48))
+    return write_voc(root, {f"v{i}": [("dot", (2, 2 + i, 25, 30), False)] for i in range(3)}, "val", size=(40, 48))
 
 
 @pytest.fixture(scope="session")

@@ -31,8 +31,11 @@ def test_device_names() -> None:
 @pytest.mark.slow
 def test_two_processes_train_and_evaluate_though_one_sees_no_object(tmp_path: Path, run_fake: Callable) -> None:
     # batches of one in an order that the seed fixes; objects only in images that process 0 gets: index 1 and 3
-    root = write_voc(tmp_path / "data", {"a": [], "b": [("dot", 2, 2, 30, 30)], "c": [], "d": [("dot", 5, 5, 40, 30)]})
-    write_voc(root, {"e": [("dot", 2, 2, 30, 30)], "f": [], "g": []}, "val")
+    root = write_voc(
+        tmp_path / "data",
+        {"a": [], "b": [("dot", (2, 2, 30, 30), False)], "c": [], "d": [("dot", (5, 5, 40, 30), False)]},
+    )
+    write_voc(root, {"e": [("dot", (2, 2, 30, 30), False)], "f": [], "g": []}, "val")
     done = run_fake(
         root, tmp_path / "run", "trainer.budget=6it", "trainer.eval_every=3it", "trainer.accumulate=2",
         "loader.batch_size=1", processes=2,

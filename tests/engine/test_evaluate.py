@@ -49,7 +49,7 @@ def test_a_profile_is_in_table_and_report(trained: Path, tmp_path: Path) -> None
 
 
 def test_other_data_and_split(trained: Path, tmp_path: Path) -> None:
-    other = write_voc(tmp_path / "other", {"a": [("dot", 2, 2, 20, 20)], "b": []}, "test")
+    other = write_voc(tmp_path / "other", {"a": [("dot", (2, 2, 20, 20), False)], "b": []}, "test")
     config = eval_config(
         tmp_path / "eval", f"checkpoint={trained}/checkpoints/last.pt", f"data.root={other}", "split=test"
     )
@@ -68,7 +68,7 @@ def test_an_empty_split_is_measured_without_numbers(trained: Path, tmp_path: Pat
 def test_classes_must_be_those_of_the_model(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"'dott' is none of them; did you mean 'dot'"):
         run_eval(eval_config(tmp_path / "eval", f"checkpoint={trained}", "data.classes=[bar, dott]"))
-    other = write_voc(tmp_path / "other", {"a": [("cat", 2, 2, 20, 20)]}, "test")
+    other = write_voc(tmp_path / "other", {"a": [("cat", (2, 2, 20, 20), False)]}, "test")
     with pytest.raises(UserError, match="no object of a class of the model: class 'cat'"):
         run_eval(eval_config(tmp_path / "eval", f"checkpoint={trained}", f"data.root={other}", "split=test"))
 
