@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
-
 from detkit.data.preprocess import Preprocess
 from detkit.errors import UserError
 from detkit.model.detector import Detector
+from detkit.target import build, complete
 
 # A checkpoint comes from outside; what it names is built only from these packages, so it can run nothing else.
 TRUSTED = ("detkit.model.", "detkit.data.preprocess.")
@@ -20,26 +18,15 @@ SOURCES = ("detkit.proposal.selective_search.SelectiveSearch", "detkit.proposal.
 FILE_SOURCE = "detkit.proposal.proposal_file.read_proposals"
 
 
-def build(node: Any, **values: Any) -> Any:
-    """Hydra's `instantiate`, but a UserError raised by a part comes out as itself, not wrapped."""
-    try:
-        return instantiate(node, **values)
-    except InstantiationException as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, UserError):
-            cause = cause.__cause__
-        raise cause or error from None
-
-
 def build_preprocess(config: Mapping[str, Any]) -> Preprocess:
     """The preprocess that a config node or a checkpoint describes by `_target_` and values."""
     check_targets(config)
-    return build(config)
+    return build(config, "preprocess")
 
 
 def build_detector(model: Mapping[str, Any], num_classes: int, preprocess: Preprocess) -> Detector:
-    """The detector of a `model` config node for `num_classes` classes."""
-    return build(model, _partial_=True)(num_classes=num_classes, preprocess=preprocess)
+    """The detector of a `model` config node for `num_classes` classes; raises UserError where its parts do not fit."""
+    return complete(build(model, "model", _partial_=True), "model", num_classes=num_classes, preprocess=preprocess)
 
 
 def build_from_checkpoint(checkpoint: Mapping[str, Any]) -> Detector:
@@ -99,7 +86,7 @@ def build_source(checkpoint: Mapping[str, Any], *, for_any_image: bool) -> Any:
         return None
     if node["_target_"] not in (*SOURCES, FILE_SOURCE) or any(isinstance(value, Mapping) for value in node.values()):
         raise UserError(f"the checkpoint takes proposals from {node['_target_']}; to allow that, choose proposal=...")
-    return build(node)
+    return build(node, "proposal")
 
 
 def check_targets(config: Any, where: str = "config") -> None:

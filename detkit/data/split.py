@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from detkit.data.annotations import Annotations
 from detkit.errors import UserError
+from detkit.target import build
 
 
 def read_split(data: Mapping[str, Any], split: str | None, classes: Sequence[str] | None = None) -> Annotations:
@@ -26,7 +26,7 @@ def read_split(data: Mapping[str, Any], split: str | None, classes: Sequence[str
     if split is None:
         raise UserError("no split is given: set data.train_split, data.val_split or data.test_split")
     root = _root(data)
-    reader = data["reader"] if callable(data["reader"]) else instantiate(data["reader"])
+    reader = data["reader"] if callable(data["reader"]) else build(data["reader"], "data.reader")
     given = classes if classes is not None else data.get("classes")
     try:
         annotations: Annotations = reader(root, split, None if given is None else [str(name) for name in given])

@@ -56,7 +56,7 @@ def run_eval(config: DictConfig) -> dict[str, Any]:
         annotations = read_test_split(data, config.split, saved["classes"])
         if world.is_main and annotations.faults:
             print(f"left out while reading: {describe_faults(annotations)}", file=sys.stderr)
-        source = build(config.get("proposal")) or build_source(saved, for_any_image=False)
+        source = build(config.get("proposal"), "proposal") or build_source(saved, for_any_image=False)
         with world.main_first():
             proposals = find_proposals(source, annotations, repair=data["repair"], **config.proposing)
         return measure(

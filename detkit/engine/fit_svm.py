@@ -43,7 +43,7 @@ def fit_svm(config: DictConfig) -> None:
         weights = {name: value.clone() for name, value in detector.state_dict().items()}  # before they are folded
 
         annotations = read_split(data, config.split or data["train_split"], classes)
-        source = build(config.get("proposal")) or build_source(saved, for_any_image=False)
+        source = build(config.get("proposal"), "proposal") or build_source(saved, for_any_image=False)
         loader = evaluation_loader(
             annotations,
             detector.preprocess,

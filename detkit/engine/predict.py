@@ -40,7 +40,7 @@ def run_predict(cfg: DictConfig) -> dict[str, Any]:
         runtime=cfg.runtime,
         preprocess=cfg.preprocess,
         postprocess=cfg.postprocess,
-        source=build(cfg.get("proposal")),
+        source=build(cfg.get("proposal"), "proposal"),
     )
     return predict_files(
         detector,

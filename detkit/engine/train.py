@@ -70,17 +70,17 @@ def _train(config: DictConfig, world: World) -> dict[str, Any]:
     # The data.
     with world.main_first():
         annotations = read_split(config.data, config.data.train_split)
-        source = build(config.get("proposal"))  # of regions, for models that take them from outside
+        source = build(config.get("proposal"), "proposal")  # of regions, for models that take them from outside
         proposals = find_proposals(source, annotations, repair=config.data.repair, **config.proposing)
     classes = annotations.classes
     preprocess = build_preprocess(settings["preprocess"])
     read = read_image if config.decoded_dir is None else DecodedImages(config.decoded_dir)
-    mix = build(config.get("mix"))  # makes one picture of several
+    mix = build(config.get("mix"), "mix")  # makes one picture of several
     dataset = DetectionDataset(
         annotations,
         preprocess=preprocess,
         mix=mix,
-        augment=build(config.augment),
+        augment=build(config.augment, "augment"),
         difficult=config.data.difficult,
         repair=config.data.repair,
         seed=config.seed,
@@ -128,8 +128,8 @@ def _train(config: DictConfig, world: World) -> dict[str, Any]:
     place_model(detector, world.device, trainer.channels_last)
     if world.device.type == "cpu":
         speed_up_depthwise(detector)
-    optimizer = build(config.optimizer)(detector)
-    schedule = build(config.schedule)
+    optimizer = build(config.optimizer, "optimizer")(detector)
+    schedule = build(config.schedule, "schedule")
     scaler = torch.amp.GradScaler(world.device.type, enabled=trainer.precision == "fp16")
     if saved is None:
         detector.prepare(dataset.known())

@@ -46,7 +46,7 @@ class AnchorGrid(nn.Module):
         if len(sizes) != len(strides):
             raise UserError(
                 f"anchors.sizes has {len(sizes)} levels, the features have {len(strides)} (strides {list(strides)}): "
-                "give one list of sizes per level, or null"
+                "give one list of sizes per level, or null for sizes by stride"
             )
         self.strides = list(strides)
         self.convention = convention
@@ -91,7 +91,8 @@ class DefaultBoxes(nn.Module):
         super().__init__()
         if len(scales) != len(ratios) + 1 or (steps is not None and len(steps) != len(ratios)):
             raise UserError(
-                f"default_boxes: {len(ratios)} levels of ratios need {len(ratios) + 1} scales (there are "
+                f"model.dense_head.default_boxes: {len(ratios)} levels of ratios need {len(ratios) + 1} scales "
+                "(there are "
                 f"{len(scales)}) and {len(ratios)} steps or none"
             )
         self.num_levels = len(ratios)
@@ -106,6 +107,8 @@ class DefaultBoxes(nn.Module):
 
     def forward(self, features: Sequence[Tensor], canvas: Size) -> Tensor:
         """float32 [N, 4] xyxy on the canvas (h, w): levels in order, each in the order of `grid_anchors`."""
+        if not torch.compiler.is_compiling():
+            self.check_steps(features, canvas)
         size = self.base(0).new_tensor([canvas[1], canvas[0]] * 2)
         boxes = []
         for level, feature in enumerate(features):
@@ -113,6 +116,19 @@ class DefaultBoxes(nn.Module):
             step = (canvas[0] / grid[0], canvas[1] / grid[1]) if self.steps is None else (self.steps[level],) * 2
             boxes.append(grid_anchors(self.base(level) * size, grid, step))
         return torch.cat(boxes)
+
+    def check_steps(self, features: Sequence[Tensor], canvas: Size) -> None:
+        """Raise UserError where the cells of a map, `steps` apart, end a cell or more off the border of the canvas."""
+        for feature, step in zip(features, self.steps or (), strict=self.steps is not None):
+            for cells, side in zip(feature.shape[-2:], canvas, strict=True):
+                if abs(cells * step - side) >= step:
+                    raise UserError(
+                        f"model.dense_head.default_boxes.steps={list(self.steps or ())}: {cells} cells {step} "
+                        "pixels apart "
+                        f"do not cover the {side} pixels of the image; take the preprocess that they are made for "
+                        "(preprocess=warp for ssd300, warp_512 for ssd512), or share it evenly by "
+                        "model.dense_head.default_boxes.steps=null"
+                    )
 
 
 def flatten_head(maps: Tensor, values: int) -> Tensor:

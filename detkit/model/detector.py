@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from detkit.data.preprocess import Preprocess
+from detkit.errors import UserError
 from detkit.types import Batch, Detections, Target
 
 
@@ -46,7 +47,17 @@ class Detector(nn.Module):
         """Merge what inference does not need apart, in place; the detector cannot be trained any more."""
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        return self.loss(batch)
+        try:
+            return self.loss(batch)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):  # what torch says of such a batch norm
+                raise
+            raise UserError(
+                f"loader.batch_size: {len(batch)} image of {batch.images.shape[2]} x {batch.images.shape[3]} pixels "
+                "has a map of "
+                "one cell, and batch norm learns from two values or more: take two images or more, or a larger "
+                "preprocess"
+            ) from error
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """The terms to be summed and minimised, scalars by name; needs `batch.targets`."""

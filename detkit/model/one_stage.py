@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from detkit.data.preprocess import Preprocess
 from detkit.model.detector import Detector
-from detkit.model.part import Part, reject_strings
+from detkit.model.part import Part, build_maps, check_losses, check_module, read_maps, require
+from detkit.target import complete
 from detkit.types import Batch, Detections
 
 
@@ -43,10 +44,10 @@ class OneStageDetector(Detector):
 
     def features(self, batch: Batch) -> list[Tensor]:
         """The maps that the dense head reads, fine to coarse."""
-        return self.neck(self.backbone(self.normalize(batch)))
+        return read_maps(self.backbone, self.neck, self.normalize(batch))
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        return self.dense_head.loss(self.features(batch), batch)
+        return check_losses(self.dense_head.loss(self.features(batch), batch), self.dense_head, "model.dense_head")
 
     def predict(self, batch: Batch) -> list[Detections]:
         boxes, scores = self.dense_head(self.features(batch), batch)
@@ -66,16 +67,16 @@ def build_one_stage(
     """Assemble a one-stage detector: each part is given the shapes of the part before it.
 
     Parts are callables (`_partial_: true` in the config) except `postprocess`. strides: of the maps that the
-    backbone gives. Raises UserError where a part is a string, which is what `model.backbone=resnet50` makes of it.
+    backbone gives, fine to coarse. Raises UserError where two parts do not fit, naming the key.
     """
-    reject_strings(backbone=backbone, neck=neck, dense_head=dense_head, postprocess=postprocess)
-    trunk = backbone(strides=strides)
-    pyramid = None if neck is None else neck(features=trunk.features)
-    features = trunk.features if pyramid is None else pyramid.features
+    trunk, pyramid, features = build_maps(backbone, strides, neck)
+    head = complete(dense_head, "model.dense_head", features=features, num_classes=num_classes)
+    require(head, "model.dense_head", loss="(features, batch) -> losses by name")
+    check_module(postprocess, "model.postprocess")
     return OneStageDetector(
         backbone=trunk,
-        neck=pyramid or nn.Identity(),
-        dense_head=dense_head(features=features, num_classes=num_classes),
+        neck=pyramid,
+        dense_head=head,
         postprocess=postprocess,
         num_classes=num_classes,
         preprocess=preprocess,

@@ -1,19 +1,135 @@
-"""Parts of a detector before they are put together: callables that wait for the shapes of the part before them."""
+"""Parts of a detector before and after they are put together, and what each must have for the next one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from torch import Tensor, nn
+
 from detkit.errors import UserError
+from detkit.target import complete, name_of
+from detkit.types import FeatureSpec, Size
 
-Part = Callable[..., Any]  # `_partial_: true` in the config
+Part = Callable[..., Any]  # `_partial_: true` in the config: it waits for the shapes of the part before it
 
 
-def reject_strings(**parts: Any) -> None:
-    """Raise UserError, with the right spelling, for a part that is a string instead of a module or a callable."""
-    for name, part in parts.items():
-        if isinstance(part, str):
-            raise UserError(
-                f"model.{name}={part} sets the value of a key; to choose the part write model/{name}={part}"
-            )
+def require(part: Any, key: str, **needed: str) -> None:
+    """Raise UserError for the first attribute that the part at `key` has not, with what it should be."""
+    for name, meaning in needed.items():
+        if not hasattr(part, name):
+            raise UserError(f"{key} ({name_of(part)}) has no {name}: {meaning}")
+
+
+def features_of(part: Any, key: str) -> list[FeatureSpec]:
+    """The maps that the backbone or neck at `key` says it gives; raises UserError where it does not say them well."""
+    require(part, key, features="a list of FeatureSpec(channels, stride), one for each map it gives, finest first")
+    features = part.features
+    if (
+        not isinstance(features, Sequence)
+        or len(features) == 0
+        or not all(hasattr(feature, "channels") and hasattr(feature, "stride") for feature in features)
+    ):
+        raise UserError(
+            f"{key} ({name_of(part)}).features={features}: expected a list of FeatureSpec(channels, stride) of "
+            "detkit.types, one for each map it gives, finest first"
+        )
+    return list(features)
+
+
+def build_maps(backbone: Part, strides: Sequence[int], neck: Part | None) -> tuple[Any, Any, list[FeatureSpec]]:
+    """The backbone, the neck (nothing, where it is None), and the maps that both give together, fine to coarse."""
+    if not isinstance(strides, Sequence) or not all(isinstance(s, int) and s > 0 for s in strides) or not strides:
+        raise UserError(f"model.strides={strides}: expected whole numbers from fine to coarse, such as [8,16,32]")
+    trunk = complete(backbone, "model.backbone", strides=strides)
+    images = "of the images that its weights were trained on, RGB on 0..255, such as (123.675, 116.28, 103.53)"
+    check_module(trunk, "model.backbone", mean=images, std=images)
+    features = _features_at(trunk, strides)
+    if neck is None:
+        return trunk, nn.Identity(), features
+    pyramid = complete(neck, "model.neck", features=features)
+    check_module(pyramid, "model.neck")
+    return trunk, pyramid, features_of(pyramid, "model.neck")
+
+
+def _features_at(trunk: Any, strides: Sequence[int]) -> list[FeatureSpec]:
+    """The maps of a built backbone that was asked for `strides`; raises UserError where it gives others."""
+    features = features_of(trunk, "model.backbone")
+    given = [feature.stride for feature in features]
+    if given != list(strides):
+        raise UserError(
+            f"model.strides={list(strides)}: model.backbone ({name_of(trunk)}) gives maps of strides {given}"
+            + (": name strides from fine to coarse" if sorted(strides) == given else f"; model.strides={given}")
+        )
+    return features
+
+
+def one_width(features: Sequence[FeatureSpec], key: str) -> int:
+    """The channels of maps that one part reads alike; raises UserError where they differ."""
+    channels = [feature.channels for feature in features]
+    if len(set(channels)) > 1:
+        raise UserError(
+            f"{key} reads {len(channels)} maps alike, but they have {', '.join(map(str, channels))} channels: several "
+            "maps need a pyramid, such as model/neck=fpn (of model/neck=pafpn: model.neck.channels="
+            f"[{', '.join(['96'] * len(channels))}])"
+        )
+    return channels[0]
+
+
+def read_maps(backbone: Any, neck: Any, images: Tensor) -> list[Tensor]:
+    """What the neck gives of images [B, 3, H, W]; raises UserError where a part gives other maps than it said."""
+    canvas = (images.shape[2], images.shape[3])
+    try:
+        maps = backbone(images)
+    except RuntimeError as error:
+        coarsest = max(feature.stride for feature in backbone.features)
+        if min(canvas) >= coarsest:
+            raise
+        raise UserError(
+            f"images of {canvas[0]} x {canvas[1]} pixels have no room for a cell of the map of stride {coarsest}: "
+            "take a "
+            "larger preprocess"
+        ) from error
+    return check_maps(neck(check_maps(maps, backbone, "model.backbone", canvas)), neck, "model.neck")
+
+
+def check_maps(maps: Any, part: Any, key: str, canvas: Size | None = None) -> list[Tensor]:
+    """`maps` as they are, if they are what the part says it gives; raises UserError.
+
+    canvas: (h, w) of the images, where the strides are to be checked too.
+    """
+    features = getattr(part, "features", None)
+    if features is None:
+        return maps
+    who = f"{key} ({name_of(part)})"
+    if not isinstance(maps, (list, tuple)) or not all(isinstance(feature, Tensor) for feature in maps):
+        raise UserError(f"{who} must return a list of maps [B, C, H, W], finest first; it returned a {name_of(maps)}")
+    shapes = [tuple(feature.shape) for feature in maps]
+    said = [(feature.channels, feature.stride) for feature in features]
+    if [shape[1:2] for shape in shapes] != [(channels,) for channels, _ in said] or {len(s) for s in shapes} != {4}:
+        raise UserError(f"{who} says that its maps are (channels, stride) {said}; it returned the shapes {shapes}")
+    for shape, (_, stride) in zip(shapes, said, strict=True):
+        for cells, side in zip(shape[2:], canvas or (), strict=canvas is not None):
+            if abs(cells - side / stride) > 1 + side / stride / 4:
+                raise UserError(
+                    f"{who} says that a map has stride {stride}; of {canvas[0]} x {canvas[1]} pixels it has "  # type: ignore[index]
+                    f"{shape[2]} x {shape[3]} cells, which is a stride of about {max(1, round(side / cells))}"
+                )
+    return list(maps)
+
+
+def check_losses(losses: Any, part: Any, key: str) -> dict[str, Tensor]:
+    """`losses` as they are, if they are scalar tensors by name; raises UserError."""
+    if not isinstance(losses, dict) or not all(isinstance(v, Tensor) and v.ndim == 0 for v in losses.values()):
+        raise UserError(
+            f"{key} ({name_of(part)}).loss must return a dict of scalar tensors by name; it returned a "
+            f"{name_of(losses)}"
+        )
+    return losses
+
+
+def check_module(part: Any, key: str, **needed: str) -> None:
+    """Raise UserError where the built part at `key` is no module of PyTorch, or has not what is `needed` of it."""
+    if not isinstance(part, nn.Module):
+        raise UserError(f"{key} ({name_of(part)}) is no torch.nn.Module")
+    require(part, key, **needed)

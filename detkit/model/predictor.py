@@ -16,6 +16,8 @@ from detkit.model.dense import normal_init
 class _Predictor(nn.Module):
     """What a softmax over background and classes and a regression of boxes mean; a subclass computes them."""
 
+    reads = "regions"
+
     def __init__(self, *, num_classes: int, class_agnostic: bool, box_beta: float) -> None:
         super().__init__()
         self.num_logits = num_classes + 1
@@ -93,6 +95,8 @@ class PositionSensitivePredictor(_Predictor):
     size: k, as that of the PS-RoI pooling that reads the maps. class_agnostic, box_beta: as in `LinearPredictor`.
     """
 
+    reads = "image"
+
     def __init__(
         self,
         *,
@@ -103,6 +107,7 @@ class PositionSensitivePredictor(_Predictor):
         box_beta: float = 1.0,
     ) -> None:
         super().__init__(num_classes=num_classes, class_agnostic=class_agnostic, box_beta=box_beta)
+        self.size = size
         self.logit = nn.Conv2d(in_features, size * size * self.num_logits, 1)
         self.delta = nn.Conv2d(in_features, size * size * 4 * self.num_boxes, 1)
         normal_init(self, std=0.01)
@@ -123,6 +128,8 @@ class SVMPredictor(nn.Module):
     `detkit fit_svm` fits them; they are not trained. box_features: how many of the features, the last ones, the
     regressors read and the SVMs do not; 0: there are no regressors, boxes stay the proposals.
     """
+
+    reads = "regions"
 
     def __init__(self, *, in_features: int, num_classes: int, box_features: int = 0) -> None:
         super().__init__()

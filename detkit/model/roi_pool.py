@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torchvision.ops import box_area, ps_roi_align, ps_roi_pool, roi_pool
 
 from detkit.errors import UserError
+from detkit.model.part import one_width
 from detkit.ops.crop_warp import crop_warp
 from detkit.ops.roi_align import roi_align
 from detkit.types import FeatureSpec
@@ -30,12 +31,20 @@ def assign_levels(boxes: Tensor, strides: Sequence[int], canonical_size: float) 
 class _RoIPooler(nn.Module):
     """Levels, images and order of the regions; a subclass only says how one map is read (`pool`)."""
 
+    gives = "cells"
+
     def __init__(
         self, *, features: Sequence[FeatureSpec], size: int = 7, max_stride: int = 32, canonical_size: float = 224
     ) -> None:
         super().__init__()
+        read = [feature for feature in features if feature.stride <= max_stride]
+        if not read:
+            raise UserError(
+                f"model.roi_pool.max_stride={max_stride}: no map is as fine (strides {[f.stride for f in features]})"
+            )
+        one_width(read, "model.roi_pool")
         self.size = size
-        self.strides = [feature.stride for feature in features if feature.stride <= max_stride]
+        self.strides = [feature.stride for feature in read]
         self.canonical_size = canonical_size
 
     def forward(self, features: Sequence[Tensor], boxes: Sequence[Tensor]) -> Tensor:
@@ -95,6 +104,8 @@ class RoIAlign(_SamplingPooler):
 class PSRoIPool(_RoIPooler):
     """The mean over each of k x k cells, every cell from maps of its own: C k k channels give C (R-FCN, equation 1)."""
 
+    gives = "votes"
+
     def pool(self, feature: Tensor, regions: Tensor, scale: float) -> Tensor:
         return ps_roi_pool(feature.float(), regions, self.size, scale).to(feature.dtype)
 
@@ -105,6 +116,8 @@ class PSRoIAlign(_SamplingPooler):
     `PSRoIPool` after the manner of `RoIAlign` (Light-Head R-CNN, section 3.3): two regions that differ by less than a
     cell of the map differ in what they read. sampling_ratio: samples along a side of a cell.
     """
+
+    gives = "votes"
 
     def pool(self, feature: Tensor, regions: Tensor, scale: float) -> Tensor:
         pooled = ps_roi_align(feature.float(), regions, self.size, scale, self.sampling_ratio)
@@ -117,9 +130,11 @@ class CropWarp(nn.Module):
     size: the side of a crop in pixels. context: how many of them lie around the region on each side.
     """
 
+    gives = "crops"
+
     def __init__(self, *, features: Sequence[FeatureSpec], size: int = 224, context: int = 16) -> None:
         super().__init__()
-        if features[0].stride != 1:
+        if len(features) != 1 or tuple(features[0]) != (3, 1):
             raise UserError("model/roi_pool=crop_warp cuts regions out of the image: it needs model/backbone=pixels")
         if 2 * context >= size:
             raise UserError(f"model.roi_pool.context={context} leaves no room for a region in size={size} pixels")

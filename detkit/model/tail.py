@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
+from typing import Any
 
 import torch
 from timm.layers import freeze_batch_norm_2d
@@ -17,6 +19,7 @@ from detkit.model.backbone.timm_backbone import stage_name, stages_between
 from detkit.model.dense import normal_init
 from detkit.model.part import Part
 from detkit.model.truncated_svd import truncated_svd
+from detkit.target import complete
 
 
 class TwoFC(nn.Module):
@@ -26,6 +29,8 @@ class TwoFC(nn.Module):
     channels), or None. ranks: of both layers as products of two thin ones, which `detkit truncate_svd` makes of
     trained layers (Fast R-CNN, section 3.1); None: plain layers.
     """
+
+    reads = "cells"
 
     def __init__(
         self,
@@ -44,6 +49,18 @@ class TwoFC(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.out_features = channels
         if pretrained:
+            if not pretrained.startswith("vgg"):
+                raise UserError(
+                    f"model.tail.pretrained={pretrained}: fc6 and fc7 come from a VGG; with another backbone set "
+                    "model.tail.pretrained=null, or take model/tail=two_fc"
+                )
+            if (in_channels, size, channels) != (512, 7, 4096):
+                raise UserError(
+                    f"model.tail.pretrained={pretrained}: its fc6 and fc7 read 7 x 7 cells of 512 channels and give "
+                    "4096, "
+                    f"here it is {size} x {size} cells of {in_channels} channels and {channels}: set "
+                    "model.tail.pretrained=null, or take model/tail=two_fc"
+                )
             classifier = torchvision_model(pretrained, pretrained=True, key="model.tail").classifier
             self.fc6.load_state_dict(classifier[0].state_dict())
             self.fc7.load_state_dict(classifier[3].state_dict())
@@ -65,6 +82,8 @@ class ConvFC(nn.Module):
     "Group normalization", section 4.2, with the norm of Li et al. 2021).
     """
 
+    reads = "cells"
+
     def __init__(
         self, *, in_channels: int, size: int, num_convs: int = 4, conv_channels: int = 256, channels: int = 1024
     ) -> None:
@@ -85,11 +104,13 @@ class ConvFC(nn.Module):
 class Res5(nn.Module):
     """The last stage of a ResNet, then the mean over its cells (He et al. 2016, appendix A)."""
 
+    reads = "cells"
+
     def __init__(
         self, *, in_channels: int, size: int, name: str = "resnet50", norm: Norm = "frozen", pretrained: bool = True
     ) -> None:
         super().__init__()
-        net = torchvision_model(name, pretrained=pretrained, key="model.tail")
+        net = last_stage(name, in_channels, pretrained=pretrained, tail="res5")
         self.layer4 = net.layer4
         self.out_features = net.fc.in_features
         if norm == "frozen":
@@ -99,12 +120,34 @@ class Res5(nn.Module):
         return self.layer4(pooled).mean(dim=(2, 3))
 
 
+def last_stage(name: str | None, in_channels: int, *, pretrained: bool, tail: str) -> Any:
+    """The torchvision ResNet `name`, whose layer4 reads `in_channels`; raises UserError where it does not.
+
+    tail: the option of model/tail that asks, for messages.
+    """
+    if name is None or "resne" not in name:
+        raise UserError(
+            f"model/tail={tail} is the last stage of the ResNet that the backbone is cut from, and the backbone is "
+            f"{name or 'none'}: take model/backbone=resnet18, resnet50 or resnet101, or another model/tail"
+        )
+    net = torchvision_model(name, pretrained=pretrained, key="model.tail")
+    wanted = net.layer4[0].conv1.in_channels
+    if in_channels != wanted:
+        raise UserError(
+            f"model/tail={tail} goes on where {name} is cut at stride 16, from {wanted} channels, and is given "
+            f"{in_channels}: it needs model/neck=none and the same network as model.backbone.name"
+        )
+    return net
+
+
 class DilatedRes5(nn.Module):
     """The last stage of a ResNet at the resolution of the one before, then 1x1 to fewer channels (R-FCN, section 2).
 
     The stage's strides become 1 and its 3x3 convolutions see every second cell, so its weights keep their meaning.
     Of the whole image: [B, C, H, W] -> [B, D, H, W].
     """
+
+    reads = "image"
 
     def __init__(
         self,
@@ -117,7 +160,7 @@ class DilatedRes5(nn.Module):
         pretrained: bool = True,
     ) -> None:
         super().__init__()
-        net = torchvision_model(name, pretrained=pretrained, key="model.tail")
+        net = last_stage(name, in_channels, pretrained=pretrained, tail="dilated_res5")
         self.layer4 = net.layer4
         for conv in self.layer4.modules():
             if isinstance(conv, nn.Conv2d):
@@ -136,6 +179,8 @@ class DilatedRes5(nn.Module):
 class DilatedTimm(nn.Module):
     """As `DilatedRes5`, of any timm model that knows dilation: the stages beyond its map of stride 16."""
 
+    reads = "image"
+
     def __init__(
         self,
         *,
@@ -147,15 +192,29 @@ class DilatedTimm(nn.Module):
         pretrained: bool = True,
     ) -> None:
         super().__init__()
+        if name is None:
+            raise UserError(
+                "model/tail=dilated_timm goes on with the timm model that the backbone is cut from, and the "
+                "backbone is "
+                "none: take model/backbone=timm or timm_light"
+            )
         info = timm_model(name, pretrained=False, key="model.tail").feature_info  # of all maps
         last = len(info) - 1
         if info.reduction()[-2:] != [16, 32]:
             raise UserError(f"model.tail.name={name} has maps of strides {info.reduction()}, not 16 and 32 at the end")
+        if in_channels != info.channels()[-2]:
+            raise UserError(
+                f"model.tail.name={name}: its stage goes on from a map of stride 16 with {info.channels()[-2]} "
+                "channels, "
+                f"and is given {in_channels}: it needs the same network as model.backbone.name, and model/neck=none"
+            )
         maps = {"out_indices": (last - 1, last), "output_stride": 16}
         try:
             net = timm_model(name, pretrained=pretrained, key="model.tail", **maps)
         except AssertionError as error:  # what timm says of models that do not dilate
-            raise UserError(f"model.tail.name={name} cannot be dilated: choose a ResNet or EfficientNet") from error
+            raise UserError(
+                f"model.tail.name={name} cannot be dilated: choose a ResNet or EfficientNet as model.backbone.name"
+            ) from error
         first, beyond = (stage_name(net, info, index) for index in (last - 1, last))
         self.stages = nn.Sequential(*stages_between(net, first, beyond))
         self.reduce = pointwise(info.channels()[-1], channels)
@@ -176,6 +235,8 @@ def pointwise(in_channels: int, channels: int) -> nn.Sequential:
 
 class LightConv(nn.Module):
     """A 1x1 convolution to few channels, then one fully connected layer: made for CPUs."""
+
+    reads = "cells"
 
     def __init__(self, *, in_channels: int, size: int, squeeze: int = 32, channels: int = 256) -> None:
         super().__init__()
@@ -198,6 +259,8 @@ class RegionCNN(nn.Module):
     (R-CNN, appendix C); 0: it does not. mean, std: of the weights, for the images the crops are cut from.
     """
 
+    reads = "crops"
+
     def __init__(
         self,
         *,
@@ -210,11 +273,16 @@ class RegionCNN(nn.Module):
         map_cells: int = 0,
     ) -> None:
         super().__init__()
-        self.backbone = backbone(strides=[stride])
+        if size < stride:
+            raise UserError(
+                f"model.roi_pool.size={size}: crops of {size} pixels have no room for a cell of "
+                f"model.tail.stride={stride}"
+            )
+        self.backbone = _inner("backbone", backbone, strides=[stride])
         self.mean, self.std = self.backbone.mean, self.backbone.std
         channels = self.backbone.features[0].channels
         self.cells = cells
-        self.tail = None if tail is None else tail(in_channels=channels, size=cells)
+        self.tail = None if tail is None else _inner("tail", tail, in_channels=channels, size=cells)
         self.map_cells = map_cells
         self.map_channels = channels
         features = channels if self.tail is None else self.tail.out_features
@@ -230,3 +298,16 @@ class RegionCNN(nn.Module):
         if self.map_cells == 0:
             return described
         return torch.cat([described, F.adaptive_avg_pool2d(feature, self.map_cells).flatten(1)], dim=1)
+
+
+def _inner(kind: str, part: Part, **given: Any) -> Any:
+    """The part of a `RegionCNN`, completed; an error of its own, in which it is model.<kind>, names its place."""
+    try:
+        return complete(part, f"model.tail.{kind}", **given)
+    except UserError as error:
+        text = str(error)
+        if f"model.tail.{kind}" in text:
+            raise
+        text = text.replace("model/backbone=", "model/backbone@model.tail.backbone=")
+        text = re.sub(r"model\.strides=\[(\d+)\]", r"model.tail.stride=\1", text)
+        raise UserError(text.replace(f"model.{kind}", f"model.tail.{kind}")) from error

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from detkit.data.preprocess import Preprocess
 from detkit.model.detector import Detector
-from detkit.model.part import Part, reject_strings
+from detkit.model.part import Part, build_maps, check_losses, check_module, read_maps, require
+from detkit.model.region_parts import check_region_parts
+from detkit.target import complete
 from detkit.types import Batch, Detections, Target
 
 
@@ -49,12 +51,13 @@ class TwoStageDetector(Detector):
 
     def features(self, batch: Batch) -> list[Tensor]:
         """The maps that proposer and roi_head read, fine to coarse."""
-        return self.neck(self.backbone(self.normalize(batch)))
+        return read_maps(self.backbone, self.neck, self.normalize(batch))
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         features = self.features(batch)
         proposals, losses = self.proposer.loss(features, batch)
-        return losses | self.roi_head.loss(features, proposals, batch)
+        refined = check_losses(self.roi_head.loss(features, proposals, batch), self.roi_head, "model.roi_head")
+        return check_losses(losses, self.proposer, "model.proposer") | refined
 
     def predict(self, batch: Batch) -> list[Detections]:
         features = self.features(batch)
@@ -88,28 +91,31 @@ def build_two_stage(
     """Assemble a two-stage detector: each part is given the shapes of the part before it.
 
     Parts are callables (`_partial_: true` in the config) except `postprocess`; parts that a model has no use for are
-    None. strides: of the maps that the backbone gives. Raises UserError where a part is a string, which is what
-    `model.backbone=resnet50` makes of it.
+    None. strides: of the maps that the backbone gives, fine to coarse. Raises UserError where two parts do not fit,
+    naming the key.
     """
-    reject_strings(
-        backbone=backbone, neck=neck, proposer=proposer, roi_pool=roi_pool, tail=tail, predictor=predictor,
-        roi_head=roi_head, postprocess=postprocess,
-    )  # fmt: skip
-    trunk = backbone(strides=strides)
-    pyramid = None if neck is None else neck(features=trunk.features)
-    features = trunk.features if pyramid is None else pyramid.features
+    check_region_parts(roi_pool=roi_pool, tail=tail, predictor=predictor, roi_head=roi_head)
+    trunk, pyramid, features = build_maps(backbone, strides, neck)
     parts: dict[str, Any] = {}
     if roi_pool is not None:
-        parts["roi_pool"] = roi_pool(features=features)
+        parts["roi_pool"] = complete(roi_pool, "model.roi_pool", features=features)
     if tail is not None:
-        parts["tail"] = tail(in_channels=features[0].channels, size=parts["roi_pool"].size)
+        require(parts["roi_pool"], "model.roi_pool", size="cells along a side of what it gives of a region")
+        parts["tail"] = complete(tail, "model.tail", in_channels=features[0].channels, size=parts["roi_pool"].size)
     if predictor is not None:
-        parts["predictor"] = predictor(in_features=parts["tail"].out_features, num_classes=num_classes)
+        require(parts["tail"], "model.tail", out_features="the numbers that it gives of a region")
+        width = parts["tail"].out_features
+        parts["predictor"] = complete(predictor, "model.predictor", in_features=width, num_classes=num_classes)
+    regions = complete(proposer, "model.proposer", features=features)
+    require(regions, "model.proposer", loss="(features, batch) -> proposals, losses by name")
+    head = complete(roi_head, "model.roi_head", **parts)
+    require(head, "model.roi_head", loss="(features, proposals, batch) -> losses by name")
+    check_module(postprocess, "model.postprocess")
     return TwoStageDetector(
         backbone=trunk,
-        neck=pyramid or nn.Identity(),
-        proposer=proposer(features=features),
-        roi_head=roi_head(**parts),
+        neck=pyramid,
+        proposer=regions,
+        roi_head=head,
         postprocess=postprocess,
         num_classes=num_classes,
         preprocess=preprocess,

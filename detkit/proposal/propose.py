@@ -19,7 +19,7 @@ from detkit.visualize.plots import save_plot
 
 def run_propose(config: DictConfig) -> dict[str, Any]:
     """The verb `propose`: for each split a file of proposals, a report as json and as picture; gives the reports."""
-    source = build(OmegaConf.to_container(config.proposal, throw_on_missing=True))
+    source = build(OmegaConf.to_container(config.proposal, throw_on_missing=True), "proposal")
     chosen = config.split
     splits = read_splits(config.data) if chosen is None else {chosen: read_split(config.data, chosen)}
     reports = {}

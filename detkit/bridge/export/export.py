@@ -49,7 +49,7 @@ def run_export(config: DictConfig) -> int:
     path = Path(config.output or checkpoint.with_suffix(suffix))
     saved = with_test_settings(saved, preprocess=config.preprocess, postprocess=config.postprocess)
     detector = build_from_checkpoint(saved)
-    source = build(config.get("proposal")) or build_source(saved, for_any_image=True)
+    source = build(config.get("proposal"), "proposal") or build_source(saved, for_any_image=True)
     eager = LoadedDetector(detector, classes=saved["classes"], device="cpu", source=source)
     name = saved["config"].get("name") or path.stem
     images, where = test_images(config, saved)  # before the long work: a mistyped path answers at once

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detkit.errors import UserError
 from detkit.model.backbone.pretrained import IMAGENET_MEAN, IMAGENET_STD
+from detkit.model.backbone.strides import check_strides
 from detkit.model.conv import conv_norm
 from detkit.model.csp import CSPLayer, spatial_conv
 from detkit.types import FeatureSpec
@@ -59,11 +59,7 @@ class CSPDarknet(nn.Module):
         self, *, strides: Sequence[int], width: float = 0.5, depth: float = 1 / 3, depthwise: bool = False
     ) -> None:
         super().__init__()
-        missing = sorted(set(strides) - set(CHANNELS))
-        if missing:
-            raise UserError(
-                f"model.strides={list(strides)}: CSPDarknet has maps at {list(CHANNELS)}, none at {missing}"
-            )
+        check_strides("CSPDarknet", strides, list(CHANNELS))
         self.strides = sorted(strides)
         conv = spatial_conv(depthwise, "silu")
         channels = int(64 * width)

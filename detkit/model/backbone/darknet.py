@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from detkit.errors import UserError
 from detkit.model.backbone.darknet_file import load_convolutions
+from detkit.model.backbone.strides import check_strides
 from detkit.model.conv import conv_norm
 from detkit.types import FeatureSpec
 
@@ -84,9 +85,7 @@ class Darknet(nn.Module):
         first_stride, stages = STAGES[name]
         blocks = stages()
         available = [first_stride * 2**index for index in range(len(blocks))]
-        missing = sorted(set(strides) - set(available))
-        if missing:
-            raise UserError(f"model.strides={list(strides)}: {name} has maps at {available}, none at {missing}")
+        check_strides(name, strides, available)
         self.strides = sorted(strides)
         self.stages = nn.ModuleDict(
             {str(s): block for s, block in zip(available, blocks, strict=True) if s <= self.strides[-1]}

@@ -23,7 +23,9 @@ class Pixels(nn.Module):
         super().__init__()
         if list(strides) != [1]:
             raise UserError(
-                f"model.strides={list(strides)}: the pixels themselves have stride 1, set model.strides=[1]"
+                f"model.strides={list(strides)}: model/backbone=pixels is the image itself, of stride 1, for R-CNN "
+                "(model=rcnn, whose model.strides=[1]); maps of other strides need a network, such as "
+                "model/backbone=timm"
             )
         self.features = [FeatureSpec(3, 1)]
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from timm.layers import freeze_batch_norm_2d
 from torch import Tensor, nn
 
-from detkit.errors import UserError
 from detkit.model.backbone.freeze import Norm, freeze
 from detkit.model.backbone.pretrained import IMAGENET_MEAN, IMAGENET_STD, torchvision_model
+from detkit.model.backbone.strides import check_strides
 from detkit.types import FeatureSpec
 
 STAGES = {4: "layer1", 8: "layer2", 16: "layer3", 32: "layer4"}  # stride -> what torchvision calls the stage
@@ -37,9 +37,7 @@ class ResNet(nn.Module):
         pretrained: bool = True,
     ) -> None:
         super().__init__()
-        missing = sorted(set(strides) - set(STAGES))
-        if missing:
-            raise UserError(f"model.strides={list(strides)}: {name} has maps at 4, 8, 16, 32, none at {missing}")
+        check_strides(name, strides, list(STAGES))
         net = torchvision_model(name, pretrained=pretrained, key="model.backbone")
         self.stem = nn.Sequential(OrderedDict(conv1=net.conv1, bn1=net.bn1, relu=net.relu, maxpool=net.maxpool))
         self.strides = sorted(strides)

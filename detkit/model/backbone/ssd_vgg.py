@@ -50,7 +50,9 @@ class SSDVGG(nn.Module):
     ) -> None:
         super().__init__()
         if list(strides) != [8, 16]:
-            raise UserError(f"model.strides={list(strides)}: the VGG of SSD has maps at 8 and 16")
+            raise UserError(
+                f"model.strides={list(strides)}: the VGG of SSD has maps at 8 and 16; model/backbone=vgg16 has others"
+            )
         with nullcontext() if pretrained else torch.device("meta"):  # 100 million weights that nobody would read
             net = torchvision_model(name, pretrained=pretrained, key="model.backbone")
         if not pretrained:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from detkit.errors import UserError
 from detkit.model.backbone.freeze import Norm, freeze_up_to
 from detkit.model.backbone.pretrained import timm_model
+from detkit.model.backbone.strides import check_strides
 from detkit.model.fold import fold_batch_norm
 from detkit.types import FeatureSpec
 
@@ -35,11 +36,10 @@ class TimmBackbone(nn.Module):
         super().__init__()
         available = timm_model(name, pretrained=False, key="model.backbone").feature_info  # all maps it has
         reductions = available.reduction()
-        missing = sorted({*strides, frozen_stride or strides[0]} - set(reductions))
-        if missing:
+        check_strides(name, strides, reductions)
+        if frozen_stride not in (0, *reductions):
             raise UserError(
-                f"{name} has maps of strides {reductions}, none of {missing}: change model.strides={list(strides)} "
-                f"or model.backbone.frozen_stride={frozen_stride}"
+                f"model.backbone.frozen_stride={frozen_stride}: {name} has maps at {', '.join(map(str, reductions))}"
             )
         indices = tuple(reductions.index(stride) for stride in strides)
         self.net = timm_model(name, pretrained=pretrained, key="model.backbone", out_indices=indices)

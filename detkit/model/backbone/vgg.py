@@ -6,16 +6,18 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from detkit.errors import UserError
 from detkit.model.backbone.freeze import freeze
 from detkit.model.backbone.pretrained import IMAGENET_MEAN, IMAGENET_STD, torchvision_model
+from detkit.model.backbone.strides import check_strides
 from detkit.types import FeatureSpec
+
+CHANNELS = {1: 64, 2: 128, 4: 256, 8: 512, 16: 512, 32: 512}  # stride -> channels, in all of them
 
 
 class VGG(nn.Module):
-    """The convolutions of a torchvision VGG up to conv5_3, without pool5.
+    """The convolutions of a torchvision VGG up to conv5_3, and pool5 where its map is wanted.
 
-    strides: which maps to return, of 1, 2, 4, 8, 16: each is the last one before the next pooling.
+    strides: which maps to return, of 1, 2, 4, 8, 16: each is the last one before the next pooling; 32 is pool5 itself.
     frozen_blocks: how many blocks (conv1_*, conv2_*, ...) do not learn; 2 in the Fast R-CNN papers.
     """
 
@@ -26,20 +28,17 @@ class VGG(nn.Module):
         self, *, name: str = "vgg16", strides: Sequence[int], frozen_blocks: int = 2, pretrained: bool = True
     ) -> None:
         super().__init__()
+        check_strides(name, strides, list(CHANNELS))
         layers = torchvision_model(name, pretrained=pretrained, key="model.backbone").features
         blocks = [nn.Sequential()]
-        for layer in layers[:-1]:  # a block begins with the pooling before it; pool5 is left out
+        for layer in layers if 32 in strides else layers[:-1]:  # a block begins with the pooling before it
             if isinstance(layer, nn.MaxPool2d):
                 blocks.append(nn.Sequential())
             blocks[-1].append(layer)
         freeze(blocks[:frozen_blocks])
         self.blocks = nn.ModuleList(blocks)
-        missing = sorted(set(strides) - {2**level for level in range(len(blocks))})
-        if missing:
-            raise UserError(f"model.strides={list(strides)}: {name} has maps at 1, 2, 4, 8, 16, none at {missing}")
         self.levels = [stride.bit_length() - 1 for stride in strides]
-        channels = [max(m.out_channels for m in block if isinstance(m, nn.Conv2d)) for block in blocks]
-        self.features = [FeatureSpec(channels[level], 2**level) for level in self.levels]
+        self.features = [FeatureSpec(CHANNELS[2**level], 2**level) for level in self.levels]
 
     def forward(self, images: Tensor) -> list[Tensor]:
         maps = []

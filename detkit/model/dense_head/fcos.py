@@ -12,9 +12,10 @@ from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
 from detkit.model.dense import AnchorGrid, best_pairs, flatten_head, normal_init
 from detkit.model.dense_head.retina import tower
-from detkit.model.part import Part
+from detkit.model.part import Part, one_width
 from detkit.ops.match import BETWEEN
 from detkit.ops.point import match_points, sides
+from detkit.target import complete
 from detkit.types import Batch, FeatureSpec
 
 # Symbols: B images, N points of an image over all levels, C classes, K candidates.
@@ -45,11 +46,13 @@ class FCOSHead(nn.Module):
         num_candidates: int = 1000,
     ) -> None:
         super().__init__()
-        self.anchors: AnchorGrid = anchors(strides=[feature.stride for feature in features])
+        strides = [feature.stride for feature in features]
+        self.anchors: AnchorGrid = complete(anchors, "model.dense_head.anchors", strides=strides)
+        width = one_width(features, "model.dense_head")
         self.num_classes = num_classes
-        self.class_tower = tower(features[0].channels, channels, num_convs, "group", bias=True)
-        self.box_tower = tower(features[0].channels, channels, num_convs, "group", bias=True)
-        last = channels if num_convs > 0 else features[0].channels
+        self.class_tower = tower(width, channels, num_convs, "group", bias=True)
+        self.box_tower = tower(width, channels, num_convs, "group", bias=True)
+        last = channels if num_convs > 0 else width
         self.logit = nn.Conv2d(last, num_classes, 3, padding=1)
         self.distance = nn.Conv2d(last, 4, 3, padding=1)
         self.centre = nn.Conv2d(last, 1, 3, padding=1)

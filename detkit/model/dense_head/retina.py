@@ -11,11 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
 
+from detkit.errors import UserError
 from detkit.model.dense import AnchorGrid, best_pairs, flatten_head, normal_init
 from detkit.model.iou_loss import iou_loss
-from detkit.model.part import Part
+from detkit.model.part import Part, one_width
 from detkit.ops.coder import decode, encode
 from detkit.ops.match import BETWEEN, match_boxes
+from detkit.target import complete
 from detkit.types import Batch, FeatureSpec
 
 # Symbols: B images, N anchors of an image over all levels, A at each cell, C classes, K candidates.
@@ -50,9 +52,10 @@ class RetinaHead(nn.Module):
         num_candidates: int = 1000,
     ) -> None:
         super().__init__()
-        self.anchors: AnchorGrid = anchors(strides=[feature.stride for feature in features])
+        strides = [feature.stride for feature in features]
+        self.anchors: AnchorGrid = complete(anchors, "model.dense_head.anchors", strides=strides)
         self.num_classes = num_classes
-        num_anchors, width = len(self.anchors.base(0)), features[0].channels
+        num_anchors, width = len(self.anchors.base(0)), one_width(features, "model.dense_head")
         self.class_tower = tower(width, channels, num_convs, norm)
         self.box_tower = tower(width, channels, num_convs, norm)
         last = channels if num_convs > 0 else width
@@ -120,6 +123,8 @@ def tower(
     in_channels: int, channels: int, num_convs: int, norm: Literal["none", "group"], bias: bool = False
 ) -> nn.Sequential:
     """3x3 convolutions, each with its norm and ReLU; bias: also where a norm follows."""
+    if norm == "group" and num_convs > 0 and channels % 32 != 0:
+        raise UserError(f"model.dense_head.channels={channels}: group norm needs a multiple of 32")
     layers = nn.Sequential()
     for index in range(num_convs):
         width = in_channels if index == 0 else channels

@@ -48,7 +48,9 @@ class SSDHead(nn.Module):
         if default_boxes.num_levels != len(features):
             raise UserError(
                 f"model.dense_head.default_boxes has {default_boxes.num_levels} levels, the features have "
-                f"{len(features)} (strides {[feature.stride for feature in features]})"
+                f"{len(features)} (strides {[feature.stride for feature in features]}): give ratios for each of "
+                "them, and "
+                "one scale more, or take the neck and the dense_head of one model"
             )
         self.default_boxes = default_boxes
         counts = [len(default_boxes.base(level)) for level in range(len(features))]

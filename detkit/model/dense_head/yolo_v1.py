@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from detkit.errors import UserError
 from detkit.model.conv import conv_norm
 from detkit.ops.box import paired_iou
 from detkit.ops.match import BETWEEN, NEGATIVE
@@ -97,7 +98,7 @@ class YOLOv1Output(nn.Module):
 
 
 class YOLOv1(nn.Module):
-    """The last four convolutions of the paper's 24 and its two full layers, on the coarsest map of any backbone.
+    """The last four convolutions of the paper's 24 and its two full layers, on the one map of any backbone.
 
     grid, num_boxes: S and n. channels, conv_strides: of the 3x3 convolutions, as many as there are strides. hidden: of
     the first full layer; null: a 1x1 convolution, cell by cell, in place of both. dropout: after the first full layer.
@@ -117,6 +118,12 @@ class YOLOv1(nn.Module):
         dropout: float = 0.5,
     ) -> None:
         super().__init__()
+        if len(features) != 1:
+            raise UserError(
+                f"model.dense_head (YOLOv1) reads one map, and is given {len(features)} (strides "
+                f"{[feature.stride for feature in features]}): model=yolo_v1 or yolo_v1_light has one, or set "
+                "model/neck=none model.strides=[32]"
+            )
         self.output = YOLOv1Output(grid=grid, num_boxes=num_boxes, num_classes=num_classes)
         self.convs = nn.Sequential()
         for index, stride in enumerate(conv_strides):

@@ -105,7 +105,8 @@ class YOLOv2Output(nn.Module):
 
 
 class YOLOv2(nn.Module):
-    """A 1x1 convolution to the rows of the one map there is, and what they mean; settings: of `YOLOv2Output`."""
+    """A 1x1 convolution to the rows of the one map there is, and what they mean; the other arguments: of "
+    "`YOLOv2Output`."""
 
     def __init__(
         self,
@@ -113,7 +114,9 @@ class YOLOv2(nn.Module):
         features: Sequence[FeatureSpec],
         num_classes: int,
         anchors: Sequence[Sequence[float]],
-        **settings: float,
+        ignore_iou: float = 0.6,
+        object_weight: float = 5.0,
+        settle_images: int = 12800,
     ) -> None:
         super().__init__()
         if len(features) != 1:
@@ -122,7 +125,14 @@ class YOLOv2(nn.Module):
                 "stride, or two and model/neck=passthrough"
             )
         (feature,) = features
-        self.output = YOLOv2Output(stride=feature.stride, anchors=anchors, num_classes=num_classes, **settings)  # type: ignore[arg-type]
+        self.output = YOLOv2Output(
+            stride=feature.stride,
+            anchors=anchors,
+            num_classes=num_classes,
+            ignore_iou=ignore_iou,
+            object_weight=object_weight,
+            settle_images=settle_images,
+        )
         self.final = nn.Conv2d(feature.channels, len(anchors) * (5 + num_classes), 1)
         start_rare(self.final, len(anchors), OBJECT_PRIOR)
 

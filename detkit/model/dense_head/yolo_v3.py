@@ -117,15 +117,29 @@ class YOLOv3Output(nn.Module):
 class YOLOv3(nn.Module):
     """Per level a 3x3 convolution to twice the channels, a 1x1 convolution to the rows, and what they mean.
 
-    settings: of `YOLOv3Output`.
+    ignore_iou, extra_iou, box_loss: of `YOLOv3Output`.
     """
 
     def __init__(
-        self, *, features: Sequence[FeatureSpec], num_classes: int, anchors: Anchors, **settings: float | str | None
+        self,
+        *,
+        features: Sequence[FeatureSpec],
+        num_classes: int,
+        anchors: Anchors,
+        ignore_iou: float = 0.5,
+        extra_iou: float | None = None,
+        box_loss: str = "squared",
     ) -> None:
         super().__init__()
         strides = [feature.stride for feature in features]
-        self.output = YOLOv3Output(strides=strides, anchors=anchors, num_classes=num_classes, **settings)  # type: ignore[arg-type]
+        self.output = YOLOv3Output(
+            strides=strides,
+            anchors=anchors,
+            num_classes=num_classes,
+            ignore_iou=ignore_iou,
+            extra_iou=extra_iou,
+            box_loss=box_loss,
+        )
         self.levels = nn.ModuleList()
         for feature, level_anchors in zip(features, anchors, strict=True):
             final = nn.Conv2d(2 * feature.channels, len(level_anchors) * (5 + num_classes), 1)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import Conv2dNormActivation
 
+from detkit.errors import UserError
 from detkit.model.dense import normal_init
 from detkit.types import FeatureSpec
 
@@ -20,8 +21,18 @@ class _Extra(nn.Module):
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
         maps = list(features)
-        for layer in self.layers:
-            maps.append(layer(maps[-1]))
+        for index, layer in enumerate(self.layers):
+            try:
+                maps.append(layer(maps[-1]))
+            except RuntimeError as error:
+                height, width = maps[-1].shape[-2:]
+                if min(height, width) > 3:  # wider than any kernel here: another fault
+                    raise
+                raise UserError(
+                    f"model.neck (SSDExtra): layer {index} of {len(self.layers)} finds no room on a map of {height} "
+                    f"x {width} "
+                    "cells: the images are too small for it; take a larger preprocess, or model/neck=ssdlite_extra"
+                ) from error
         return maps
 
 

@@ -9,12 +9,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
+from detkit.errors import UserError
 from detkit.model.dense import AnchorGrid, flatten_head, normal_init
-from detkit.model.part import Part
+from detkit.model.part import Part, one_width
 from detkit.ops.box import inside
 from detkit.ops.coder import decode, encode
 from detkit.ops.match import BETWEEN, match_boxes
 from detkit.ops.sample import sample_balanced
+from detkit.target import complete
 from detkit.types import Batch, FeatureSpec, Target
 
 # Symbols: B images, L levels, N anchors of an image over all levels, P proposals kept.
@@ -72,9 +74,14 @@ class RPN(nn.Module):
         box_beta: float = 1 / 9,
     ) -> None:
         super().__init__()
-        self.anchors: AnchorGrid = anchors(strides=[feature.stride for feature in features])
+        if features[0].stride == 1:
+            raise UserError(
+                "model/proposer=rpn reads maps, not pixels: with model/backbone=pixels take model/proposer=external"
+            )
+        strides = [feature.stride for feature in features]
+        self.anchors: AnchorGrid = complete(anchors, "model.proposer.anchors", strides=strides)
         self.head = RPNHead(
-            in_channels=features[0].channels,
+            in_channels=one_width(features, "model.proposer"),
             channels=channels,
             num_convs=num_convs,
             num_anchors=len(self.anchors.base(0)),

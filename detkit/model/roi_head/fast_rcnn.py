@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from detkit.errors import UserError
 from detkit.ops.coder import decode, encode
 from detkit.ops.match import BETWEEN, NEGATIVE, match_boxes
 from detkit.ops.offset_statistics import offset_statistics
 from detkit.ops.sample import hardest, sample_balanced
+from detkit.target import name_of
 from detkit.types import Batch, Target
 
 USUAL_STD = (0.1, 0.1, 0.2, 0.2)
@@ -28,6 +30,7 @@ class FastRCNNHead(nn.Module):
     section 2.3) and kept with the weights.
     """
 
+    per = "region"
     box_mean: Tensor
     box_std: Tensor
 
@@ -54,6 +57,11 @@ class FastRCNNHead(nn.Module):
         self.fg_iou, self.bg_iou = fg_iou, bg_iou
         self.hard_examples = hard_examples
         self.measures_offsets = box_std is None
+        if self.measures_offsets and not hasattr(predictor, "scale_deltas"):
+            raise UserError(
+                "model.roi_head.box_std=null measures the offsets of boxes, which needs model/predictor=linear; with "
+                f"{name_of(predictor)} set model.roi_head.box_std=[0.1,0.1,0.2,0.2]"
+            )
         std = torch.tensor(box_std or USUAL_STD).expand(predictor.num_boxes, 4).clone()  # [C or 1, 4]
         self.register_buffer("box_mean", torch.zeros_like(std), persistent=self.measures_offsets)
         self.register_buffer("box_std", std, persistent=self.measures_offsets)

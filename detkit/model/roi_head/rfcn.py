@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import Any
 
+from torch import Tensor, nn
+
+from detkit.errors import UserError
 from detkit.model.roi_head.fast_rcnn import FastRCNNHead
 
 
@@ -12,6 +15,18 @@ class RFCNHead(FastRCNNHead):
 
     Samples, targets and losses are those of `FastRCNNHead`; only the order of the parts is another.
     """
+
+    per = "image"
+
+    def __init__(self, *, roi_pool: nn.Module, tail: nn.Module, predictor: Any, **settings: Any) -> None:
+        super().__init__(roi_pool=roi_pool, tail=tail, predictor=predictor, **settings)
+        strides: Any = getattr(roi_pool, "strides", [0])
+        if len(strides) > 1:
+            raise UserError(
+                f"model/roi_head=rfcn reads one map, and is given {len(strides)} (strides {strides}): model/neck=none"
+            )
+        if predictor.size != roi_pool.size:
+            raise UserError(f"model.predictor.size={predictor.size} must be model.roi_pool.size={roi_pool.size}")
 
     def regions(self, features: list[Tensor], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
         """What the score maps say of each box, over all images: logits and deltas of the predictor."""

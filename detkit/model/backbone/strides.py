@@ -1,0 +1,22 @@
+"""Which maps a backbone has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from detkit.errors import UserError
+
+
+def check_strides(name: str, strides: Sequence[int], available: Sequence[int]) -> None:
+    """Raise UserError where the backbone `name` has no map of one of `strides`, with some that would do."""
+    missing = sorted(set(strides) - set(available))
+    if not missing:
+        return
+    found = f"model.strides={list(strides)}: {name} has maps at {', '.join(map(str, available))}, none at {missing}"
+    if list(strides) == [1]:
+        raise UserError(
+            f"{found}; the image itself is model/backbone=pixels, and the network that R-CNN runs on its regions is "
+            "chosen by model/backbone@model.tail.backbone=..."
+        )
+    some = list(available)[-len(strides) :]
+    raise UserError(found + (f"; model.strides={some} would do" if len(some) == len(strides) else ""))
