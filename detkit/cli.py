@@ -160,8 +160,9 @@ def _check(config: Any, name: str, typed: Mapping[str, Any]) -> None:
 
 def _task_overrides() -> list[str]:
     from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
 
-    return list(HydraConfig.get().overrides.task)
+    return OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)  # type: ignore[return-value]
 
 
 def _remove_empty_folder() -> None:
@@ -199,7 +200,7 @@ def _process_as_hydra_expects(verb: str, arguments: list[str]) -> Iterator[None]
                 os.environ[key] = environment[key]
 
 
-def _load(path: str) -> Callable[[Any], Any]:
+def _load(path: str) -> Callable[..., Any]:
     module, _, function = path.partition(":")
     return getattr(import_module(module), function)
 

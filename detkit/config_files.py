@@ -70,7 +70,7 @@ def _check_keys(
 ) -> None:
     groups = all_groups(loader)
     config = loader._compose_config_from_defaults_list(defaults=others, repo=repo)
-    mine = loader._load_single_config(default, repo).config
+    mine: Any = loader._load_single_config(default, repo).config
     group = os.path.dirname(default.config_path or "")
     in_group = default.package not in (None, "", "_global_")
     for key in _own_keys(mine):
@@ -103,7 +103,7 @@ def _keys_of_options(loader: ConfigLoaderImpl, repo: Any, group: str, package: s
     return keys
 
 
-def _own_keys(node: DictConfig, prefix: str = "") -> Iterator[str]:
+def _own_keys(node: Any, prefix: str = "") -> Iterator[str]:
     """The dotted keys of a file's values; of a part of its own, only the key of the part."""
     for name in node:
         child = node._get_node(name)

@@ -131,7 +131,9 @@ def rule_of(verb: str, key: str) -> Rule | None:
 def check_value(verb: str, key: str, value: Any) -> Any:
     """Return `value` as the program takes it; raises UserError with key, value and what it may be."""
     rule = rule_of(verb, key)
-    found = value if rule is None else rule.read(value)
+    if rule is None:
+        return value
+    found = rule.read(value)
     if found is MISFIT:
         raise UserError(f"{key}={_shown(value)}: must be {rule}{_hint(rule, value)}")
     return found
@@ -166,7 +168,7 @@ def iterate_values(config: DictConfig) -> Iterator[tuple[str, Any, bool]]:
     yield from (item for item in found if not item[2])
 
 
-def _below(node: DictConfig, prefix: str) -> Iterator[tuple[str, Any, bool]]:
+def _below(node: Any, prefix: str) -> Iterator[tuple[str, Any, bool]]:
     for name in node:
         key = f"{prefix}{name}"
         child = node._get_node(name)
@@ -188,7 +190,7 @@ def _below(node: DictConfig, prefix: str) -> Iterator[tuple[str, Any, bool]]:
                 yield from _below(value, f"{key}.")
 
 
-def _resolved(node: DictConfig, name: Any, key: str) -> Any:
+def _resolved(node: Any, name: Any, key: str) -> Any:
     try:
         return node[name]
     except InterpolationResolutionError as error:
