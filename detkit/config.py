@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
+import torch
+
 from detkit.data.preprocess import Preprocess
 from detkit.errors import UserError
 from detkit.model.detector import Detector
@@ -27,6 +29,12 @@ def build_preprocess(config: Mapping[str, Any]) -> Preprocess:
 def build_detector(model: Mapping[str, Any], num_classes: int, preprocess: Preprocess) -> Detector:
     """The detector of a `model` config node for `num_classes` classes; raises UserError where its parts do not fit."""
     return complete(build(model, "model", _partial_=True), "model", num_classes=num_classes, preprocess=preprocess)
+
+
+def check_model(model: Mapping[str, Any], preprocess: Mapping[str, Any]) -> None:
+    """Raise UserError where the parts of a `model` config node do not fit; no weights are made or fetched."""
+    with torch.device("meta"):
+        build_detector(without_pretrained(model), 2, build_preprocess(preprocess))
 
 
 def build_from_checkpoint(checkpoint: Mapping[str, Any]) -> Detector:

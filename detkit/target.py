@@ -82,7 +82,7 @@ def complete(part: Any, key: str, **given: Any) -> Any:
         return part(**given)
     except UserError as error:  # a part within a part speaks of itself by its own name
         parent, _, own = key.rpartition(".")
-        raise (UserError(f"{parent}.{error}") if str(error).startswith(f"{own}.") else error) from None
+        raise (UserError(f"{parent}.{error}") if parent and str(error).startswith(f"{own}.") else error) from None
 
 
 def load(target: str, key: str) -> Any:

@@ -15,9 +15,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from detkit.cli import config_dir
+from detkit.config import check_model
 from detkit.engine.checkpoint import find_checkpoint
 from detkit.errors import UserError
-from detkit.overrides import config_loader, explain, nearest, options_of, parse
+from detkit.overrides import config_loader, explain, missing, nearest, options_of, parse
 
 BACKBONES = re.compile(r"model/backbone(@.+)?")  # R-CNN has its own behind the crops, in another place of the model
 # keys that train.yaml does not have
@@ -46,8 +47,8 @@ class Contender:
 def compose_contenders(config: DictConfig, folder: Path) -> list[Contender]:
     """The contenders that `config` (configs/compare.yaml) names; their runs go to folder/<name>/seed<k>.
 
-    Nothing is trained or written. Raises UserError for a model, a group, a key or a path that does not exist, and
-    where two have one name.
+    Nothing is trained or written. Raises UserError for a model, a group, a key or a path that does not exist, for a
+    model whose parts do not fit, and where two have one name.
     """
     if not config.seeds:
         raise UserError("seeds=[]: name at least one, as in seeds=[0]")
@@ -70,6 +71,8 @@ def compose_contenders(config: DictConfig, folder: Path) -> list[Contender]:
         for contender in contenders
         if contender.checkpoint is None
     }
+    for name, jobs in trainings.items():
+        _check_training(name, jobs[0])
     data = _data_of_all(config, list(trainings.values()), common)
     return [
         replace(
@@ -151,6 +154,19 @@ def _training(loader: ConfigLoaderImpl, contender: Contender, seed: int, folder:
     config.evaluation.timing_images = 0  # all are timed together, later
     config.evaluation.proposal_recall = True
     return config
+
+
+def _check_training(name: str, job: DictConfig) -> None:
+    """Raise UserError where a model cannot be put together: now, not once those before it are trained."""
+    if job.finetune is not None:  # the model is that of the checkpoint
+        return
+    if OmegaConf.missing_keys(job.model):
+        raise missing(OmegaConf.create({"model": job.model}))
+    model, preprocess = (OmegaConf.to_container(job[key], resolve=True) for key in ("model", "preprocess"))
+    try:
+        check_model(model, preprocess)  # type: ignore[arg-type]
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from error
 
 
 def _evaluation(
