@@ -11,7 +11,7 @@ import torch
 from detkit.data.preprocess import Preprocess
 from detkit.errors import UserError
 from detkit.model.detector import Detector
-from detkit.target import build, complete
+from detkit.target import build, check_part, complete
 
 # A checkpoint comes from outside; what it names is built only from these packages, so it can run nothing else.
 TRUSTED = ("detkit.model.", "detkit.data.preprocess.")
@@ -31,10 +31,16 @@ def build_detector(model: Mapping[str, Any], num_classes: int, preprocess: Prepr
     return complete(build(model, "model", _partial_=True), "model", num_classes=num_classes, preprocess=preprocess)
 
 
-def check_model(model: Mapping[str, Any], preprocess: Mapping[str, Any]) -> None:
-    """Raise UserError where the parts of a `model` config node do not fit; no weights are made or fetched."""
+def check_assembly(settings: Mapping[str, Any]) -> None:
+    """Raise UserError where the resolved config of a training cannot be put together: a matter of a second.
+
+    No weights are made or fetched, no data are read.
+    """
+    for key in ("proposal", "mix", "augment", "optimizer", "schedule"):
+        if settings.get(key) is not None:
+            check_part(settings[key], key)
     with torch.device("meta"):
-        build_detector(without_pretrained(model), 2, build_preprocess(preprocess))
+        build_detector(without_pretrained(settings["model"]), 2, build_preprocess(settings["preprocess"]))
 
 
 def build_from_checkpoint(checkpoint: Mapping[str, Any]) -> Detector:

@@ -15,7 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from detkit.cli import config_dir
-from detkit.config import check_model
+from detkit.config import check_assembly
 from detkit.engine.checkpoint import find_checkpoint
 from detkit.errors import UserError
 from detkit.overrides import config_loader, explain, missing, nearest, options_of, parse
@@ -162,9 +162,8 @@ def _check_training(name: str, job: DictConfig) -> None:
         return
     if OmegaConf.missing_keys(job.model):
         raise missing(OmegaConf.create({"model": job.model}))
-    model, preprocess = (OmegaConf.to_container(job[key], resolve=True) for key in ("model", "preprocess"))
     try:
-        check_model(model, preprocess)  # type: ignore[arg-type]
+        check_assembly(OmegaConf.to_container(job, resolve=True))  # type: ignore[arg-type]
     except UserError as error:
         raise UserError(f"{name}: {error}") from error
 
