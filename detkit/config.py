@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
+import torch
+
 from detkit.data.preprocess import Preprocess
 from detkit.errors import UserError
 from detkit.model.detector import Detector
-from detkit.target import build, complete
+from detkit.target import build, check_part, complete
 
 # A checkpoint comes from outside; what it names is built only from these packages, so it can run nothing else.
 TRUSTED = ("detkit.model.", "detkit.data.preprocess.")
@@ -27,6 +29,18 @@ def build_preprocess(config: Mapping[str, Any]) -> Preprocess:
 def build_detector(model: Mapping[str, Any], num_classes: int, preprocess: Preprocess) -> Detector:
     """The detector of a `model` config node for `num_classes` classes; raises UserError where its parts do not fit."""
     return complete(build(model, "model", _partial_=True), "model", num_classes=num_classes, preprocess=preprocess)
+
+
+def check_assembly(settings: Mapping[str, Any]) -> None:
+    """Raise UserError where the resolved config of a training cannot be put together: a matter of a second.
+
+    No weights are made or fetched, no data are read.
+    """
+    for key in ("proposal", "mix", "augment", "optimizer", "schedule"):
+        if settings.get(key) is not None:
+            check_part(settings[key], key)
+    with torch.device("meta"):
+        build_detector(without_pretrained(settings["model"]), 2, build_preprocess(settings["preprocess"]))
 
 
 def build_from_checkpoint(checkpoint: Mapping[str, Any]) -> Detector:

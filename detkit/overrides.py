@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from typing import Any
@@ -85,8 +86,8 @@ def explain(loader: ConfigLoaderImpl, config_name: str, overrides: list[str]) ->
             values.append(override)
     try:
         config = loader.load_configuration(config_name, fitting, RunMode.RUN)
-    except Exception:  # the groups do not fit each other; Hydra's own message says which
-        return _unused_group(loader, config_name, fitting)
+    except Exception as error:  # the groups do not fit each other
+        return _unused_group(loader, config_name, fitting) or _clash(loader, config_name, fitting, error)
     config = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     for override in values:
         if not (override.is_add() or override.is_force_add()):
@@ -268,6 +269,24 @@ def _unused_group(loader: ConfigLoaderImpl, config_name: str, fitting: list[str]
         group = override.partition("=")[0]
         if not group.startswith(("+", "~")) and group not in used:
             return f"{config_name} has no place for {override}{_listed(group, used, f'groups of {config_name}')}"
+    return None
+
+
+def _clash(loader: ConfigLoaderImpl, config_name: str, fitting: list[str], error: Exception) -> str | None:
+    """Which of the group overrides does not go with the others, and why, after Hydra's `error`."""
+    reason = str(error).partition("\n")[0].partition(": ")[2] or str(error)
+    place = re.search("Could not override '(.+?)'", str(error))
+    if place:
+        reason = f"it chooses {place[1]}, for which there is no place"
+    if "Cannot merge" in f"{error}{error.__cause__}":
+        reason = "it sets one value where the other has several settings, or the other way round"
+    for override in sorted(fitting, key=lambda item: not item.startswith("experiment=")):
+        others = [other for other in fitting if other != override]
+        try:
+            loader.load_configuration(config_name, others, RunMode.RUN)
+        except Exception:
+            continue
+        return f"{override} does not go with {' '.join(others) or 'the rest'}: {reason}"
     return None
 
 

@@ -25,10 +25,7 @@ def build(node: Any, key: str, **values: Any) -> Any:
     """
     if node is None:
         return None
-    plain = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
-    if not isinstance(plain, Mapping) or "_target_" not in plain:
-        raise UserError(_no_part(plain, key))
-    check(plain, key, given=values)
+    check_part(OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node, key, given=values)
     try:
         return instantiate(node, **values)
     except InstantiationException as error:
@@ -36,6 +33,13 @@ def build(node: Any, key: str, **values: Any) -> Any:
         while cause is not None and not isinstance(cause, UserError):
             cause = cause.__cause__
         raise cause or error from None
+
+
+def check_part(node: Any, key: str, given: Iterable[str] = ()) -> None:
+    """Raise UserError where `build` of this plain node, with values of the names `given`, would."""
+    if not isinstance(node, Mapping) or "_target_" not in node:
+        raise UserError(_no_part(node, key))
+    check(node, key, given=given)
 
 
 def check(node: Any, key: str, given: Iterable[str] = ()) -> None:
@@ -82,7 +86,7 @@ def complete(part: Any, key: str, **given: Any) -> Any:
         return part(**given)
     except UserError as error:  # a part within a part speaks of itself by its own name
         parent, _, own = key.rpartition(".")
-        raise (UserError(f"{parent}.{error}") if str(error).startswith(f"{own}.") else error) from None
+        raise (UserError(f"{parent}.{error}") if parent and str(error).startswith(f"{own}.") else error) from None
 
 
 def load(target: str, key: str) -> Any:

@@ -14,10 +14,11 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from detkit.config import check_assembly
 from detkit.config_dir import config_dir
 from detkit.engine.checkpoint import find_checkpoint
 from detkit.errors import UserError
-from detkit.overrides import config_loader, explain, nearest, options_of, parse, typed_overrides
+from detkit.overrides import config_loader, explain, missing, nearest, options_of, parse, typed_overrides
 from detkit.values import check_values
 
 BACKBONES = re.compile(r"model/backbone(@.+)?")  # R-CNN has its own behind the crops, in another place of the model
@@ -47,8 +48,8 @@ class Contender:
 def compose_contenders(config: DictConfig, folder: Path) -> list[Contender]:
     """The contenders that `config` (configs/compare.yaml) names; their runs go to folder/<name>/seed<k>.
 
-    Nothing is trained or written. Raises UserError for a model, a group, a key or a path that does not exist, and
-    where two have one name.
+    Nothing is trained or written. Raises UserError for a model, a group, a key or a path that does not exist, for a
+    model whose parts do not fit, and where two have one name.
     """
     if not config.seeds:
         raise UserError("seeds=[]: name at least one, as in seeds=[0]")
@@ -71,6 +72,8 @@ def compose_contenders(config: DictConfig, folder: Path) -> list[Contender]:
         for contender in contenders
         if contender.checkpoint is None
     }
+    for name, jobs in trainings.items():
+        _check_training(name, jobs[0])
     data = _data_of_all(config, list(trainings.values()), common)
     return [
         replace(
@@ -154,6 +157,18 @@ def _training(loader: ConfigLoaderImpl, contender: Contender, seed: int, folder:
     config.evaluation.timing_images = 0  # all are timed together, later
     config.evaluation.proposal_recall = True
     return config
+
+
+def _check_training(name: str, job: DictConfig) -> None:
+    """Raise UserError where a model cannot be put together: now, not once those before it are trained."""
+    if job.finetune is not None:  # the model is that of the checkpoint
+        return
+    if OmegaConf.missing_keys(job.model):
+        raise missing(OmegaConf.create({"model": job.model}))
+    try:
+        check_assembly(OmegaConf.to_container(job, resolve=True))  # type: ignore[arg-type]
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from error
 
 
 def _evaluation(

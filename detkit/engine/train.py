@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from detkit.config import build, build_detector, build_preprocess, without_pretrained
+from detkit.config import build, build_detector, build_preprocess, check_assembly, without_pretrained
 from detkit.data.dataset import DetectionDataset
 from detkit.data.decoded import DecodedImages
 from detkit.data.image import read_image
@@ -64,6 +64,7 @@ def _train(config: DictConfig, world: World) -> dict[str, Any]:
     saved = None if path is None else load_checkpoint(path)
     if saved is not None:
         check_same_training(saved, settings, path, world.size)
+    check_assembly(settings)  # before the data are read and regions computed
     check_metric(trainer.best_metric, "trainer.best_metric")
     seed_everything(config.seed)
 

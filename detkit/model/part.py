@@ -59,7 +59,11 @@ def _features_at(trunk: Any, strides: Sequence[int]) -> list[FeatureSpec]:
     if given != list(strides):
         raise UserError(
             f"model.strides={list(strides)}: model.backbone ({name_of(trunk)}) gives maps of strides {given}"
-            + (": name strides from fine to coarse" if sorted(strides) == given else f"; model.strides={given}")
+            + (
+                ": name strides from fine to coarse"
+                if sorted(strides) == given
+                else "; set model.strides=[{','.join(map(str, given))}]"
+            )
         )
     return features
 
@@ -68,10 +72,10 @@ def one_width(features: Sequence[FeatureSpec], key: str) -> int:
     """The channels of maps that one part reads alike; raises UserError where they differ."""
     channels = [feature.channels for feature in features]
     if len(set(channels)) > 1:
+        alike = ",".join(["96"] * len(channels))
         raise UserError(
             f"{key} reads {len(channels)} maps alike, but they have {', '.join(map(str, channels))} channels: several "
-            "maps need a pyramid, such as model/neck=fpn (of model/neck=pafpn: model.neck.channels="
-            f"[{', '.join(['96'] * len(channels))}])"
+            f"maps need a pyramid, such as model/neck=fpn (of model/neck=pafpn: model.neck.channels=[{alike}])"
         )
     return channels[0]
 

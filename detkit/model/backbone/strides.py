@@ -18,5 +18,5 @@ def check_strides(name: str, strides: Sequence[int], available: Sequence[int]) -
             f"{found}; the image itself is model/backbone=pixels, and the network that R-CNN runs on its regions is "
             "chosen by model/backbone@model.tail.backbone=..."
         )
-    some = list(available)[-len(strides) :]
-    raise UserError(found + (f"; model.strides={some} would do" if len(some) == len(strides) else ""))
+    some = ",".join(map(str, list(available)[-len(strides) :]))
+    raise UserError(found + (f"; model.strides=[{some}] would do" if len(strides) <= len(available) else ""))

@@ -63,5 +63,8 @@ class PAFPN(nn.Module):
             x = down(torch.cat([larger, feature], dim=1))
         maps = [x]
         for side, shrink, up in zip(reversed(entered), self.shrink, self.up, strict=True):
-            maps.append(up(torch.cat([shrink(maps[-1]), side], dim=1)))
+            smaller = shrink(maps[-1])
+            if smaller.shape != side.shape:  # a pooling network rounds the size of its maps down, a convolution up
+                smaller = smaller[:, :, : side.shape[2], : side.shape[3]]
+            maps.append(up(torch.cat([smaller, side], dim=1)))
         return maps
