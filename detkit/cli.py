@@ -94,6 +94,7 @@ def _run(name: str, arguments: list[str]) -> int:
     from omegaconf import MissingMandatoryValue
 
     from detkit import overrides
+    from detkit.chosen import for_finetuning
 
     verb = VERBS[name]
     options = get_args_parser().parse_args(arguments)
@@ -114,6 +115,7 @@ def _run(name: str, arguments: list[str]) -> int:
 
     try:
         overrides.check_replaced_groups(loader, options.overrides)
+        arguments = for_finetuning(loader, arguments, options.overrides)
         with _process_as_hydra_expects(name, arguments):
             hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=verb.config)(job)()
     except HydraException as error:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from detkit.errors import UserError
 from detkit.model.backbone.freeze import Norm, freeze
-from detkit.model.backbone.pretrained import IMAGENET_MEAN, IMAGENET_STD, torchvision_model
+from detkit.model.backbone.pretrained import IMAGENET_MEAN, IMAGENET_STD, Pretrained, torchvision_model
 from detkit.types import FeatureSpec
 
 STAGES = {4: "layer1", 8: "layer2", 16: "layer3", 32: "layer4"}  # stride -> what torchvision calls the stage
@@ -34,7 +34,7 @@ class ResNet(nn.Module):
         strides: Sequence[int],
         frozen_stages: int = 2,
         norm: Norm = "frozen",
-        pretrained: bool = True,
+        pretrained: Pretrained = True,
     ) -> None:
         super().__init__()
         missing = sorted(set(strides) - set(STAGES))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from detkit.errors import UserError
 from detkit.model.backbone.freeze import freeze
-from detkit.model.backbone.pretrained import IMAGENET_MEAN, IMAGENET_STD, torchvision_model
+from detkit.model.backbone.pretrained import IMAGENET_MEAN, IMAGENET_STD, Pretrained, torchvision_model
 from detkit.types import FeatureSpec
 
 
@@ -23,7 +23,7 @@ class VGG(nn.Module):
     std = IMAGENET_STD
 
     def __init__(
-        self, *, name: str = "vgg16", strides: Sequence[int], frozen_blocks: int = 2, pretrained: bool = True
+        self, *, name: str = "vgg16", strides: Sequence[int], frozen_blocks: int = 2, pretrained: Pretrained = True
     ) -> None:
         super().__init__()
         layers = torchvision_model(name, pretrained=pretrained, key="model.backbone").features
