@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
 
 from detkit.chosen import Chosen, chosen_by
 from detkit.config import check_source, without_pretrained
@@ -44,14 +43,20 @@ class Start:
 
         build: makes a detector like it for another number of classes. Raises UserError where too little fits.
         """
-        found = transfer(detector, self.content, classes, self.source, build)
-        if self.changed and (found.fresh or found.unused):
-            raise UserError(self._misfit(found))
+        found = transfer(detector, self.content, classes, build)
+        changed = [line for line in self.changed if line.startswith("model")]
+        if changed and (found.fresh or found.unused):
+            raise UserError(self._misfit(found, changed))
+        if 2 * found.fitting < found.of:
+            raise UserError(
+                f"finetune={self.source}: {found.fitting} of {found.of} weights fit the model in its config (wanted: "
+                f"{listed(found.fresh, 3)}; there: {listed(found.unused, 3)}): are they of another model?"
+            )
         told = f"starts from {self.source}; {found}"
         return told + (f"; other settings than there: {listed(self.changed)}" if self.changed else "")
 
-    def _misfit(self, found: Transfer) -> str:
-        lines = [f"finetune={self.source}: its weights are not those of a model with {listed(self.changed, 5)}"]
+    def _misfit(self, found: Transfer, changed: Sequence[str]) -> str:
+        lines = [f"finetune={self.source}: its weights are not those of a model with {listed(changed, 5)}"]
         if found.fresh:
             lines.append(f"not in the checkpoint: {listed(found.fresh, 5)}")
         if found.unused:
@@ -60,17 +65,19 @@ class Start:
         return "\n".join([*lines, f"drop {chosen}: a fine-tuning takes its model from the checkpoint"])
 
 
-def find_start(config: DictConfig, saved: Mapping[str, Any] | None, overrides: Sequence[str] | None) -> Start | None:
-    """What the training of `config` starts from; None where it starts anew.
+def find_start(
+    settings: Mapping[str, Any], saved: Mapping[str, Any] | None, overrides: Sequence[str] | None
+) -> Start | None:
+    """What a training with these settings (configs/train.yaml, resolved) starts from; None where it starts anew.
 
-    saved: of a run that is gone on with, which has the model from there already. overrides: that `config` was composed
-    of; None: those of this command. Raises UserError where the user has chosen another model, or settings that the
-    model of the checkpoint has not, or where it names a part of nobody's that is trusted.
+    saved: of a run that is gone on with, which has the model from there already. overrides: that the settings were
+    composed of; None: those of this command. Raises UserError where the user has chosen another model, or settings that
+    the model of the checkpoint has not, or where it names a part that is neither detkit's nor trusted.
     """
-    if config.finetune is None:
+    if settings["finetune"] is None:
         return None
-    source, settings = str(config.finetune), _plain(config)
-    trust = [*names_of(config.get("trust")), *named_in({key: settings.get(key) for key in TAKEN})]
+    source = str(settings["finetune"])
+    trust = [*names_of(settings["trust"]), *named_in({key: settings.get(key) for key in TAKEN})]
     content = load_checkpoint(source, trust=trust) if saved is None else saved
     if "onnx" in content:
         raise UserError(f"finetune={source}: an exported file cannot learn; take the .pt that it was made of")
@@ -86,7 +93,8 @@ def find_start(config: DictConfig, saved: Mapping[str, Any] | None, overrides: S
         _check_same_parts(there, here, content, source, model_chosen)
     else:
         here = _with_chosen(there, settings, given, source)
-    check_targets({key: here[key] for key in ("model", "preprocess")}, trust, "config")
+    check_targets(here["model"], trust, "model")
+    check_targets(here["preprocess"], trust, "preprocess")
     if here["proposal"] is not None:
         check_source(here["proposal"], trust)
     changed = differences(there, here, ("proposal",))
@@ -144,10 +152,7 @@ def _set(here: dict[str, Any], key: str, settings: Mapping[str, Any], said: str,
     is_new = said.startswith("+") and not said.startswith("++")
     if not isinstance(node, dict) or (last not in node and not is_new):
         known = [name for name in node if not name.startswith("_")] if isinstance(node, dict) else []
-        raise UserError(
-            f"{said}: finetune={source} has no {key}{nearest(last, known)}"
-            + (f"\nkeys of {'.'.join(path)} there: {', '.join(known)}" if known else "")
-        )
+        raise UserError(f"{said.lstrip('+')}: the model of finetune={source} has no {key}{nearest(last, known)}")
     value: Any = settings
     for part in key.split("."):
         if not isinstance(value, Mapping) or part not in value:
@@ -164,8 +169,3 @@ def _parts(node: Any, place: str = "model") -> list[tuple[str, str]]:
     if isinstance(node, (list, tuple)):
         return [part for index, value in enumerate(node) for part in _parts(value, f"{place}[{index}]")]
     return []
-
-
-def _plain(config: DictConfig) -> dict[str, Any]:
-    found: Any = OmegaConf.to_container(config, resolve=True)
-    return found

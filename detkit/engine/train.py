@@ -68,7 +68,7 @@ def _train(config: DictConfig, world: World, overrides: Sequence[str] | None) ->
     remove_unused(folder)
     settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     saved = None if path is None else load_checkpoint(path, trust=config.trust)
-    start = find_start(config, saved, overrides)
+    start = find_start(settings, saved, overrides)
     if start is not None:
         settings |= start.settings
     if saved is not None:

@@ -8,7 +8,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from detkit.errors import UserError
 from detkit.model.class_rows import class_rows, move_rows
 from detkit.weight_file import without_wrappers
 
@@ -17,8 +16,13 @@ COUNTERS = "num_batches_tracked"  # of batch norms; frozen ones and old files ha
 
 @dataclass(frozen=True)
 class Transfer:
-    """kept, new, dropped: names of classes. fresh: names of weights that start anew. unused: of those given."""
+    """kept, new, dropped: names of classes. fresh: names of weights that start anew. unused: of those given.
 
+    fitting: how many weights that do not depend on the classes were there alike, `of` how many.
+    """
+
+    fitting: int
+    of: int
     kept: list[str]
     new: list[str]
     dropped: list[str]
@@ -39,15 +43,13 @@ def transfer(
     detector: nn.Module,
     start: Mapping[str, Any],
     classes: Sequence[str],
-    source: str,
     build: Callable[[int], nn.Module],
 ) -> Transfer:
     """Fill `detector`, which is for `classes`, with the weights of checkpoint `start` (averaged where kept).
 
     Rows by class (`detkit.model.class_rows`) go where the class of the same name is. Those of other classes stay as
-    they are, and so do weights of another shape. source: names the checkpoint in messages. build: makes a detector like
-    this one for another number of classes, which shows what depends on it in parts that do not say so.
-    Raises UserError where fewer than half of the weights fit.
+    they are, and so do weights of another shape. build: makes a detector like this one for another number of classes,
+    which shows what depends on it in parts that do not say so.
     """
     own = detector.state_dict()
     weights = without_wrappers(start["ema"] or start["model"], own)
@@ -68,13 +70,9 @@ def transfer(
     fresh = [name for name in missing if not name.endswith(COUNTERS)]
 
     asked = [name for name in own if not (name in rows or name in silent or name.endswith(COUNTERS))]
-    found = len(set(asked) - set(fresh))
-    if 2 * found < len(asked):
-        raise UserError(
-            f"finetune={source}: {found} of {len(asked)} weights fit the model in its config (it has "
-            f"{listed(list(weights), 3)}; wanted are {listed(asked, 3)}): are they of another model?"
-        )
     return Transfer(
+        fitting=len(set(asked) - set(fresh)),
+        of=len(asked),
         kept=[name for name in classes if name in before],
         new=[name for name in classes if name not in before],
         dropped=[name for name in before if name not in classes],
