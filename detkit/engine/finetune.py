@@ -44,9 +44,8 @@ class Start:
         build: makes a detector like it for another number of classes. Raises UserError where too little fits.
         """
         found = transfer(detector, self.content, classes, build)
-        changed = [line for line in self.changed if line.startswith("model")]
-        if changed and (found.fresh or found.unused):
-            raise UserError(self._misfit(found, changed))
+        if self.changed and (found.fresh or found.unused):
+            raise UserError(self._misfit(found))
         if 2 * found.fitting < found.of:
             raise UserError(
                 f"finetune={self.source}: {found.fitting} of {found.of} weights fit the model in its config (wanted: "
@@ -55,8 +54,8 @@ class Start:
         told = f"starts from {self.source}; {found}"
         return told + (f"; other settings than there: {listed(self.changed)}" if self.changed else "")
 
-    def _misfit(self, found: Transfer, changed: Sequence[str]) -> str:
-        lines = [f"finetune={self.source}: its weights are not those of a model with {listed(changed, 5)}"]
+    def _misfit(self, found: Transfer) -> str:
+        lines = [f"finetune={self.source}: its weights are not those of a model with {listed(self.changed, 5)}"]
         if found.fresh:
             lines.append(f"not in the checkpoint: {listed(found.fresh, 5)}")
         if found.unused:
@@ -158,7 +157,10 @@ def _set(here: dict[str, Any], key: str, settings: Mapping[str, Any], said: str,
         if not isinstance(value, Mapping) or part not in value:
             raise UserError(f"{said}: nothing can be taken out of the model of finetune={source}")
         value = value[part]
-    node[last] = deepcopy(value)
+    if last != "pretrained":
+        node[last] = deepcopy(value)
+    elif value:
+        raise UserError(f"{said.lstrip('+')}: the weights come from finetune={source}, drop one of both")
 
 
 def _parts(node: Any, place: str = "model") -> list[tuple[str, str]]:

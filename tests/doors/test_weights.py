@@ -16,6 +16,7 @@ from darknet_nets import write_files
 from doors import Door
 from torchvision.models import get_model
 
+from detkit import cli
 from detkit.engine.checkpoint import load_checkpoint, save_checkpoint
 
 BEST = Path("RUN/checkpoints/best.pt")
@@ -89,9 +90,7 @@ def renamed_weights(pattern: str, folder: Path) -> None:
 
 
 def as_before(folder: Path, _: str) -> None:
-    before, after = (
-        torch.load(folder / run, weights_only=True)["model"] for run in (BEST, "tuned/checkpoints/best.pt")
-    )
+    before, after = (load_checkpoint(folder / run)["model"] for run in ("RUN", "tuned"))
     assert all(torch.equal(value, after[name]) for name, value in before.items() if name.startswith("dense_head"))
 
 
@@ -126,6 +125,11 @@ def backbone_is_that_of_the_file(folder: Path, _: str) -> None:
     given = torch.load(folder / "resnet10t.pth", weights_only=True)["state_dict"]
     own = torch.load(folder / "tuned" / "checkpoints" / "best.pt", weights_only=True)["model"]
     assert torch.equal(own["backbone.net.layer3.0.conv1.weight"], given["layer3.0.conv1.weight"])
+
+
+def exported(folder: Path) -> None:
+    pytest.importorskip("onnxscript")
+    assert cli.main(["export", f"checkpoint={folder}/RUN", f"output={folder}/RUN.onnx", "images=1", "repeats=1"]) == 0
 
 
 def write(name: str, content: bytes) -> Callable[[Path], object]:
@@ -178,6 +182,17 @@ DOORS = [
         make=lambda folder: write_files(folder, "region"),
     ),
     Door(
+        kind="resume= an exported file",
+        source="near mmdetection #4579",
+        given="RUN",
+        command=f"train QUICK {DATA} resume=RUN.onnx",
+        code=2,
+        says="RUN.onnx is not a checkpoint of a training\nuse finetune=",
+        needs=("D", "RUN"),
+        make=exported,
+        slow=True,
+    ),
+    Door(
         kind="fine-tune on other classes, as many as before",
         source="lightly-ai/lightly-train #985; ultralytics PR #25051",
         given="RUN, D with disk renamed to zebra",
@@ -205,7 +220,7 @@ DOORS = [
         given="RUN, which is an SSD",
         command=f"train experiment=modern/faster_rcnn_bccd finetune=RUN {DATA} hydra.run.dir=tuned",
         code=2,
-        says="finetune=RUN is ssd_light, not the model of experiment=modern/faster_rcnn_bccd (with model=faster_rcnn_light)",
+        says="finetune=RUN is ssd_light, not the model of experiment=modern/faster_rcnn_bccd\n(with model=faster_rc",
         needs=("D", "RUN"),
         check=nothing_is_trained,
     ),
@@ -233,7 +248,7 @@ DOORS = [
         given="RUN, of 64 px",
         command=f"{FINETUNE} preprocess.height=96 model.backbone.frozen_stride=32",
         code=0,
-        says="new: none; other settings than there: model.backbone.frozen_stride=32 (was 4), preprocess.height=96 (was 64)",
+        says="new: none; other settings than there\nfrozen_stride=32 (was 4)\npreprocess.height=96 (was 64)",
         needs=("D", "RUN"),
         check=as_before,
     ),
@@ -264,6 +279,7 @@ DOORS = [
         needs=("D", "RUN"),
         make=partial(renamed_weights, "module.{}"),
         check=as_before,
+        slow=True,  # tests/engine/test_finetune.py holds it, too
     ),
     Door(
         kind="weights that fit nowhere",
@@ -295,6 +311,7 @@ DOORS = [
         make=partial(
             torchvision_file, lambda state: {"model_state_dict": {f"module.model.{k}": v for k, v in state.items()}}
         ),
+        slow=True,  # tests/test_weight_file.py holds it, too
     ),
     Door(
         kind="the file of torchvision's own training script, with its args",
@@ -308,7 +325,7 @@ DOORS = [
             lambda state: {
                 "model": state,
                 "optimizer": {},
-                "args": argparse.Namespace(lr=0.02, device="cuda"),
+                "args": argparse.Namespace(lr=0.02),
                 "epoch": 1,
             },
         ),
@@ -420,6 +437,9 @@ DOORS = [
 ]
 
 
-@pytest.mark.parametrize("door", DOORS, ids=lambda door: door.kind)
+@pytest.mark.parametrize(
+    "door",
+    [pytest.param(door, id=door.kind, marks=[pytest.mark.slow] if door.slow else []) for door in DOORS],
+)
 def test_door(door: Door, walk: Callable[[Door], str]) -> None:
     walk(door)

@@ -26,9 +26,8 @@ CLASSES = ["ring", "star"]
 def ssd(tmp_path_factory: pytest.TempPathFactory, compose_train: Callable[..., DictConfig]) -> Path:
     """A checkpoint of an SSD with random weights."""
     path = tmp_path_factory.mktemp("ssd") / "ssd.pt"
-    config: Any = OmegaConf.to_container(
-        compose_train("model=ssd_light", *SMALL, "name=mine", "run_dir=x"), resolve=True
-    )
+    given = ("model=ssd_light", *SMALL, "name=mine", "run_dir=x")
+    config: Any = OmegaConf.to_container(compose_train(*given), resolve=True)
     detector = build(config["model"], config["preprocess"], len(CLASSES))
     content = {"model": detector.state_dict(), "ema": None, "config": config, "classes": CLASSES}
     save_checkpoint(path, content | {"preprocess": detector.preprocess.to_dict(), "position": {"step": 1}})
