@@ -23,11 +23,12 @@ PARTS: tuple[tuple[tuple[str, ...], type, str], ...] = (
     (("model",), Mapping, "the weights"),
     (("config",), Mapping, "the settings of the training"),
     (("config", "model"), Mapping, "the config of the model"),
-    (("config", "data"), Mapping, "the config of the data"),
     (("classes",), list, "the class names"),
     (("preprocess",), Mapping, "how images become its input"),
-    (("position",), Mapping, "how far the training was"),
 )
+# What else it may lack, and what then stands for it: averaged weights, its data, how far the training was.
+NO_DATA = ("train_split", "val_split", "test_split", "classes")
+START = {"epoch": 0, "batch": 0, "step": 0, "elapsed_s": 0.0}
 
 
 def save_checkpoint(path: str | Path, content: Mapping[str, Any]) -> None:
@@ -84,7 +85,8 @@ def _read(path: Path, map_location: str | torch.device) -> dict[str, Any]:
         made_by = f"detkit {content.get('detkit_version', '?')}"
         raise UserError(f"{path} was written by {made_by} in format {content['format']}; this version reads {FORMAT}")
     check_parts(content, path)
-    return {"ema": None, **content}
+    config = {"data": dict.fromkeys(NO_DATA), **content["config"]}
+    return {"ema": None, "position": START, **content, "config": config}
 
 
 def check_parts(content: Mapping[str, Any], path: Path) -> None:

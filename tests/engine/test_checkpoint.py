@@ -66,7 +66,7 @@ def test_other_files_are_named(tmp_path: Path, content: bytes) -> None:
         load_checkpoint(tmp_path / "x.pt")
 
 
-@pytest.mark.parametrize("key", ["model", "config", "classes", "preprocess", "position"])
+@pytest.mark.parametrize("key", ["model", "config", "classes", "preprocess"])
 def test_a_key_that_is_missing_is_named(tmp_path: Path, key: str) -> None:
     content = whole()
     del content[key]
@@ -78,7 +78,7 @@ def test_a_key_that_is_missing_is_named(tmp_path: Path, key: str) -> None:
 def test_what_is_of_another_kind_is_named(tmp_path: Path) -> None:
     for content, told in (
         (whole(classes="ring"), "classes, the class names, is a str"),
-        (whole(config={"model": {}, "data": None}), r"config\.data, .* is missing"),
+        (whole(config={"data": {}}), r"config\.model, .* is missing"),
         (whole(config={"model": [], "data": {}}), r"config\.model, .* is a list"),
     ):
         save_checkpoint(tmp_path / "x.pt", content)
