@@ -28,9 +28,9 @@ MAKEFILE = (ROOT / "Makefile").read_text()
 # What a package may import from the rest of detkit; one that is not named here may import all of it.
 LAYERS = {
     "ops": {"ops", "types", "compiled"},
-    "metric": {"metric", "data", "ops", "types", "errors", "compiled"},
+    "metric": {"metric", "data", "ops", "types", "errors", "text_file", "compiled"},
     "model": {"model", "ops", "types", "errors", "weight_file", "data.preprocess"},
-    "data": {"data", "ops", "types", "errors", "whole_file", "visualize.palette"},
+    "data": {"data", "ops", "types", "errors", "text_file", "whole_file", "visualize.palette"},
 }
 
 

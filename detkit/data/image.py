@@ -2,18 +2,41 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, TiffImagePlugin
+from PIL import Image, ImageFile, ImageOps, TiffImagePlugin
 
 from detkit.errors import UserError
 from detkit.types import Size
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
+
+def _decoders() -> tuple[str, ...]:
+    """The formats that this Pillow decodes itself: no stubs for other programs, no PostScript, which is a program."""
+    Image.init()
+    ours = {
+        name
+        for name, (opener, _) in Image.OPEN.items()
+        if not (isinstance(opener, type) and issubclass(opener, ImageFile.StubImageFile))
+    }
+    return tuple(sorted(ours - {"EPS", "MPEG"}))
+
+
+FORMATS = _decoders()
+IMAGE_SUFFIXES = frozenset(
+    suffix
+    for suffix, name in Image.registered_extensions().items()
+    if name in FORMATS or name == "MPO"  # which the JPEG decoder reads: a phone's JPEG with a second picture
+)
 _ORIENTATION = 0x0112  # the EXIF tag
 _TURNED = (5, 6, 7, 8)  # orientations that swap height and width
+
+
+def is_picture(path: str | Path) -> bool:
+    """Whether a file is one of pictures, by its name: the suffixes of what Pillow decodes."""
+    return os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES
 
 
 def read_image(path: str | Path, *, upright: bool = True, reduction: int = 1) -> NDArray[np.uint8]:
@@ -23,7 +46,7 @@ def read_image(path: str | Path, *, upright: bool = True, reduction: int = 1) ->
     reduction: 1, 2, 4 or 8, by which the sides of a JPEG are divided, rounded up, in less time; others stay whole.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             if reduction > 1:
                 width, height = image.size
                 image.draft(None, (max(width // reduction, 1), max(height // reduction, 1)))
@@ -39,7 +62,7 @@ def read_image(path: str | Path, *, upright: bool = True, reduction: int = 1) ->
 def read_image_size(path: str | Path, *, upright: bool = True) -> Size:
     """(height, width) from the header of the picture at `path`; raises UserError naming the file."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             width, height = image.size
             turned = image.getexif().get(_ORIENTATION) in _TURNED
             if isinstance(image, TiffImagePlugin.TiffImageFile):
