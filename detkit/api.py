@@ -41,6 +41,7 @@ def load(
     source: Source | None = None,
     preprocess: Mapping[str, Any] = NOTHING,
     postprocess: Mapping[str, Any] = NOTHING,
+    trust: str | Sequence[str] = (),
 ) -> LoadedDetector:
     """The detector in a checkpoint file, or in a run folder (its best checkpoint), ready to predict.
 
@@ -48,9 +49,10 @@ def load(
     compiled, which is faster after a first image that waits for the compiler. source: of the regions, for a detector
     that takes them from outside; None is what it was trained with. preprocess, postprocess: other settings than those
     of the checkpoint: side, decode; score_threshold, nms_iou, max_detections (`configs/test_settings.yaml`).
+    trust: modules of your own whose parts the checkpoint may name, ["mynet"]; they are imported.
     Raises UserError naming the file where it is missing or no checkpoint. Code in a checkpoint is never run.
     """
-    content = load_checkpoint(Path(checkpoint))
+    content = load_checkpoint(Path(checkpoint), trust=trust)
     content = with_test_settings(content, preprocess=preprocess, postprocess=postprocess)
     return LoadedDetector(
         build_from_checkpoint(content),

@@ -96,6 +96,7 @@ def _run(name: str, arguments: list[str]) -> int:
     from yaml import YAMLError
 
     from detkit import overrides
+    from detkit.chosen import for_finetuning
     from detkit.config_files import check_config_files, explain_yaml, typed_text
 
     verb = VERBS[name]
@@ -138,6 +139,7 @@ def _run(name: str, arguments: list[str]) -> int:
             single = overrides.first_of_sweep(options.overrides)
             check_config_files(loader, config_name, single, extra_dir)
             typed.update(typed_text(loader, config_name, single) if extra_dir is not None else {})
+        arguments = for_finetuning(loader, arguments, options.overrides)
         with _process_as_hydra_expects(name, _flags_first(arguments, options.overrides)):
             hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=verb.config)(job)()
     except YAMLError as error:

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from importlib import import_module
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import nn
 
 from detkit.data.preprocess import Preprocess
 from detkit.errors import UserError
 from detkit.model.detector import Detector
 from detkit.target import build, check_part, complete
+from detkit.trust import check_targets, names_of
+from detkit.weight_file import without_wrappers
 
-# A checkpoint comes from outside; what it names is built only from these packages, so it can run nothing else.
-TRUSTED = ("detkit.model.", "detkit.data.preprocess.")
 # What a checkpoint may name to propose regions with; the first ones propose for any image.
 SOURCES = ("detkit.proposal.selective_search.SelectiveSearch", "detkit.proposal.trained_rpn.TrainedRPN")
 FILE_SOURCE = "detkit.proposal.proposal_file.read_proposals"
 
 
-def build_preprocess(config: Mapping[str, Any]) -> Preprocess:
-    """The preprocess that a config node or a checkpoint describes by `_target_` and values."""
-    check_targets(config)
+def build_preprocess(config: Mapping[str, Any], trust: Sequence[str] = ()) -> Preprocess:
+    """The preprocess that a config node or a checkpoint describes by `_target_` and values; trust: see there."""
+    check_targets(config, trust, "preprocess")
     return build(config, "preprocess")
 
 
@@ -46,20 +46,30 @@ def check_assembly(settings: Mapping[str, Any]) -> None:
 def build_from_checkpoint(checkpoint: Mapping[str, Any]) -> Detector:
     """The detector of a checkpoint with its weights (EMA where kept), in eval mode; nothing is downloaded.
 
-    Raises UserError where the checkpoint names a part outside detkit, or its weights do not fit its config.
+    Raises UserError where the checkpoint names a part outside detkit that was not trusted as it was loaded, or its
+    weights do not fit its config.
     """
     if "onnx" in checkpoint:
         from detkit.bridge.export.session import build_onnx
 
         return build_onnx(checkpoint)
     model = without_pretrained(checkpoint["config"]["model"])
-    check_targets(model)
-    detector = build_detector(model, len(checkpoint["classes"]), build_preprocess(checkpoint["preprocess"]))
-    try:
-        detector.load_state_dict(checkpoint.get("ema") or checkpoint["model"])
-    except RuntimeError as error:
-        raise UserError(f"the weights of the checkpoint do not fit the model in its config: {error}") from error
+    trust = checkpoint.get("trust", ())
+    check_targets(model, trust, "model")
+    detector = build_detector(model, len(checkpoint["classes"]), build_preprocess(checkpoint["preprocess"], trust))
+    load_weights(detector, checkpoint.get("ema") or checkpoint["model"])
     return detector.eval()
+
+
+def load_weights(detector: nn.Module, weights: Mapping[str, Any]) -> None:
+    """Fill a detector with all its weights, in place; raises UserError naming those that do not fit."""
+    try:
+        detector.load_state_dict(without_wrappers(weights, detector.state_dict()))
+    except RuntimeError as error:
+        found = [line.strip() for line in str(error).splitlines()[1:]]
+        raise UserError(
+            f"the weights of the checkpoint do not fit the model in its config: {'; '.join(found)[:500]}"
+        ) from error
 
 
 def with_test_settings(
@@ -80,7 +90,7 @@ def with_test_settings(
     side = before.pop("side", None)
     if side is not None and (not isinstance(side, int) or side < 1):
         raise UserError(f"preprocess.side={side}: a number of pixels, above 0")
-    seen = build_preprocess({**checkpoint["preprocess"], **before})
+    seen = build_preprocess({**checkpoint["preprocess"], **before}, checkpoint.get("trust", ()))
     config, model = checkpoint["config"], checkpoint["config"]["model"]
     return {
         **checkpoint,
@@ -93,42 +103,26 @@ def build_source(checkpoint: Mapping[str, Any], *, for_any_image: bool) -> Any:
     """What proposed the regions that the detector of a checkpoint learnt from; None where it proposes them itself.
 
     for_any_image: also None where they came from a file, which knows only its own images.
-    Raises UserError where the checkpoint names anything but a source of detkit.
+    Raises UserError where the checkpoint names anything but a source of detkit, or one that was trusted.
     """
     node = checkpoint["config"].get("proposal")
     if node is None or (for_any_image and node["_target_"] == FILE_SOURCE):
         return None
-    if node["_target_"] not in (*SOURCES, FILE_SOURCE) or any(isinstance(value, Mapping) for value in node.values()):
-        raise UserError(f"the checkpoint takes proposals from {node['_target_']}; to allow that, choose proposal=...")
+    check_source(node, checkpoint.get("trust", ()))
     return build(node, "proposal")
 
 
-def check_targets(config: Any, where: str = "config") -> None:
-    """Raise UserError for a `_target_` outside the trusted packages, anywhere below `config`."""
-    if isinstance(config, Mapping):
-        target = config.get("_target_")
-        if target is not None and not is_own_part(str(target)):
-            raise UserError(f"{where}._target_={target}: only parts under {' and '.join(TRUSTED)} are built from here")
-        for key, value in config.items():
-            check_targets(value, f"{where}.{key}")
-    elif isinstance(config, (list, tuple)):
-        for index, value in enumerate(config):
-            check_targets(value, f"{where}[{index}]")
-
-
-def is_own_part(target: str) -> bool:
-    """Whether `target` names a class or function that a trusted module defines itself.
-
-    A prefix alone would not do: `detkit.model.detector.torch.hub.load` also begins with detkit.model.
-    """
-    module, _, name = target.rpartition(".")
-    if not f"{module}.".startswith(TRUSTED):
-        return False
-    try:
-        part = getattr(import_module(module), name)
-    except (ImportError, AttributeError):
-        return False
-    return getattr(part, "__module__", None) == module
+def check_source(node: Mapping[str, Any], trust: Sequence[str]) -> None:
+    """Raise UserError where a source of regions that a checkpoint names is neither detkit's nor trusted."""
+    target = str(node["_target_"])
+    if target in (*SOURCES, FILE_SOURCE) and not any(isinstance(value, Mapping) for value in node.values()):
+        return
+    if not names_of(trust):
+        raise UserError(
+            f"the checkpoint takes proposals from {target}; to allow that, choose proposal=..., or add "
+            f"trust=[{target.partition('.')[0]}]"
+        )
+    check_targets(node, trust, "proposal")
 
 
 def without_pretrained(model: Any) -> Any:

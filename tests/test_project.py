@@ -29,7 +29,7 @@ MAKEFILE = (ROOT / "Makefile").read_text()
 LAYERS = {
     "ops": {"ops", "types", "compiled"},
     "metric": {"metric", "data", "ops", "types", "errors", "text_file", "compiled"},
-    "model": {"model", "ops", "types", "errors", "data.preprocess"},
+    "model": {"model", "ops", "types", "errors", "weight_file", "data.preprocess"},
     "data": {"data", "ops", "types", "errors", "text_file", "whole_file", "visualize.palette"},
 }
 

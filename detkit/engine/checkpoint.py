@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import pickle
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,22 @@ from torch import Tensor
 
 from detkit import __version__
 from detkit.errors import UserError
+from detkit.trust import names_of
+from detkit.weight_file import read_weight_file, weights_in
 from detkit.whole_file import whole_file
 
 FORMAT = 1
+# What every checkpoint has, of which kind, and where in it.
+PARTS: tuple[tuple[tuple[str, ...], type, str], ...] = (
+    (("model",), Mapping, "the weights"),
+    (("config",), Mapping, "the settings of the training"),
+    (("config", "model"), Mapping, "the config of the model"),
+    (("classes",), list, "the class names"),
+    (("preprocess",), Mapping, "how images become its input"),
+)
+# What else it may lack, and what then stands for it: averaged weights, its data, how far the training was.
+NO_DATA = ("train_split", "val_split", "test_split", "classes")
+START = {"epoch": 0, "batch": 0, "step": 0, "elapsed_s": 0.0}
 
 
 def save_checkpoint(path: str | Path, content: Mapping[str, Any]) -> None:
@@ -37,14 +49,21 @@ def copy_checkpoint(source: str | Path, path: str | Path) -> None:
     _sync_folder(Path(path).parent)
 
 
-def load_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") -> dict[str, Any]:
+def load_checkpoint(
+    path: str | Path, map_location: str | torch.device = "cpu", *, trust: str | Sequence[str] | None = ()
+) -> dict[str, Any]:
     """The content of a checkpoint file, or of checkpoints/best.pt where `path` is a run folder.
 
     A Darknet `.cfg`, with its `.weights` beside it, is a checkpoint too, and so are the state dict of a detector of
-    torchvision and an `.onnx` that `detkit export` wrote, which can only predict.
-    Raises UserError where there is no such file or it is not a checkpoint that this version reads.
+    torchvision, from its training script or of safetensors, and an `.onnx` that `detkit export` wrote, which can only
+    predict. trust: modules of the user's own whose parts may be built (`detkit.trust`); kept as `trust` in the content.
+    Raises UserError where there is no such file, or it is not a checkpoint that this version reads, or not a whole one.
     """
     path = find_checkpoint(path)
+    return {**_read(path, map_location), "trust": names_of(trust)}  # the reader's word, never the file's
+
+
+def _read(path: Path, map_location: str | torch.device) -> dict[str, Any]:
     if path.suffix == ".cfg":
         from detkit.bridge.darknet.checkpoint import read_darknet  # it builds a detector, which few readers need
 
@@ -57,21 +76,45 @@ def load_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") 
         raise UserError(
             f"{path}: a program is read by torch.export.load, which may run code from it; detkit reads .pt and .onnx"
         )
-    try:
-        content = torch.load(path, map_location=map_location, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path} is not a detkit checkpoint: {reason}") from error
-    if isinstance(content, dict) and "format" not in content:
-        from detkit.bridge.torchvision.checkpoint import read_file
-
-        content = read_file(content, path) or content
+    if path.suffix == ".weights":
+        raise UserError(f"{path} holds numbers alone: give the .cfg of the network, with this file beside it")
+    content = read_weight_file(path, map_location)
     if not isinstance(content, dict) or "format" not in content:
-        raise UserError(f"{path} is not a detkit checkpoint: it has no 'format'")
+        return _read_foreign(content, path)
     if content["format"] != FORMAT:
         made_by = f"detkit {content.get('detkit_version', '?')}"
         raise UserError(f"{path} was written by {made_by} in format {content['format']}; this version reads {FORMAT}")
-    return content
+    check_parts(content, path)
+    config = {"data": dict.fromkeys(NO_DATA), **content["config"]}
+    return {"ema": None, "position": START, **content, "config": config}
+
+
+def check_parts(content: Mapping[str, Any], path: Path) -> None:
+    """Raise UserError naming what a checkpoint of detkit's lacks, or has of another kind."""
+    for keys, kind, meaning in PARTS:
+        node: Any = content
+        for key in keys:
+            node = node.get(key)
+        if not isinstance(node, kind):
+            state = "is missing" if node is None else f"is a {type(node).__name__}"
+            raise UserError(f"{path} is no whole checkpoint: {'.'.join(keys)}, {meaning}, {state}")
+
+
+def _read_foreign(content: Any, path: Path) -> dict[str, Any]:
+    from detkit.bridge.torchvision.checkpoint import read_file  # it composes configs, which few readers need
+
+    weights = weights_in(content)
+    if not weights:
+        found = f"only {', '.join(map(str, list(content)[:8]))}" if isinstance(content, dict) else "no weights either"
+        raise UserError(f"{path} is not a detkit checkpoint: it has no 'format', {found}")
+    found_checkpoint = read_file(weights, path)
+    if found_checkpoint is None:
+        raise UserError(
+            f"{path} is not a detkit checkpoint: it has no 'format', only {len(weights)} weights "
+            f"({', '.join(list(weights)[:3])}, ...), and they are of no detector of torchvision that is known here"
+            "\nweights of a backbone alone go where it is chosen: model.backbone.pretrained=FILE"
+        )
+    return found_checkpoint
 
 
 def best_weights(run: str | Path) -> dict[str, Tensor]:

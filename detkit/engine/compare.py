@@ -115,7 +115,7 @@ def measure_accuracy(contender: Contender) -> Row:
             if contender.checkpoint is not None:
                 metrics = run_eval(job)
             else:
-                metrics = finished_metrics(job) or train(job)
+                metrics = finished_metrics(job) or train(job, contender.overrides)
                 row["seeds"].append(job.seed)
         except Exception as error:  # the others go on, and what they reach is not lost
             row["errors"].append(_note_error(error, Path(job.run_dir)))

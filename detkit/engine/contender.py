@@ -181,7 +181,7 @@ def _evaluation(
     found.device, found.precision, found.channels_last = (
         config.device, config.trainer.precision, config.trainer.channels_last
     )  # fmt: skip
-    found.runtime, found.proposing = config.runtime, config.proposing
+    found.runtime, found.proposing, found.trust = config.runtime, config.proposing, config.trust
     for key in ("batch_size", "num_workers", "pictures"):
         found.evaluation[key] = config.evaluation[key]
     found.evaluation.timing_images = 0

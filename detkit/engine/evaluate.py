@@ -33,6 +33,7 @@ from detkit.metric.files import evaluate_files
 from detkit.metric.recall import proposal_recall
 from detkit.model.detector import Detector
 from detkit.proposal.split import find_proposals
+from detkit.trust import check_target
 
 READERS = re.compile(r"detkit\.data\.\w+\.read_\w+")  # what a checkpoint may name to read its data with
 
@@ -49,10 +50,10 @@ def run_eval(config: DictConfig) -> dict[str, Any]:
     if config.checkpoint is None:
         raise UserError("add checkpoint=<a .pt file or a run folder>, or predictions=<file> ground_truth=<file>")
     with join_world(config.device) as world:
-        saved = load_checkpoint(config.checkpoint)
+        saved = load_checkpoint(config.checkpoint, trust=config.trust)
         saved = with_test_settings(saved, preprocess=config.preprocess, postprocess=config.postprocess)
         detector = place_for_inference(build_from_checkpoint(saved), world.device, config.channels_last, config.runtime)
-        data = merge_data(config.data, saved["config"]["data"])
+        data = merge_data(config.data, saved["config"]["data"], saved["trust"])
         annotations = read_test_split(data, config.split, saved["classes"])
         if world.is_main and annotations.faults:
             print(f"left out while reading: {describe_faults(annotations)}", file=sys.stderr)
@@ -201,8 +202,10 @@ def read_test_split(data: Mapping[str, Any], split: str | None, classes: Sequenc
     return annotations
 
 
-def merge_data(given: Mapping[str, Any], saved: Mapping[str, Any]) -> dict[str, Any]:
+def merge_data(given: Mapping[str, Any], saved: Mapping[str, Any], trust: Sequence[str] = ()) -> dict[str, Any]:
     """The data config of the command line, filled up with that of the checkpoint where it is null.
+
+    trust: as the checkpoint was loaded with.
 
     Raises UserError where neither has a reader, and where the checkpoint would run anything but detkit's own.
     """
@@ -213,7 +216,7 @@ def merge_data(given: Mapping[str, Any], saved: Mapping[str, Any]) -> dict[str, 
         raise UserError("this checkpoint says nothing of data: choose data=voc data.root=DIR (or data=coco, data=yolo)")
     target = str(data["reader"]["_target_"]) if "reader" not in chosen else None
     if target is not None and not READERS.fullmatch(target):
-        raise UserError(f"the checkpoint reads its data with {target}; to allow that, choose data=... yourself")
+        check_target(target, trust, f"the checkpoint reads its data with {target} (or choose data=... yourself)")
     return data
 
 

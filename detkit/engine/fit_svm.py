@@ -36,9 +36,9 @@ def fit_svm(config: DictConfig) -> None:
     with join_world(config.device) as world:
         if world.size > 1:
             raise UserError("detkit fit_svm runs in one process: start it without torchrun")
-        saved = load_checkpoint(config.checkpoint)
+        saved = load_checkpoint(config.checkpoint, trust=config.trust)
         classes = saved["classes"]
-        data = merge_data(config.data, saved["config"]["data"])
+        data = merge_data(config.data, saved["config"]["data"], saved["trust"])
         detector, model = with_svm(saved, config)
         weights = {name: value.clone() for name, value in detector.state_dict().items()}  # before they are folded
 

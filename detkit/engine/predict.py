@@ -41,6 +41,7 @@ def run_predict(cfg: DictConfig) -> dict[str, Any]:
         preprocess=cfg.preprocess,
         postprocess=cfg.postprocess,
         source=build(cfg.get("proposal"), "proposal"),
+        trust=cfg.trust,
     )
     return predict_files(
         detector,

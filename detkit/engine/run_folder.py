@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,11 @@ from detkit.engine.environment import describe_environment
 from detkit.errors import UserError
 
 # What neither the weights nor the numbers of a training depend on.
-INCIDENTAL = ("name", "resume", "run_dir", "device", "logger", "evaluation", "loader.num_workers", "decoded_dir")
+INCIDENTAL = (
+    "name", "resume", "run_dir", "device", "logger", "evaluation", "loader.num_workers", "decoded_dir", "trust",
+)  # fmt: skip
+# What a checkpoint has that a training can go on from, beside what every checkpoint has.
+OF_A_TRAINING = ("optimizer", "scaler", "rng", "metrics", "best")
 # What may differ between a run and its continuation: how long, how fast, where; not what is learned from what.
 CONTINUABLE = (
     *INCIDENTAL, "data.root",
@@ -46,7 +50,16 @@ def find_run(resume: str | bool | None, run_dir: Path) -> tuple[Path | None, Pat
 
 
 def check_same_training(saved: Mapping[str, Any], settings: Mapping[str, Any], path: Path, processes: int) -> None:
-    """Raise UserError that names what differs between `settings` and those of the checkpoint `saved` at `path`."""
+    """Raise UserError that names what differs between `settings` and those of the checkpoint `saved` at `path`.
+
+    Also where it is no checkpoint of a training, or not all of one.
+    """
+    absent = [key for key in OF_A_TRAINING if key not in saved]
+    if absent:
+        raise UserError(
+            f"resume={path} is not a checkpoint of a training (it has no {', '.join(absent)}): to start from its "
+            f"weights, use finetune={path}"
+        )
     if len(saved["rng"]) != processes:
         raise UserError(f"resume={path}: saved by {len(saved['rng'])} processes, it cannot go on with {processes}")
     different = differences(saved["config"], settings, CONTINUABLE)
@@ -55,6 +68,20 @@ def check_same_training(saved: Mapping[str, Any], settings: Mapping[str, Any], p
             f"resume={path}: this is another training than the one it was saved by: {', '.join(different)}\n"
             "repeat the command of the first run and add resume=..."
         )
+
+
+def check_same_classes(before: Sequence[str], now: Sequence[str], path: Path) -> None:
+    """Raise UserError that names the classes in which the data differ from those of the checkpoint at `path`."""
+    if list(before) == list(now):
+        return
+    gone, new = [name for name in before if name not in now], [name for name in now if name not in before]
+    told = [f"{what} {', '.join(names)}" for what, names in (("gone:", gone), ("new:", new)) if names]
+    if not told:
+        told = [f"the same in another order: {', '.join(now)} (was {', '.join(before)})"]
+    raise UserError(
+        f"resume={path}: the classes of the data are not those that it was trained for ({'; '.join(told)})\n"
+        f"for other classes start anew from its weights, which keeps what it knows of the others: finetune={path}"
+    )
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any], free: Collection[str]) -> list[str]:

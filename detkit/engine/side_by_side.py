@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from detkit.config import build_from_checkpoint, build_source
 from detkit.data.annotations import Annotations
@@ -21,6 +21,7 @@ from detkit.engine.evaluate import merge_data, read_test_split, timed_images
 from detkit.engine.examples import DRAWN_FROM, spread, target_of
 from detkit.engine.speed import FEWEST_IMAGES, Pipeline, TimedImage, measure_together
 from detkit.proposal.split import find_proposals
+from detkit.trust import named_in, names_of
 from detkit.visualize.draw import draw_detections
 
 
@@ -70,8 +71,9 @@ def measure_side_by_side(
 
 def _enter(checkpoint: str, contender: Contender, config: DictConfig, device: torch.device) -> tuple[Entrant, int]:
     """The detector of a checkpoint with its images, and its number of parameters, counted before norms are folded."""
-    saved = load_checkpoint(checkpoint)
-    data = merge_data(contender.jobs[0].data, saved["config"]["data"])
+    own = OmegaConf.to_container(contender.jobs[0], resolve=True)  # a training's own config, which names its parts
+    saved = load_checkpoint(checkpoint, trust=[*names_of(config.trust), *named_in(own)])
+    data = merge_data(contender.jobs[0].data, saved["config"]["data"], saved["trust"])
     annotations = read_test_split(data, None, saved["classes"])
     source = build_source(saved, for_any_image=False)
     proposals = find_proposals(source, annotations, repair=data["repair"], **config.proposing)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from detkit.config import build, build_detector, build_preprocess, check_assembly, without_pretrained
+from detkit.config import build, build_detector, build_preprocess, check_assembly, load_weights, without_pretrained
 from detkit.data.dataset import DetectionDataset
 from detkit.data.decoded import DecodedImages
 from detkit.data.image import read_image
@@ -26,12 +27,19 @@ from detkit.engine.ema import Ema
 from detkit.engine.evaluate import measure, read_test_split
 from detkit.engine.examples import draw_examples
 from detkit.engine.fault_log import FaultLog
-from detkit.engine.finetune import load_fitting, settings_of
+from detkit.engine.finetune import find_start
 from detkit.engine.log import RunLog, Window, scalars
 from detkit.engine.optimizer import set_lr
 from detkit.engine.random_state import deterministic, get_random_state, seed_everything, set_random_state
 from detkit.engine.results import percent
-from detkit.engine.run_folder import check_same_training, find_run, headline, open_folder, remove_unused
+from detkit.engine.run_folder import (
+    check_same_classes,
+    check_same_training,
+    find_run,
+    headline,
+    open_folder,
+    remove_unused,
+)
 from detkit.engine.step import take_step
 from detkit.engine.stream import BatchStream
 from detkit.engine.validate import validate
@@ -41,27 +49,28 @@ from detkit.proposal.split import find_proposals
 from detkit.visualize.report import write_report
 
 
-def train(config: DictConfig) -> dict[str, Any]:
+def train(config: DictConfig, overrides: Sequence[str] | None = None) -> dict[str, Any]:
     """Train the detector that `config` (configs/train.yaml) describes, evaluate it, return what metrics.json holds.
 
+    overrides: that `config` was composed of; None: those of this command.
     Everything it makes is in the run folder, `config.run_dir`. Under torchrun every process calls this.
     Raises UserError for what the config gets wrong, TrainingDiverged where a loss is no longer a number.
     """
     with join_world(config.device) as world, deterministic(config.trainer.deterministic):
-        return _train(config.copy(), world)
+        return _train(config.copy(), world, overrides)
 
 
-def _train(config: DictConfig, world: World) -> dict[str, Any]:
+def _train(config: DictConfig, world: World, overrides: Sequence[str] | None) -> dict[str, Any]:
     # The run: its folder, and the checkpoint it goes on from.
     trainer = config.trainer
     path, folder = world.broadcast(find_run(config.resume, Path(config.run_dir)))
     config.run_dir = str(folder)
     remove_unused(folder)
     settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    start = None if config.finetune is None else load_checkpoint(config.finetune)
+    saved = None if path is None else load_checkpoint(path, trust=config.trust)
+    start = find_start(settings, saved, overrides)
     if start is not None:
-        settings |= settings_of(start)
-    saved = None if path is None else load_checkpoint(path)
+        settings |= start.settings
     if saved is not None:
         check_same_training(saved, settings, path, world.size)
     check_assembly(settings)  # before the data are read and regions computed
@@ -71,9 +80,11 @@ def _train(config: DictConfig, world: World) -> dict[str, Any]:
     # The data.
     with world.main_first():
         annotations = read_split(config.data, config.data.train_split)
-        source = build(config.get("proposal"), "proposal")  # of regions, for models that take them from outside
+        source = build(settings.get("proposal"), "proposal")  # of regions, for models that take them from outside
         proposals = find_proposals(source, annotations, repair=config.data.repair, **config.proposing)
     classes = annotations.classes
+    if saved is not None:
+        check_same_classes(saved["classes"], classes, path)
     preprocess = build_preprocess(settings["preprocess"])
     read = read_image if config.decoded_dir is None else DecodedImages(config.decoded_dir)
     mix = build(config.get("mix"), "mix")  # makes one picture of several
@@ -124,8 +135,8 @@ def _train(config: DictConfig, world: World) -> dict[str, Any]:
     timed = any(duration is not None and duration.timed for duration in (budget, eval_every, save_every))
 
     # The model, and what changes it.
-    detector = build_detector(settings["model"], len(classes), preprocess)
-    fresh = [] if start is None else load_fitting(detector, start)
+    model_config = settings["model"] if saved is None else without_pretrained(settings["model"])
+    detector = build_detector(model_config, len(classes), preprocess)
     place_model(detector, world.device, trainer.channels_last)
     if world.device.type == "cpu":
         speed_up_depthwise(detector)
@@ -135,9 +146,14 @@ def _train(config: DictConfig, world: World) -> dict[str, Any]:
     if saved is None:
         detector.prepare(dataset.known())
     else:
-        detector.load_state_dict(saved["model"])
+        load_weights(detector, saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         scaler.load_state_dict(saved["scaler"])
+    transferred = None  # what came from another training: after `prepare`, whose statistics it brings for its classes
+    if start is not None and saved is None:
+        transferred = start.load_into(
+            detector, classes, lambda count: build_detector(settings["model"], count, preprocess)
+        )
     ema = None if trainer.ema is None else Ema(detector, trainer.ema)
     if ema is not None and saved is not None:
         ema.module.load_state_dict(saved["ema"])
@@ -191,8 +207,8 @@ def _train(config: DictConfig, world: World) -> dict[str, Any]:
         log.message(headline(folder, annotations, detector, world, budget, now))
         if isinstance(read, DecodedImages):
             log.message(read.need([annotations] if val_split is None else [annotations, val_split]))
-        if start is not None and saved is None:
-            log.message(f"starts from {config.finetune}; new: {', '.join(fresh) or 'nothing'}")
+        if transferred is not None:
+            log.message(transferred)
         window, faults = Window(), FaultLog()
         while budget.passed(now) < 1 and not best.is_stale(trainer.patience):
             if stream.mixed and budget.passed(now) >= mix.until:

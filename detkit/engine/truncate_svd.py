@@ -22,7 +22,7 @@ def run_truncate_svd(config: DictConfig) -> dict[str, Any]:
     """
     folder = Path(config.run_dir)
     remove_unused(folder)
-    saved = load_checkpoint(config.checkpoint)
+    saved = load_checkpoint(config.checkpoint, trust=config.trust)
     detector = build_from_checkpoint(saved)
     tail = getattr(getattr(detector, "roi_head", None), "tail", None)
     if not isinstance(tail, TwoFC) or saved["config"]["model"]["tail"].get("ranks") is not None:

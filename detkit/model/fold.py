@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+PARTS = ("weight", "bias", "running_mean", "running_var")  # of a batch norm
+
+
+class Folded(NamedTuple):
+    """A convolution and the batch norm that was folded into it, by their names; eps: of the norm."""
+
+    conv: str
+    norm: str
+    eps: float
 
 
 @torch.no_grad()
 def fold_batch_norm(
     module: nn.Module, run: Callable[[], Any], chosen: Callable[[nn.Conv2d], bool] = lambda conv: True
-) -> int:
-    """Fold, in place, the batch norms of `module` whose input comes from a chosen convolution; returns how many.
+) -> list[Folded]:
+    """Fold, in place, the batch norms of `module` whose input comes from a chosen convolution; returns the pairs.
 
     The pairs are found by watching `run()`, a forward of the module, whatever the code between them looks like. A norm
     after several convolutions stays, and so does one of several that read one convolution. An activation that the
@@ -41,19 +51,38 @@ def fold_batch_norm(
     for hook in hooks:
         hook.remove()
     pairs = [(conv, name) for name, (conv, *others) in reads.items() if conv and not others and read_by[conv] == {name}]
+    names = {part: name for name, part in module.named_modules()}
+    folded = []
     for conv, name in pairs:
         parent, _, child = name.rpartition(".")
-        norm = module.get_submodule(name)
-        _scale(conv, norm)
+        norm: Any = module.get_submodule(name)
+        weight, bias = _scaled(conv.weight, conv.bias, {part: getattr(norm, part) for part in PARTS}, norm.eps)
+        conv.weight.copy_(weight)
+        conv.bias = nn.Parameter(bias, requires_grad=False)
         setattr(module.get_submodule(parent), child, getattr(norm, "act", nn.Identity()))
-    return len(pairs)
+        folded.append(Folded(names[conv], name, norm.eps))
+    return folded
 
 
-def _scale(conv: nn.Conv2d, norm: nn.Module) -> None:
-    """Give `conv` the affine map of `norm`: y = (x - mean) / sqrt(var + eps) * weight + bias."""
-    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()  # type: ignore[operator]
-    shift = norm.bias - norm.running_mean * scale  # type: ignore[operator]
-    if conv.bias is not None:
-        shift = shift + conv.bias * scale
-    conv.weight.mul_(scale[:, None, None, None])
-    conv.bias = nn.Parameter(shift.clone(), requires_grad=False)
+@torch.no_grad()
+def fold_weights(weights: dict[str, Tensor], pairs: Iterable[Folded], prefix: str = "") -> None:
+    """Do to a state dict, in place, what `fold_batch_norm` has done to a module, where its norms are still there.
+
+    prefix: of the module in the names of the state dict.
+    """
+    for conv, norm, eps in pairs:
+        kernel, bias = f"{prefix}{conv}.weight", f"{prefix}{conv}.bias"
+        parts = {part: weights.get(f"{prefix}{norm}.{part}") for part in PARTS}
+        if kernel in weights and all(value is not None for value in parts.values()):
+            weights[kernel], weights[bias] = _scaled(weights[kernel], weights.get(bias), parts, eps)
+            for part in (*PARTS, "num_batches_tracked"):
+                weights.pop(f"{prefix}{norm}.{part}", None)
+
+
+def _scaled(kernel: Tensor, bias: Tensor | None, norm: Mapping[str, Any], eps: float) -> tuple[Tensor, Tensor]:
+    """The weights of a convolution that is followed by y = (x - mean) / sqrt(var + eps) * weight + bias."""
+    scale = norm["weight"] * (norm["running_var"] + eps).rsqrt()
+    shift = norm["bias"] - norm["running_mean"] * scale
+    if bias is not None:
+        shift = shift + bias * scale
+    return kernel * scale[:, None, None, None], shift.clone()

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from detkit.errors import UserError
+from detkit.model.class_rows import labels_of_rows
 from detkit.model.dense import normal_init
 
 # Symbols: R regions, C classes, D features of a region, k cells along the side of a region.
@@ -21,12 +22,18 @@ class _Predictor(nn.Module):
     def __init__(self, *, num_classes: int, class_agnostic: bool, box_beta: float) -> None:
         super().__init__()
         self.num_logits = num_classes + 1
+        self.class_agnostic = class_agnostic
         self.num_boxes = 1 if class_agnostic else num_classes
         self.box_beta = box_beta
 
     def scores(self, logits: Tensor) -> Tensor:
         """The probability of each class: [R, C]."""
         return logits.softmax(dim=1)[:, 1:]
+
+    def class_rows(self, num_classes: int) -> dict[str, Tensor]:
+        """See `detkit.model.class_rows`."""
+        rows = {"logit": labels_of_rows(num_classes, others=1)}
+        return rows if self.class_agnostic else rows | {"delta": labels_of_rows(num_classes, values=4)}
 
     def losses(self, logits: Tensor, deltas: Tensor, labels: Tensor, offsets: Tensor) -> dict[str, Tensor]:
         """Cross entropy and smooth-L1 of each region, float32 [R] (Fast R-CNN, equation 1).
@@ -116,6 +123,11 @@ class PositionSensitivePredictor(_Predictor):
         """x [B, D, H, W] -> maps of logits [B, (C + 1) k k, H, W] and of deltas [B, (C or 1) 4 k k, H, W]."""
         return self.logit(x), self.delta(x)
 
+    def class_rows(self, num_classes: int) -> dict[str, Tensor]:
+        """See `detkit.model.class_rows`: every number is read from a map for each cell."""
+        rows = super().class_rows(num_classes)
+        return {layer: labels.repeat_interleave(self.size**2) for layer, labels in rows.items()}
+
     def vote(self, logits: Tensor, deltas: Tensor) -> tuple[Tensor, Tensor]:
         """Regions read from both maps, [R, C + 1, k, k] and [R, (C or 1) 4, k, k], averaged over their cells."""
         mean = deltas.float().mean(dim=(2, 3))
@@ -145,6 +157,11 @@ class SVMPredictor(nn.Module):
         if self.delta is None:
             return margins, margins.new_zeros(x.shape[0], 1, 4)
         return margins, self.delta(placed).float().unflatten(1, (self.num_boxes, 4))
+
+    def class_rows(self, num_classes: int) -> dict[str, Tensor]:
+        """See `detkit.model.class_rows`."""
+        rows = {"margin": labels_of_rows(num_classes)}
+        return rows if self.delta is None else rows | {"delta": labels_of_rows(num_classes, values=4)}
 
     def scores(self, margins: Tensor) -> Tensor:
         """The margins in 0..1 in the same order, the boundary at 0.5; no probabilities: [R, C]."""

@@ -14,7 +14,7 @@ from torchvision.ops import Conv2dNormActivation
 
 from detkit.errors import UserError
 from detkit.model.backbone.freeze import Norm
-from detkit.model.backbone.pretrained import timm_model, torchvision_model
+from detkit.model.backbone.pretrained import Pretrained, timm_model, torchvision_model
 from detkit.model.backbone.timm_backbone import stage_name, stages_between
 from detkit.model.dense import normal_init
 from detkit.model.part import Part
@@ -25,9 +25,9 @@ from detkit.target import complete
 class TwoFC(nn.Module):
     """Two fully connected layers with ReLU (Fast R-CNN's fc6 and fc7; FPN's two 1024-d layers).
 
-    pretrained: name of a torchvision VGG whose classifier's layers to start from (needs C = 512, k = 7, 4096
-    channels), or None. ranks: of both layers as products of two thin ones, which `detkit truncate_svd` makes of
-    trained layers (Fast R-CNN, section 3.1); None: plain layers.
+    pretrained: start from the classifier of `name`, a VGG of torchvision: true, or a file of its weights (C = 512,
+    k = 7 and 4096 channels are needed). ranks: of both layers as products of two thin ones, which `detkit truncate_svd`
+    makes of trained layers (Fast R-CNN, section 3.1); None: plain layers.
     """
 
     reads = "cells"
@@ -39,7 +39,8 @@ class TwoFC(nn.Module):
         size: int,
         channels: int = 1024,
         dropout: float = 0.0,
-        pretrained: str | None = None,
+        name: str = "vgg16",
+        pretrained: Pretrained = False,
         ranks: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
@@ -49,23 +50,26 @@ class TwoFC(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.out_features = channels
         if pretrained:
-            if not pretrained.startswith("vgg"):
-                raise UserError(
-                    f"model.tail.pretrained={pretrained}: fc6 and fc7 come from a VGG; with another backbone set "
-                    "model.tail.pretrained=null, or take model/tail=two_fc"
-                )
-            if (in_channels, size, channels) != (512, 7, 4096):
-                raise UserError(
-                    f"model.tail.pretrained={pretrained}: its fc6 and fc7 read 7 x 7 cells of 512 channels and give "
-                    "4096, "
-                    f"here it is {size} x {size} cells of {in_channels} channels and {channels}: set "
-                    "model.tail.pretrained=null, or take model/tail=two_fc"
-                )
-            classifier = torchvision_model(pretrained, pretrained=True, key="model.tail").classifier
-            self.fc6.load_state_dict(classifier[0].state_dict())
-            self.fc7.load_state_dict(classifier[3].state_dict())
+            self._start_from(name, pretrained)
         if ranks is not None:
             self.truncate(ranks)
+
+    def _start_from(self, name: str, pretrained: Pretrained) -> None:
+        if not name.startswith("vgg"):
+            raise UserError(
+                f"model.tail.pretrained={pretrained}: only a VGG has fc6 and fc7, {name} has not: set it to "
+                "false, or take model/tail=two_fc"
+            )
+        classifier = torchvision_model(name, pretrained=pretrained, key="model.tail", with_classifier=True).classifier
+        pairs: list[tuple[Any, Any]] = [(self.fc6, classifier[0]), (self.fc7, classifier[3])]
+        for own, given in pairs:
+            if own.weight.shape != given.weight.shape:
+                raise UserError(
+                    f"model.tail.pretrained={pretrained}: {name} has a layer of {list(given.weight.shape)} where the "
+                    f"tail has {list(own.weight.shape)}: take model.tail.channels=4096 and 7 x 7 cells of 512 "
+                    "channels, or set it to false"
+                )
+            own.load_state_dict(given.state_dict())
 
     def truncate(self, ranks: tuple[int, int]) -> None:
         """Replace both layers by their best approximations of these ranks, in place."""
@@ -107,7 +111,13 @@ class Res5(nn.Module):
     reads = "cells"
 
     def __init__(
-        self, *, in_channels: int, size: int, name: str = "resnet50", norm: Norm = "frozen", pretrained: bool = True
+        self,
+        *,
+        in_channels: int,
+        size: int,
+        name: str = "resnet50",
+        norm: Norm = "frozen",
+        pretrained: Pretrained = True,
     ) -> None:
         super().__init__()
         net = last_stage(name, in_channels, pretrained=pretrained, tail="res5")
@@ -120,7 +130,7 @@ class Res5(nn.Module):
         return self.layer4(pooled).mean(dim=(2, 3))
 
 
-def last_stage(name: str | None, in_channels: int, *, pretrained: bool, tail: str) -> Any:
+def last_stage(name: str | None, in_channels: int, *, pretrained: Pretrained, tail: str) -> Any:
     """The torchvision ResNet `name`, whose layer4 reads `in_channels`; raises UserError where it does not.
 
     tail: the option of model/tail that asks, for messages.
@@ -157,7 +167,7 @@ class DilatedRes5(nn.Module):
         channels: int = 1024,
         name: str = "resnet101",
         norm: Norm = "frozen",
-        pretrained: bool = True,
+        pretrained: Pretrained = True,
     ) -> None:
         super().__init__()
         net = last_stage(name, in_channels, pretrained=pretrained, tail="dilated_res5")
@@ -189,7 +199,7 @@ class DilatedTimm(nn.Module):
         channels: int = 1024,
         name: str = "tf_efficientnet_lite0",
         norm: Norm = "live",
-        pretrained: bool = True,
+        pretrained: Pretrained = True,
     ) -> None:
         super().__init__()
         if name is None:

@@ -233,7 +233,7 @@ def test_metadata_say_what_the_file_needs(build: Callable[..., Detector], tmp_pa
         (None, "not written by detkit export"),
         ({"format": 9}, "another version"),
         ({"classes": "ab"}, "class names"),
-        ({"preprocess": {"_target_": "os.system", "command": "true"}}, "no preprocess of detkit"),
+        ({"preprocess": {"command": "true"}}, "no preprocess of detkit"),
     ],
 )
 def test_metadata_from_elsewhere_are_refused(

@@ -10,7 +10,6 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from detkit import cli
-from detkit import config as detkit_config
 from detkit.engine import compare
 from detkit.engine.contender import OWN, compose_contenders
 
@@ -26,7 +25,6 @@ poison: null
 @pytest.fixture
 def run(tiny_voc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     """run(*overrides): `detkit compare` on a tiny set, with the models `fake` and `other`; results in tmp_path/run."""
-    monkeypatch.setattr(detkit_config, "TRUSTED", (*detkit_config.TRUSTED, "fake_detector."))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own" / "model").mkdir(parents=True)
     for name in ("fake", "other"):
@@ -34,7 +32,7 @@ def run(tiny_voc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call
     settings = [
         "data=voc", f"data.root={tiny_voc}", "device=cpu", "loader.batch_size=2", "loader.num_workers=0",
         "logger.tensorboard=false", "trainer.budget=2it", "trainer.eval_every=null", "evaluation.pictures=0",
-        "evaluation.timing_images=3", "evaluation.timing_warmup=1",
+        "evaluation.timing_images=3", "evaluation.timing_warmup=1", "trust=[fake_detector]",
     ]  # fmt: skip
 
     def compared(*overrides: str, options: tuple[str, ...] = ()) -> int:

@@ -3,27 +3,29 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fake_detector import ROOT, fake_config
 from hydra import compose, initialize_config_dir
 from noise_voc import write_voc
 from omegaconf import DictConfig, OmegaConf
 
-from detkit import config as detkit_config
+import detkit
 from detkit.engine.evaluate import merge_data, read_test_split, run_eval
 from detkit.engine.results import format_table
 from detkit.engine.train import train
 from detkit.errors import UserError
 
+TRUST = ["trust=[fake_detector]"]
+
 
 def eval_config(run_dir: Path, *overrides: str) -> DictConfig:
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        return compose("eval", [f"run_dir={run_dir}", "evaluation.num_workers=0", "device=cpu", *overrides])
+        return compose("eval", [f"run_dir={run_dir}", "evaluation.num_workers=0", "device=cpu", *TRUST, *overrides])
 
 
 @pytest.fixture
-def trained(tiny_voc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(detkit_config, "TRUSTED", (*detkit_config.TRUSTED, "fake_detector."))
+def trained(tiny_voc: Path, tmp_path: Path) -> Path:
     train(fake_config(tiny_voc, tmp_path / "run", "trainer.budget=4it", "trainer.ema=0.5"))
     return tmp_path / "run"
 
@@ -39,6 +41,15 @@ def test_a_checkpoint_alone_is_enough(trained: Path, tmp_path: Path) -> None:
     table = format_table(found)
     for part in ("3 images of", "VOC mAP@.5 area", "COCO AP", "dot", "recall@.5", "ms per image", "backbone"):
         assert part in table
+
+
+def test_a_detector_of_ones_own_is_loaded_where_it_is_trusted(trained: Path, tmp_path: Path) -> None:
+    image = np.zeros((32, 32, 3), np.uint8)
+    with pytest.raises(UserError, match=r"model\._target_=fake_detector\.build_fake: .* add trust=\[fake_detector\]"):
+        detkit.load(trained)
+    assert len(detkit.load(trained, trust="fake_detector", device="cpu").predict(image)) == 1
+    with pytest.raises(UserError, match=r"add trust=\[fake_detector\]"):
+        run_eval(eval_config(tmp_path / "eval", f"checkpoint={trained}", "trust=[]"))
 
 
 def test_a_profile_is_in_table_and_report(trained: Path, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from detkit.engine.run_folder import check_same_training, find_run
+from detkit.engine.run_folder import OF_A_TRAINING, check_same_classes, check_same_training, find_run
 from detkit.errors import UserError
 
 
@@ -30,6 +30,7 @@ def test_which_run_is_gone_on_with(tmp_path: Path) -> None:
 
 def test_what_may_change_and_what_may_not() -> None:
     saved = {
+        **dict.fromkeys(OF_A_TRAINING),
         "rng": [{}],
         "config": {"seed": 0, "trainer": {"budget": "1ep", "ema": None}, "data": {"root": "a"}, "model": {"x": [1]}},
     }
@@ -42,3 +43,24 @@ def test_what_may_change_and_what_may_not() -> None:
         assert part in str(error.value)
     with pytest.raises(UserError, match="saved by 1 processes"):
         check_same_training(saved, same, Path("p"), 2)
+
+
+@pytest.mark.parametrize(
+    ("now", "told"),
+    [
+        (["ring", "star", "zebra"], "(new: zebra)"),
+        (["ring"], "(gone: star)"),
+        (["Ring", "star"], "(gone: ring; new: Ring)"),
+        (["star", "ring"], "(the same in another order: star, ring (was ring, star))"),
+    ],
+)
+def test_classes_are_compared_by_name(now: list[str], told: str) -> None:
+    check_same_classes(["ring", "star"], ["ring", "star"], Path("p"))
+    with pytest.raises(UserError) as error:
+        check_same_classes(["ring", "star"], now, Path("p"))
+    assert told in str(error.value) and "finetune=p" in str(error.value)
+
+
+def test_what_is_no_checkpoint_of_a_training_is_told() -> None:
+    with pytest.raises(UserError, match=r"resume=p is not a checkpoint of a training \(it has no optim"):
+        check_same_training({"model": {}, "config": {}}, {}, Path("p"), 1)

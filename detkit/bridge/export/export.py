@@ -43,7 +43,7 @@ def run_export(config: DictConfig) -> int:
         raise UserError(f"format={config.format}: choose one of {', '.join(FORMATS)}")
     suffix, write = FORMATS[config.format]
     checkpoint = find_checkpoint(config.checkpoint)
-    saved = load_checkpoint(checkpoint)
+    saved = load_checkpoint(checkpoint, trust=config.trust)
     if "onnx" in saved:
         raise UserError(f"checkpoint={checkpoint} is an exported file already")
     path = Path(config.output or checkpoint.with_suffix(suffix))
@@ -58,7 +58,7 @@ def run_export(config: DictConfig) -> int:
         written = GraphDetector(Program(path), num_classes=detector.num_classes, preprocess=detector.preprocess)
         exported = LoadedDetector(written, classes=saved["classes"], device="cpu", source=source)
     else:
-        exported = load(path, device="cpu", source=source)
+        exported = load(path, device="cpu", source=source, trust=config.trust)
     report = check(eager, exported, images, **config.parity)
     report |= latency(eager, exported, images[0], config.repeats)
     report = {"file": path.name, "images": where, **report, "environment": describe_environment(torch.device("cpu"))}
@@ -77,7 +77,7 @@ def test_images(config: DictConfig, saved: dict[str, Any]) -> tuple[list[NDArray
         files = find_sources(config.source)
         return [read_image(files[index]) for index in spread(len(files), config.images)], str(config.source)
     try:
-        annotations = read_test_split(merge_data({}, saved["config"]["data"]), None, saved["classes"])
+        annotations = read_test_split(merge_data({}, saved["config"]["data"], saved["trust"]), None, saved["classes"])
         paths = [annotations.image_paths[index] for index in spread(len(annotations), config.images)]
         return [read_image(path) for path in paths], annotations.source
     except UserError:  # the data is not here

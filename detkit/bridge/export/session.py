@@ -38,7 +38,7 @@ def build_onnx(content: Mapping[str, Any]) -> GraphDetector:
     """The detector of what `read_onnx` has read. Raises UserError for a `.pt` that only looks like it."""
     if not isinstance(content["onnx"], OnnxGraph):
         raise UserError("the checkpoint has an entry 'onnx', which only an exported file has")
-    preprocess = build_preprocess(content["preprocess"])
+    preprocess = build_preprocess(content["preprocess"], content.get("trust", ()))
     return GraphDetector(content["onnx"], num_classes=len(content["classes"]), preprocess=preprocess)
 
 

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from detkit.errors import UserError
+
 Rule = tuple[str, str | Callable[[re.Match[str]], str]]  # their name, from its beginning, and ours
 
 
@@ -46,6 +48,9 @@ class Architecture:
     def num_columns(self, state: Mapping[str, Tensor]) -> int:
         """Their classes, background included."""
         logits, deltas = self.logit
+        for name in filter(None, self.logit):
+            if name not in state:
+                raise UserError(f"these weights of torchvision's {self.name} are not whole: {name} is missing")
         anchors = 1 if deltas is None else len(state[deltas]) // 4
         return len(state[logits]) // anchors
 
@@ -139,7 +144,7 @@ RETINA_LOGIT = ("head.classification_head.cls_logits.bias", "head.regression_hea
 
 def _reduced_tail(state: Mapping[str, Tensor]) -> list[str]:
     """The published SSDLite has half the channels in its last blocks; one trained from ImageNet weights has not."""
-    channels = len(state["backbone.features.1.0.3.0.weight"])
+    channels = len(state.get("backbone.features.1.0.3.0.weight", ()))
     return [f"model.backbone.reduced_tail={str(channels == 80).lower()}"]
 
 

@@ -41,12 +41,11 @@ def read_torchvision(name: str, *, classes: Sequence[str] | None = None, weights
     return import_state(state, architecture=architecture, classes=classes, exact_norms=True)
 
 
-def read_file(state: Mapping[str, Any], path: Path) -> dict[str, Any] | None:
-    """`import_state` for what was read from a file of torchvision's, or of a training with it; None for others.
+def read_file(state: Mapping[str, Tensor], path: Path) -> dict[str, Any] | None:
+    """`import_state` for the weights in a file of torchvision's, or of a training with it; None for others.
 
     The class names are the lines of the file of the same stem that ends in `.names`, if there is one.
     """
-    state = state.get("model", state)  # torchvision's training script saves more than the model
     architecture = recognise(state, path.name)
     if architecture is None:
         return None
@@ -55,7 +54,10 @@ def read_file(state: Mapping[str, Any], path: Path) -> dict[str, Any] | None:
     if classes is not None:
         classes = [line.strip() for line in classes if line.strip()]
     published = {Path(weights.url).name for weights in torchvision.models.get_model_weights(architecture.name)}
-    return import_state(state, architecture=architecture, classes=classes, exact_norms=path.name in published)
+    try:
+        return import_state(state, architecture=architecture, classes=classes, exact_norms=path.name in published)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 def import_state(

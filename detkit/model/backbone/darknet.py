@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from detkit.errors import UserError
 from detkit.model.backbone.darknet_file import load_convolutions
+from detkit.model.backbone.pretrained import Pretrained, weight_path
 from detkit.model.backbone.strides import check_strides
 from detkit.model.conv import conv_norm
 from detkit.types import FeatureSpec
@@ -78,7 +79,7 @@ class Darknet(nn.Module):
     mean = (0.0, 0.0, 0.0)
     std = (255.0, 255.0, 255.0)
 
-    def __init__(self, *, name: str = "darknet53", strides: Sequence[int], pretrained: str | None = None) -> None:
+    def __init__(self, *, name: str = "darknet53", strides: Sequence[int], pretrained: Pretrained = None) -> None:
         super().__init__()
         if name not in STAGES:
             raise UserError(f"model.backbone.name={name}: choose one of {', '.join(STAGES)}")
@@ -91,8 +92,14 @@ class Darknet(nn.Module):
             {str(s): block for s, block in zip(available, blocks, strict=True) if s <= self.strides[-1]}
         )
         self.features = [FeatureSpec(_out_channels(self.stages[str(s)]), s) for s in self.strides]
-        if pretrained is not None:
-            load_convolutions(self, pretrained, "model.backbone.pretrained")
+        if pretrained is True:
+            raise UserError(
+                f"model.backbone.pretrained=true: there are none of {name} to be fetched; give a file of Darknet's, "
+                "or null"
+            )
+        path = weight_path(pretrained, "model.backbone.pretrained")
+        if path is not None:
+            load_convolutions(self, path, "model.backbone.pretrained")
 
     def forward(self, images: Tensor) -> list[Tensor]:
         maps = []

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from detkit.errors import UserError
 
+LOWEST_VARIANCE = -1e-3  # some published files have slightly negative ones; of other weights many are far lower
+
 
 def load_convolutions(module: nn.Module, path: str | Path, key: str) -> None:
     """Fill the convolutions of `module` and their batch norms, in the order of registration, from a file: in place.
@@ -25,6 +27,8 @@ def load_convolutions(module: nn.Module, path: str | Path, key: str) -> None:
     except OSError as error:
         raise UserError(f"{key}={path}: {error.strerror or error}") from error
     version = np.frombuffer(content, "<i4", count=2) if len(content) >= 20 else np.zeros(2, int)
+    if not all(0 <= number < 100_000 for number in version):
+        raise UserError(f"{key}={path} is no file of Darknet's: it does not begin with a version")
     header = 20 if version[0] * 10 + version[1] >= 2 else 16
     numbers = np.frombuffer(content, "<f4", offset=min(header, len(content)), count=max(0, len(content) - header) // 4)
     parts = _parts(module)
@@ -37,6 +41,10 @@ def load_convolutions(module: nn.Module, path: str | Path, key: str) -> None:
             values = numbers[start : start + part.numel()].astype(np.float32)
             part.copy_(torch.from_numpy(values).view_as(part))
             start += part.numel()
+    norms = [layer.running_var for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)]
+    lowest = min(float(variance.min()) for variance in norms if variance is not None)
+    if not lowest > LOWEST_VARIANCE:
+        raise UserError(f"{key}={path} is of another network: it would have a variance of {lowest:.2g}")
 
 
 def _parts(module: nn.Module) -> list[Tensor]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from detkit.errors import UserError
 from detkit.model.backbone.freeze import Norm, freeze
-from detkit.model.backbone.pretrained import IMAGENET_MEAN, IMAGENET_STD, torchvision_model
+from detkit.model.backbone.pretrained import IMAGENET_MEAN, IMAGENET_STD, Pretrained, torchvision_model
 from detkit.types import FeatureSpec
 
 C5 = 13  # the first block of stride 32
@@ -35,7 +35,7 @@ class MobileNetV3(nn.Module):
         norm: Norm = "live",
         norm_eps: float = 0.001,
         frozen_blocks: int = 0,
-        pretrained: bool = True,
+        pretrained: Pretrained = True,
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
     ) -> None:

@@ -9,7 +9,7 @@ from timm.layers import freeze_batch_norm_2d
 from torch import Tensor, nn
 
 from detkit.model.backbone.freeze import Norm, freeze
-from detkit.model.backbone.pretrained import IMAGENET_MEAN, IMAGENET_STD, torchvision_model
+from detkit.model.backbone.pretrained import IMAGENET_MEAN, IMAGENET_STD, Pretrained, torchvision_model
 from detkit.model.backbone.strides import check_strides
 from detkit.types import FeatureSpec
 
@@ -34,7 +34,7 @@ class ResNet(nn.Module):
         strides: Sequence[int],
         frozen_stages: int = 2,
         norm: Norm = "frozen",
-        pretrained: bool = True,
+        pretrained: Pretrained = True,
     ) -> None:
         super().__init__()
         check_strides(name, strides, list(STAGES))

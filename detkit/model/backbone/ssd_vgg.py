@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from detkit.errors import UserError
 from detkit.model.backbone.freeze import freeze
-from detkit.model.backbone.pretrained import IMAGENET_MEAN, IMAGENET_STD, torchvision_model
+from detkit.model.backbone.pretrained import IMAGENET_MEAN, IMAGENET_STD, Pretrained, torchvision_model
 from detkit.types import FeatureSpec
 
 CHANNELS = 1024  # of fc6 and fc7, of the 4096 that the classifier has
@@ -44,7 +44,7 @@ class SSDVGG(nn.Module):
         name: str = "vgg16",
         strides: Sequence[int] = (8, 16),
         frozen_blocks: int = 0,
-        pretrained: bool = True,
+        pretrained: Pretrained = True,
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
     ) -> None:
@@ -54,7 +54,7 @@ class SSDVGG(nn.Module):
                 f"model.strides={list(strides)}: the VGG of SSD has maps at 8 and 16; model/backbone=vgg16 has others"
             )
         with nullcontext() if pretrained else torch.device("meta"):  # 100 million weights that nobody would read
-            net = torchvision_model(name, pretrained=pretrained, key="model.backbone")
+            net = torchvision_model(name, pretrained=pretrained, key="model.backbone", with_classifier=True)
         if not pretrained:
             start(net.features)
         blocks = [nn.Sequential()]

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from detkit.errors import UserError
 from detkit.model.backbone.freeze import Norm, freeze_up_to
-from detkit.model.backbone.pretrained import timm_model
+from detkit.model.backbone.pretrained import Pretrained, timm_model
 from detkit.model.backbone.strides import check_strides
-from detkit.model.fold import fold_batch_norm
+from detkit.model.fold import fold_batch_norm, fold_weights
 from detkit.types import FeatureSpec
 
 
@@ -31,7 +31,7 @@ class TimmBackbone(nn.Module):
         strides: Sequence[int],
         norm: Norm = "live",
         frozen_stride: int = 0,
-        pretrained: bool = True,
+        pretrained: Pretrained = True,
     ) -> None:
         super().__init__()
         available = timm_model(name, pretrained=False, key="model.backbone").feature_info  # all maps it has
@@ -56,8 +56,13 @@ class TimmBackbone(nn.Module):
             freeze_up_to(self.net, stage(frozen_stride))
             self.net.eval()  # the pass that finds what to fold leaves the other batch norms as they are
             blank = torch.zeros(1, 3, 64, 64)
-            fold_batch_norm(self.net, lambda: self.net(blank), lambda conv: not conv.weight.requires_grad)
+            folded = fold_batch_norm(self.net, lambda: self.net(blank), lambda conv: not conv.weight.requires_grad)
             self.net.train()
+
+            def fold_given(_: nn.Module, weights: dict[str, Tensor], prefix: str, *__: object) -> None:
+                fold_weights(weights, folded, f"{prefix}net.")  # those of a training that froze less
+
+            self.register_load_state_dict_pre_hook(fold_given)
         if norm == "frozen":
             freeze_batch_norm_2d(self.net)
 

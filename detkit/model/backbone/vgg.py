@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from detkit.model.backbone.freeze import freeze
-from detkit.model.backbone.pretrained import IMAGENET_MEAN, IMAGENET_STD, torchvision_model
+from detkit.model.backbone.pretrained import IMAGENET_MEAN, IMAGENET_STD, Pretrained, torchvision_model
 from detkit.model.backbone.strides import check_strides
 from detkit.types import FeatureSpec
 
@@ -25,7 +25,7 @@ class VGG(nn.Module):
     std = IMAGENET_STD
 
     def __init__(
-        self, *, name: str = "vgg16", strides: Sequence[int], frozen_blocks: int = 2, pretrained: bool = True
+        self, *, name: str = "vgg16", strides: Sequence[int], frozen_blocks: int = 2, pretrained: Pretrained = True
     ) -> None:
         super().__init__()
         check_strides(name, strides, list(CHANNELS))

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import torch
+from torch import Tensor
+
 from detkit.errors import UserError
+from detkit.model.class_rows import OTHER, labels_of_rows
 from detkit.model.darknet.build_layer import HEADS
 from detkit.model.darknet.section import Section, Sections, number_sections
 
@@ -43,6 +47,19 @@ def num_outputs(head: Section, num_classes: int) -> int:
     if head.name == "detection":
         boxes = head.integer("num", 1)
         return head.integer("side", 7) ** 2 * (num_classes + boxes * (1 + 4))
-    num = head.integer("num", 1)
-    anchors = len(head.integers("mask")) if head.name == "yolo" and "mask" in head.options else num
-    return anchors * (4 + 1 + num_classes)
+    return _num_anchors(head) * (4 + 1 + num_classes)
+
+
+def labels_of_outputs(head: Section, num_classes: int) -> Tensor:
+    """The class of each number that a head section reads, or OTHER: int64 [num_outputs], see `num_outputs`."""
+    if head.name == "detection":
+        classes = torch.arange(num_classes).repeat(head.integer("side", 7) ** 2)  # of all cells, before all boxes
+        boxes = num_outputs(head, num_classes) - len(classes)
+        return torch.cat([classes, torch.full((boxes,), OTHER)])
+    return labels_of_rows(num_classes, others=5, anchors=_num_anchors(head))
+
+
+def _num_anchors(head: Section) -> int:
+    if head.name == "yolo" and "mask" in head.options:
+        return len(head.integers("mask"))
+    return head.integer("num", 1)

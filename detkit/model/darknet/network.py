@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from detkit.model.darknet.build_layer import HEADS, Shape, build_layer
+from detkit.model.darknet.classes import labels_of_outputs
 from detkit.model.darknet.section import Section
 from detkit.types import FeatureSpec, Size
 
@@ -46,6 +47,10 @@ class DarknetNetwork(nn.Module):
         self.register_buffer("header", torch.tensor([0, 2, 0, 0]))
         last_use = {source: index for index, sources in enumerate(self.sources) for source in sources}
         self._finished = [[s for s in set(sources) if last_use[s] == i] for i, sources in enumerate(self.sources)]
+
+    def class_rows(self, num_classes: int) -> dict[str, Tensor]:
+        """See `detkit.model.class_rows`: the section before each head section has rows by class, its norm as well."""
+        return {f"layers.{index - 1}": labels_of_outputs(self.sections[index], num_classes) for index in self.heads}
 
     def forward(self, images: Tensor) -> list[Tensor]:
         outputs = {-1: images}

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
+from detkit.model.class_rows import labels_of_rows
 from detkit.model.dense import AnchorGrid, best_pairs, flatten_head, normal_init
 from detkit.model.dense_head.retina import tower
 from detkit.model.part import Part, one_width
@@ -111,6 +112,10 @@ class FCOSHead(nn.Module):
             high = torch.full_like(side, torch.inf) if level == len(levels) - 1 else 8 * side
             ranges.append(torch.stack([low, high], dim=1))
         return ranges
+
+    def class_rows(self, num_classes: int) -> dict[str, Tensor]:
+        """See `detkit.model.class_rows`."""
+        return {"logit": labels_of_rows(num_classes)}
 
     def read(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """Per level, float32: logits [B, N, C], distances [B, N, 4] in sides, from 0 on, and centre-ness [B, N, 1]."""

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
 
 from detkit.errors import UserError
+from detkit.model.class_rows import labels_of_rows
 from detkit.model.dense import AnchorGrid, best_pairs, flatten_head, normal_init
 from detkit.model.iou_loss import iou_loss
 from detkit.model.part import Part, one_width
@@ -111,6 +112,10 @@ class RetinaHead(nn.Module):
         if self.iou_loss is not None:
             return self.iou_loss(decode(deltas, anchors), boxes).sum()
         return F.l1_loss(deltas, encode(boxes, anchors), reduction="sum")
+
+    def class_rows(self, num_classes: int) -> dict[str, Tensor]:
+        """See `detkit.model.class_rows`."""
+        return {"logit": labels_of_rows(num_classes, anchors=len(self.anchors.base(0)))}
 
     def read(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Per level: logits float32 [B, H * W * A, C], offsets [B, H * W * A, 4]."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from detkit.errors import UserError
+from detkit.model.class_rows import labels_of_rows
 from detkit.model.dense import DefaultBoxes, flatten_head, normal_init
 from detkit.model.iou_loss import iou_loss
 from detkit.model.neck.ssd_extra import depthwise
@@ -96,6 +97,16 @@ class SSDHead(nn.Module):
         if self.iou_loss is not None:
             return self.iou_loss(decode(deltas, anchors, self.box_std), boxes).sum()
         return F.smooth_l1_loss(deltas, encode(boxes, anchors, self.box_std), reduction="sum")
+
+    def class_rows(self, num_classes: int) -> dict[str, Tensor]:
+        """See `detkit.model.class_rows`: of the last convolution of each level's layer."""
+        rows = {}
+        for level, layer in enumerate(self.logit):
+            last = [name for name, part in layer.named_modules() if isinstance(part, nn.Conv2d)][-1]
+            path = f"logit.{level}.{last}" if last else f"logit.{level}"
+            anchors = len(self.default_boxes.base(level))
+            rows[path] = labels_of_rows(num_classes, others=1, anchors=anchors)
+        return rows
 
     def read(self, features: list[Tensor], batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Logits float32 [B, N, C + 1] and offsets [B, N, 4] of the default boxes, and these, [N, 4] on the canvas."""

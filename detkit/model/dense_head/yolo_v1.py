@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from detkit.errors import UserError
+from detkit.model.class_rows import OTHER
 from detkit.model.conv import conv_norm
 from detkit.ops.box import paired_iou
 from detkit.ops.match import BETWEEN, NEGATIVE
@@ -156,6 +157,13 @@ class YOLOv1(nn.Module):
 
     def loss(self, features: list[Tensor], batch: Batch) -> dict[str, Tensor]:
         return self.output.loss(self.cell_values(features), batch)
+
+    def class_rows(self, num_classes: int) -> dict[str, Tensor]:
+        """See `detkit.model.class_rows`: the classes come first, and a full layer has each number for every cell."""
+        name, layer = next((n, p) for n, p in reversed(list(self.values.named_children())) if list(p.parameters()))
+        cells = self.output.grid**2 if isinstance(layer, nn.Linear) else 1
+        labels = torch.cat([torch.arange(num_classes), torch.full((5 * self.output.num_boxes,), OTHER)])
+        return {f"values.{name}": labels.repeat_interleave(cells)}
 
     def cell_values(self, features: list[Tensor]) -> Tensor:
         """[B, S * S, C + 5 * n]."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from detkit.errors import UserError
+from detkit.model.class_rows import labels_of_rows
 from detkit.model.dense import flatten_head
 from detkit.model.dense_head.yolo_v3 import check_anchors, start_rare
 from detkit.ops.box import paired_iou
@@ -138,6 +139,10 @@ class YOLOv2(nn.Module):
 
     def forward(self, features: list[Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
         return self.output(self.final(features[-1]), batch)
+
+    def class_rows(self, num_classes: int) -> dict[str, Tensor]:
+        """See `detkit.model.class_rows`."""
+        return {"final": labels_of_rows(num_classes, others=5, anchors=len(self.output.anchors))}
 
     def loss(self, features: list[Tensor], batch: Batch) -> dict[str, Tensor]:
         return self.output.loss(self.final(features[-1]), batch)

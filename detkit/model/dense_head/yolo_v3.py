@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from detkit.errors import UserError
+from detkit.model.class_rows import labels_of_rows
 from detkit.model.conv import conv_norm
 from detkit.model.dense import flatten_head
 from detkit.model.iou_loss import iou_loss
@@ -151,6 +152,11 @@ class YOLOv3(nn.Module):
 
     def loss(self, features: list[Tensor], batch: Batch) -> dict[str, Tensor]:
         return self.output.loss(self.maps(features), batch)
+
+    def class_rows(self, num_classes: int) -> dict[str, Tensor]:
+        """See `detkit.model.class_rows`."""
+        rows = labels_of_rows(num_classes, others=5, anchors=self.output.anchors.shape[1])
+        return {f"levels.{level}.1": rows for level in range(len(self.levels))}
 
     def maps(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Per level [B, A * (5 + C), H, W]."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from detkit.model.class_rows import labels_of_rows
 from detkit.model.conv import Activation, conv_norm
 from detkit.model.csp import spatial_conv
 from detkit.ops.box import paired_iou
@@ -135,6 +136,10 @@ class YOLOX(nn.Module):
             "objectness": objectness.sum() / count,
             "class": _logistic(rows[..., 5:][positive], taught).sum() / count,
         }
+
+    def class_rows(self, num_classes: int) -> dict[str, Tensor]:
+        """See `detkit.model.class_rows`."""
+        return {f"levels.{level}.logit": labels_of_rows(num_classes) for level in range(len(self.levels))}
 
     def rows(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """What the network says of each cell, float32 [B, N, 5 + C]; the cells [N, 2]; their strides [N, 1]."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from detkit.errors import UserError
+from detkit.model.class_rows import labels_of_rows
 from detkit.ops.coder import decode, encode
 from detkit.ops.match import BETWEEN, NEGATIVE, match_boxes
 from detkit.ops.offset_statistics import offset_statistics
@@ -79,6 +80,13 @@ class FastRCNNHead(nn.Module):
             self.predictor.scale_deltas(self.box_std, self.box_mean)
             self.box_std.fill_(1)
             self.box_mean.zero_()
+
+    def class_rows(self, num_classes: int) -> dict[str, Tensor]:
+        """See `detkit.model.class_rows`: the statistics of the offsets, where each class has its own."""
+        tells = getattr(self.predictor, "class_rows", None)
+        if tells is None or "delta" not in tells(num_classes):
+            return {}
+        return dict.fromkeys(("box_mean", "box_std"), labels_of_rows(num_classes))
 
     def forward(self, features: list[Tensor], proposals: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Per image: boxes float32 [P, C or 1, 4] on the canvas and scores [P, C]."""

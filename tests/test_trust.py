@@ -1,0 +1,57 @@
+"""A checkpoint has only those parts built that are detkit's own or trusted."""
+
+from __future__ import annotations
+
+import pytest
+
+from detkit.errors import UserError
+from detkit.trust import check_targets, is_part_of, named_in, names_of
+
+BACKBONE = "detkit.model.backbone.resnet.ResNet"
+
+
+@pytest.mark.parametrize(
+    ("target", "trust"),
+    [
+        (BACKBONE, ()),
+        ("detkit.data.preprocess.Warp", ()),
+        ("fake_detector.FakeDetector", ["fake_detector"]),
+        ("fake_detector.FakeDetector", "fake_detector"),
+        ("fake_detector.FakeDetector", ["fake_detector.FakeDetector"]),
+        ("json.decoder.JSONDecoder", ["json"]),
+        ("json.JSONDecoder", ["json"]),  # of json.decoder, which is below json
+    ],
+)
+def test_what_is_built(target: str, trust: str | list[str]) -> None:
+    check_targets({"a": [{"_target_": target}]}, trust)
+
+
+@pytest.mark.parametrize(
+    ("target", "trust", "told"),
+    [
+        ("os.system", (), r"add trust=\[os\]"),
+        ("fake_detector.FakeDetector", ["fake"], r"add trust=\[fake_detector\]"),
+        ("detkit.model.two_stage.torch.hub.load", (), "no part of detkit.model."),
+        ("detkit.engine.train.train", (), "no part of detkit.model."),
+        ("fake_detector.os.system", ["fake_detector"], "cannot be imported"),
+        ("fake_detector.DictConfig", ["fake_detector"], "not fake_detector's own"),
+        ("fake_detector.Absent", ["fake_detector"], "fake_detector has no Absent"),
+        ("no_such_module.Net", ["no_such_module"], "no_such_module cannot be imported .* on PYTHONPATH"),
+        ("", ["x"], "no part of"),
+    ],
+)
+def test_what_is_not_built_and_what_to_add(target: str, trust: list[str], told: str) -> None:
+    with pytest.raises(UserError, match=told) as caught:
+        check_targets({"a": {"b": [{"_target_": target}]}}, trust, "model")
+    assert str(caught.value).startswith("model.a.b[0]._target_=")
+
+
+def test_a_part_of_a_module_is_its_own() -> None:
+    assert is_part_of(BACKBONE, ["detkit.model."])
+    assert not is_part_of("detkit.model.backbone.resnet.nn", ["detkit.model."])
+    assert not is_part_of(BACKBONE, ["detkit.mod."])
+
+
+def test_names() -> None:
+    assert names_of(None) == [] and names_of("a") == ["a"] and names_of(["a", "b"]) == ["a", "b"]
+    assert list(named_in({"a": {"_target_": "x.Y", "b": [{"_target_": "z"}]}, "c": 1})) == ["x.Y", "z"]
