@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 
 from detkit import __version__
 from detkit.config_dir import config_dir
+from detkit.disk import explain_os_error
 from detkit.errors import UserError
+from detkit.interrupt import Interrupted, raising
 
 
 class Verb(NamedTuple):
@@ -71,7 +73,11 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if argv[0] not in VERBS:
             raise UserError(_unknown_verb(argv[0]))
-        return _run(argv[0], argv[1:])
+        with raising():
+            return _run(argv[0], argv[1:])
+    except Interrupted as end:
+        print(f"interrupted ({end})", file=sys.stderr)
+        return end.code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -119,6 +125,8 @@ def _run(name: str, arguments: list[str]) -> int:
             outcome = _load(verb.function)(config)
         except Exception as error:
             cause = overrides.missing(config) if isinstance(error, MissingMandatoryValue) else _user_error(error)
+            if cause is None and isinstance(error, OSError):
+                cause = explain_os_error(error, config.get("run_dir"))
             _remove_empty_folder()
             if cause is None and not sweeps:
                 raise
@@ -144,6 +152,10 @@ def _run(name: str, arguments: list[str]) -> int:
             hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=verb.config)(job)()
     except YAMLError as error:
         raise explain_yaml(error) from error
+    except OSError as error:  # Hydra makes the folder of a job before the job
+        if (cause := explain_os_error(error)) is None:
+            raise
+        raise cause from error
     except (HydraException, OmegaConfBaseException) as error:
         reason = overrides.explain(loader, config_name, options.overrides)
         if reason is None and isinstance(error, OmegaConfBaseException) and error.full_key:
