@@ -20,6 +20,7 @@ from detkit.engine.distributed import World
 from detkit.engine.environment import describe_environment
 from detkit.errors import UserError
 from detkit.overrides import parse
+from detkit.trust import check_own_targets
 
 # What neither the weights nor the numbers of a training depend on.
 INCIDENTAL = (
@@ -71,6 +72,7 @@ def config_of_run(
             return config  # a group
         OmegaConf.update(own, key, OmegaConf.select(config, key), merge=False)
     own.resume = config.resume
+    check_own_targets(saved["config"], saved["trust"], f"resume={path}")
     return own
 
 
