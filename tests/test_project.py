@@ -29,8 +29,8 @@ MAKEFILE = (ROOT / "Makefile").read_text()
 LAYERS = {
     "ops": {"ops", "types", "compiled"},
     "metric": {"metric", "data", "ops", "types", "errors", "compiled"},
-    "model": {"model", "ops", "types", "errors", "data.preprocess"},
-    "data": {"data", "ops", "types", "errors", "whole_file", "visualize.palette"},
+    "model": {"model", "ops", "types", "errors", "target", "data.preprocess"},
+    "data": {"data", "ops", "types", "errors", "target", "whole_file", "visualize.palette"},
 }
 
 
