@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -40,7 +41,7 @@ def check_assembly(settings: Mapping[str, Any]) -> None:
         if settings.get(key) is not None:
             check_part(settings[key], key)
     with torch.device("meta"):
-        build_detector(without_pretrained(settings["model"]), 2, build_preprocess(settings["preprocess"]))
+        build_detector(_unfetched(settings["model"]), 2, build_preprocess(settings["preprocess"]))
 
 
 def build_from_checkpoint(checkpoint: Mapping[str, Any]) -> Detector:
@@ -129,6 +130,16 @@ def is_own_part(target: str) -> bool:
     except (ImportError, AttributeError):
         return False
     return getattr(part, "__module__", None) == module
+
+
+def _unfetched(model: Any) -> Any:
+    """`without_pretrained`, but for names: whether a network of that name fits is known without its weights."""
+    if isinstance(model, Mapping):
+        known = without_pretrained(model)
+        kept = {key: value for key, value in model.items() if isinstance(value, str) and not Path(value).is_file()}
+        inner = {key: _unfetched(value) for key, value in model.items() if isinstance(value, (Mapping, list, tuple))}
+        return {**known, **kept, **inner}
+    return [_unfetched(value) for value in model] if isinstance(model, (list, tuple)) else model
 
 
 def without_pretrained(model: Any) -> Any:

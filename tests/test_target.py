@@ -70,7 +70,7 @@ def test_a_part_waits_for_what_the_model_gives() -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (node("Wide", _partial_=True, widht=16), r"^part \(Wide\) takes no widht; it takes strides, .*\n.*~part\.widht"),
+        (node("Wide", _partial_=True, widht=16), r"^part \(Wide\) takes no widht; it takes str.*\n.*~part\.widht"),
         (node("Wide", width=16), r"^part \(Wide\) needs strides, and has width"),
         (node("Nothing"), r"^part\._target_=parts_of_mine\.Nothing"),
         ({"_target_": "no_such_module.X"}, "there is no module no_such_module; .*PYTHONPATH"),

@@ -61,7 +61,8 @@ class TwoFC(nn.Module):
                     f"here it is {size} x {size} cells of {in_channels} channels and {channels}: set "
                     "model.tail.pretrained=null, or take model/tail=two_fc"
                 )
-            classifier = torchvision_model(pretrained, pretrained=True, key="model.tail").classifier
+            fetched = not self.fc6.weight.is_meta  # a model that is only checked has no weights
+            classifier = torchvision_model(pretrained, pretrained=fetched, key="model.tail").classifier
             self.fc6.load_state_dict(classifier[0].state_dict())
             self.fc7.load_state_dict(classifier[3].state_dict())
         if ranks is not None:
@@ -308,6 +309,6 @@ def _inner(kind: str, part: Part, **given: Any) -> Any:
         text = str(error)
         if f"model.tail.{kind}" in text:
             raise
-        text = text.replace("model/backbone=", "model/backbone@model.tail.backbone=")
+        text = text.replace(f"model/{kind}=", f"model/{kind}@model.tail.{kind}=")
         text = re.sub(r"model\.strides=\[(\d+)\]", r"model.tail.stride=\1", text)
         raise UserError(text.replace(f"model.{kind}", f"model.tail.{kind}")) from error
