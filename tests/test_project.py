@@ -29,8 +29,8 @@ MAKEFILE = (ROOT / "Makefile").read_text()
 LAYERS = {
     "ops": {"ops", "types", "compiled"},
     "metric": {"metric", "data", "ops", "types", "errors", "text_file", "compiled"},
-    "model": {"model", "ops", "types", "errors", "weight_file", "data.preprocess"},
-    "data": {"data", "ops", "types", "errors", "text_file", "whole_file", "interrupt", "visualize.palette"},
+    "model": {"model", "ops", "types", "errors", "target", "weight_file", "data.preprocess"},
+    "data": {"data", "ops", "types", "errors", "target", "text_file", "whole_file", "interrupt", "visualize.palette"},
 }
 
 

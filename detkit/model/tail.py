@@ -318,6 +318,6 @@ def _inner(kind: str, part: Part, **given: Any) -> Any:
         text = str(error)
         if f"model.tail.{kind}" in text:
             raise
-        text = text.replace("model/backbone=", "model/backbone@model.tail.backbone=")
+        text = text.replace(f"model/{kind}=", f"model/{kind}@model.tail.{kind}=")
         text = re.sub(r"model\.strides=\[(\d+)\]", r"model.tail.stride=\1", text)
         raise UserError(text.replace(f"model.{kind}", f"model.tail.{kind}")) from error

@@ -6,6 +6,7 @@ import gc
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
+from random import Random
 from typing import NamedTuple
 
 import torch
@@ -17,7 +18,6 @@ from scenes import scene, seen
 
 from detkit.config import build_detector, build_preprocess, without_pretrained
 from detkit.config_dir import config_dir
-from detkit.data.preprocess import Preprocess
 from detkit.errors import UserError
 from detkit.model.detector import Detector
 from detkit.overrides import config_loader, explain, missing, options_of
@@ -27,15 +27,13 @@ NUM_CLASSES = 2
 
 
 class Case(NamedTuple):
-    """A model with another option of one of its groups, or with its own."""
+    """A model with other options of its groups, as the command line has them: "model/neck=fpn"."""
 
     model: str
-    group: str
-    option: str
+    choices: tuple[str, ...]
 
-    @property
-    def overrides(self) -> list[str]:
-        return [f"model={self.model}", f"{self.group}={self.option}"]
+    def __str__(self) -> str:
+        return " ".join([f"model={self.model}", *self.choices])
 
 
 class Outcome(NamedTuple):
@@ -47,23 +45,39 @@ class Outcome(NamedTuple):
     seconds: float
 
 
-def product(loader: ConfigLoaderImpl | None = None) -> Iterator[Case]:
-    """Each option of each group of each model; the groups of what is chosen by default in a tail are among them."""
-    loader = loader or config_loader(str(config_dir()))
+def groups_of(model: str, loader: ConfigLoaderImpl) -> dict[str, list[str]]:
+    """The options of each group that a model has, those inside its tail and its preprocess among them."""
+    choices = loader.load_configuration("train", [f"model={model}"], RunMode.RUN).hydra.runtime.choices
+    keys = [str(key) for key in choices if str(key).startswith("model/") or key == "preprocess"]
+    return {key: options_of(loader, key.partition("@")[0]) for key in keys}
+
+
+def product(loader: ConfigLoaderImpl) -> Iterator[Case]:
+    """Each option of each group of each model."""
     for model in options_of(loader, "model"):
-        choices = loader.load_configuration("train", [f"model={model}"], RunMode.RUN).hydra.runtime.choices
-        for key in choices:
-            if str(key).startswith("model/") or key == "preprocess":
-                for option in options_of(loader, str(key).partition("@")[0]):
-                    yield Case(model, str(key), option)
+        for key, options in groups_of(model, loader).items():
+            for option in options:
+                yield Case(model, (f"{key}={option}",))
 
 
-def attempt(case: Case, loader: ConfigLoaderImpl, *, train: bool = True) -> Outcome:
+def pairs(loader: ConfigLoaderImpl, count: int, seed: int) -> Iterator[Case]:
+    """`count` models drawn at random, each with options drawn at random of two of its groups."""
+    random = Random(seed)
+    groups = {model: groups_of(model, loader) for model in options_of(loader, "model")}
+    for _ in range(count):
+        model = random.choice(sorted(groups))
+        keys = random.sample(sorted(groups[model]), 2)
+        yield Case(model, tuple(f"{key}={random.choice(groups[model][key])}" for key in keys))
+
+
+def attempt(case: Case, *, train: bool = True) -> Outcome:
     """Build it with random weights; `train`: take a step on one picture, fold it and predict too."""
-    started, reason = time.perf_counter(), ""
+    started, reason, loader = time.perf_counter(), "", config_loader(str(config_dir()))
+    torch.set_num_threads(1)
     try:
-        config = compose(loader, case.overrides)
-        detector = build(config, own_size=case.group == "preprocess", meta=not train)
+        config = compose(loader, [f"model={case.model}", *case.choices])
+        own_size = any(choice.startswith("preprocess=") for choice in case.choices)
+        detector = build(config, own_size=own_size, meta=not train)
         if train:
             take_step(detector)
         result = "built"
@@ -97,14 +111,9 @@ def build(config: DictConfig, *, own_size: bool = False, meta: bool = False) -> 
     preprocess = build_preprocess(OmegaConf.to_container(config.preprocess, resolve=True))  # type: ignore[arg-type]
     fixed = OmegaConf.select(config, "model.dense_head.default_boxes.steps") is not None
     if not own_size and not fixed:
-        preprocess = small(preprocess)
+        preprocess = preprocess.at(SIDE)
     with torch.device("meta") if meta else nullcontext():
         return build_detector(model, NUM_CLASSES, preprocess)
-
-
-def small(preprocess: Preprocess) -> Preprocess:
-    """The same for images of SIDE pixels."""
-    return preprocess.at(SIDE)
 
 
 def take_step(detector: Detector) -> None:

@@ -39,6 +39,8 @@ def torchvision_model(
     if name not in torchvision.models.list_models(module=torchvision.models):
         raise UserError(f"{key}.name={name} is no model of torchvision")
     path = weight_path(pretrained, f"{key}.pretrained")
+    if is_only_planned():
+        return torchvision.models.get_model(name, weights=None, **options)
     if path is not None:
         model = torchvision.models.get_model(name, weights=None, **options)
         last = last_layer(model)
@@ -55,7 +57,7 @@ def timm_model(name: str, *, pretrained: Pretrained, key: str, **options: Any) -
         near = timm.list_models(f"*{name}*")[:5]
         raise UserError(f"{key}.name={name} is no model of timm" + (f"; near: {', '.join(near)}" if near else ""))
     path = weight_path(pretrained, f"{key}.pretrained")
-    if path is None and not pretrained:
+    if is_only_planned() or (path is None and not pretrained):
         return timm.create_model(name, features_only=True, **options)
     if path is None and name not in OFFLINE:
         return _fetch(lambda: timm.create_model(name, pretrained=True, features_only=True, **options), name, key)
@@ -88,6 +90,11 @@ def _features_of(classifier: nn.Module, name: str, **options: Any) -> Any:
     for config in (model.pretrained_cfg, model.default_cfg):
         config.pop("state_dict", None)  # a second copy of the weights
     return model
+
+
+def is_only_planned() -> bool:
+    """Whether networks are made on the meta device, without values: to see whether a config can be put together."""
+    return torch.get_default_device().type == "meta"
 
 
 def weight_path(pretrained: Pretrained, key: str) -> Path | None:
