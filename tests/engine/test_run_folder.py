@@ -62,7 +62,5 @@ def test_classes_are_compared_by_name(now: list[str], told: str) -> None:
 
 
 def test_what_is_no_checkpoint_of_a_training_is_told() -> None:
-    with pytest.raises(
-        UserError, match=r"resume=p is not a checkpoint of a training \(it has no optim"
-    ):
+    with pytest.raises(UserError, match=r"resume=p is not a checkpoint of a training \(it has no optim"):
         check_same_training({"model": {}, "config": {}}, {}, Path("p"), 1)
