@@ -102,6 +102,7 @@ def into(make: Callable[[int], Detector], start: Detector, before: Sequence[str]
     return model
 
 
+@pytest.mark.slow  # the next test has another order, too
 def test_another_order_of_classes_changes_labels_and_nothing_else(make: Callable[[int], Detector]) -> None:
     torch.manual_seed(0)
     start, now = shaken(make(3)), ["disk", "ring", "star"]
