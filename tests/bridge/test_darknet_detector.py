@@ -221,3 +221,10 @@ def test_published_weights_find_what_they_should(shared_data: Path, tmp_path: Pa
         f"run_dir={tmp_path}", "evaluation.timing_images=0", "evaluation.pictures=0", "evaluation.num_workers=0",
     )  # fmt: skip
     assert run_eval(config)["voc"]["mAP_area"] == pytest.approx(expected, abs=0.005)
+
+
+def test_names_and_cfg_of_a_windows_editor_are_read(darknet: Callable[..., Path]) -> None:
+    cfg = darknet()
+    cfg.with_suffix(".names").write_bytes("eins\r\nzwei\r\n".encode("utf-16"))
+    cfg.write_bytes(b"\xef\xbb\xbf# \xd6\xd0\n" + cfg.read_bytes())  # a mark, and a comment in GBK
+    assert load_checkpoint(cfg)["classes"] == ["eins", "zwei"]

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import timm
 import torch
-from darknet_nets import write_files
 from doors import Door
 from torchvision.models import get_model
 
@@ -127,6 +126,12 @@ def backbone_is_that_of_the_file(folder: Path, _: str) -> None:
     assert torch.equal(own["backbone.net.layer3.0.conv1.weight"], given["layer3.0.conv1.weight"])
 
 
+def darknet_files(folder: Path) -> None:
+    from darknet_nets import write_files  # found by pytest, and not where README.md is written
+
+    write_files(folder, "region")
+
+
 def exported(folder: Path) -> None:
     pytest.importorskip("onnxscript")
     assert cli.main(["export", f"checkpoint={folder}/RUN", f"output={folder}/RUN.onnx", "images=1", "repeats=1"]) == 0
@@ -179,7 +184,7 @@ DOORS = [
         code=2,
         says="region.cfg is not a checkpoint of a training\nuse finetune=",
         needs=("D",),
-        make=lambda folder: write_files(folder, "region"),
+        make=darknet_files,
     ),
     Door(
         kind="resume= an exported file",
@@ -374,7 +379,7 @@ DOORS = [
         code=2,
         says="give the .cfg of the network",
         needs=("D",),
-        make=lambda folder: write_files(folder, "region"),
+        make=darknet_files,
     ),
     Door(
         kind="ImageNet weights of the backbone from a local file",

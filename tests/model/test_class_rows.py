@@ -8,9 +8,11 @@ from typing import Any
 import darknet_nets
 import pytest
 import torch
+from omegaconf import DictConfig, OmegaConf
 from scenes import chatty, make_batch, scene, seen
 from torch import Tensor, nn
 
+from detkit.config import build_detector, build_preprocess, without_pretrained
 from detkit.engine.transfer import transfer
 from detkit.model.class_rows import OTHER, class_rows, labels_of_rows, move_rows
 from detkit.model.detector import Detector
@@ -22,7 +24,10 @@ WARPED = ("preprocess.height=96", "preprocess.width=128")
 RCNN = ("model=rcnn_light", "model.roi_pool.size=48", "model.tail.backbone.name=resnet10t", "preprocess.short=96")
 MODELS: list[Any] = [
     ("model=faster_rcnn_light", SMALL, "preprocess.short=96"),
-    ("model=faster_rcnn_light", SMALL, "model.predictor.class_agnostic=true", "preprocess.short=96"),
+    pytest.param(
+        ("model=faster_rcnn_light", SMALL, "model.predictor.class_agnostic=true", "preprocess.short=96"),
+        marks=pytest.mark.slow,
+    ),
     pytest.param(("model=faster_rcnn_fpn", "model/backbone=resnet18"), marks=pytest.mark.slow),
     ("model=fast_rcnn_light", SMALL, "model.roi_head.box_std=null", "preprocess.short=96"),
     ("model=rfcn_light", SMALL, "preprocess.short=96"),
@@ -44,13 +49,15 @@ MODELS: list[Any] = [
 ]  # fmt: skip
 
 
-@pytest.fixture(params=MODELS, ids=lambda overrides: " ".join(overrides).replace("model", "m"))
-def make(request: pytest.FixtureRequest, build: Callable[..., Detector]) -> Callable[[int], Detector]:
+@pytest.fixture(scope="module", params=MODELS, ids=lambda overrides: " ".join(overrides).replace("model", "m"))
+def make(request: pytest.FixtureRequest, compose_train: Callable[..., DictConfig]) -> Callable[[int], Detector]:
     """make(num_classes): one of the models, with random weights."""
     if request.param[0] == "darknet":
         return lambda num_classes: darknet_nets.build(request.param[1], num_classes)
-    settings = ("model.postprocess.max_detections=2000", "model.postprocess.score_threshold=0.0")
-    return lambda num_classes: build(*request.param, *settings, num_classes=num_classes)
+    config = compose_train(*request.param, "model.postprocess.max_detections=2000")
+    model = without_pretrained(OmegaConf.to_container(config.model, resolve=True))
+    preprocess = build_preprocess(OmegaConf.to_container(config.preprocess, resolve=True))  # type: ignore[arg-type]
+    return lambda num_classes: build_detector(model, num_classes, preprocess)
 
 
 @torch.no_grad()
@@ -95,6 +102,7 @@ def into(make: Callable[[int], Detector], start: Detector, before: Sequence[str]
     return model
 
 
+@pytest.mark.slow  # the next test has another order, too
 def test_another_order_of_classes_changes_labels_and_nothing_else(make: Callable[[int], Detector]) -> None:
     torch.manual_seed(0)
     start, now = shaken(make(3)), ["disk", "ring", "star"]

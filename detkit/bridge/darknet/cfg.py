@@ -7,6 +7,7 @@ from pathlib import Path
 
 from detkit.errors import UserError
 from detkit.model.darknet.section import Sections
+from detkit.text_file import UnreadableTextError, read_text
 
 
 def parse_cfg(text: str, source: str = "the cfg") -> list[tuple[str, dict[str, str]]]:
@@ -45,7 +46,9 @@ def format_cfg(sections: Sections) -> str:
 def read_cfg(path: str | Path) -> list[tuple[str, dict[str, str]]]:
     """As `parse_cfg`, of a file."""
     try:
-        text = Path(path).read_text(encoding="utf-8", errors="replace")
+        text = read_text(path)
+    except UnreadableTextError:  # a comment in an encoding of its own; what counts is ASCII
+        text = Path(path).read_text(encoding="utf-8-sig", errors="replace")
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
     return parse_cfg(text, str(path))

@@ -14,6 +14,7 @@ from detkit.errors import UserError
 from detkit.model.darknet.classes import count_classes, with_classes
 from detkit.model.darknet.network import DarknetNetwork
 from detkit.model.darknet.section import Sections, number_sections
+from detkit.text_file import read_lines
 
 BUILDER = "detkit.model.darknet.detector.build_darknet"
 
@@ -91,8 +92,7 @@ def read_names(cfg: Path, num_classes: int) -> list[str]:
     found = [own] if own.is_file() else sorted(cfg.parent.glob("*.names"))
     if not found:
         return [str(label) for label in range(num_classes)]
-    names = {path: path.read_text(encoding="utf-8").split("\n") for path in found}
-    lists = {path: [name.strip() for name in lines if name.strip()] for path, lines in names.items()}
+    lists = {path: read_lines(path) for path in found}
     fitting = [lines for lines in lists.values() if len(lines) == num_classes]
     if len(fitting) == 1 or (fitting and all(lines == fitting[0] for lines in fitting)):
         return fitting[0]

@@ -18,6 +18,7 @@ from detkit.config_dir import config_dir
 from detkit.engine.checkpoint import FORMAT
 from detkit.errors import UserError
 from detkit.overrides import config_loader
+from detkit.text_file import read_lines
 
 # of the detectors that torchvision publishes: "background", 80 names and as many numbers without a meaning as make 91
 COCO: list[str] = torchvision.models.detection.FasterRCNN_ResNet50_FPN_Weights.DEFAULT.meta["categories"]
@@ -50,9 +51,7 @@ def read_file(state: Mapping[str, Tensor], path: Path) -> dict[str, Any] | None:
     if architecture is None:
         return None
     names = path.with_suffix(".names")
-    classes = names.read_text(encoding="utf-8").split("\n") if names.is_file() else None
-    if classes is not None:
-        classes = [line.strip() for line in classes if line.strip()]
+    classes = read_lines(names) if names.is_file() else None
     published = {Path(weights.url).name for weights in torchvision.models.get_model_weights(architecture.name)}
     try:
         return import_state(state, architecture=architecture, classes=classes, exact_norms=path.name in published)
