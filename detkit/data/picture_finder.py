@@ -179,7 +179,6 @@ class PictureFinder:
             return Found(None, "missing image", f"no picture {name}; looked in {', '.join(self.folders)}{hint}")
         return Found(None, "ambiguous image", f"{name} may be any of {', '.join(sorted(hits)[:4])}: keep one of them")
 
-
     def _others(self, folder: str, stems: set[str]) -> list[str]:
         """The files of a folder that are called like a picture and are none that Pillow reads."""
         names = sorted({name for found in self._list(folder).values() for name in found})
