@@ -48,10 +48,10 @@ def content_faults(splits: Mapping[str, Annotations]) -> list[tuple[str, Fault]]
 def _lack(annotations: Annotations) -> Fault | None:
     """What keeps a split with images from being learnt from."""
     where = annotations.source
-    if not annotations.classes:
-        return Fault("no classes", where, "no object has a name, so there is nothing to detect")
+    if not annotations.classes and annotations.left_out:
+        return Fault("no classes", where, "data.classes is empty: null takes all that there are")
     if len(annotations.labels) == 0:
-        hint = ""
+        hint = "" if annotations.classes else ", so there are no classes either"
         if annotations.left_out:
             most = sorted(annotations.left_out, key=lambda name: (-annotations.left_out[name], name))[:5]
             known = ", ".join(annotations.classes[:5])

@@ -47,6 +47,9 @@ def read_voc(
         reader = _PlaceReader(builder, place, finders[place.base], prefix, missing_annotation)
         for entry in place.entries():
             reader.add(entry)
+        unlisted = place.unlisted()
+        if unlisted:
+            builder.note(f"{len(unlisted)} annotation files below {place.base} are in no list, as {unlisted[0]}")
     for folder in dict.fromkeys(place.pictures[0] for place in places):
         builder.note(describe_passed_over(list_pictures(folder).passed_over, folder))
     return builder.build()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import unicodedata
 from collections import defaultdict
@@ -56,6 +57,20 @@ class VocPlace:
             for path in list_pictures(folder).paths:
                 found.add(_composed(path.relative_to(folder).with_suffix("").as_posix()))
         return sorted(found)
+
+    def unlisted(self) -> list[str]:
+        """The annotation files that no list of the folder has, sorted; none where there are no lists."""
+        if self.list_file is None:
+            return []
+        lists = {path.stem: path for path in self.list_file.parent.glob("*.txt")}
+        # the lists of the classes, "cat_train", repeat that of their split
+        whole = [path for name, path in lists.items() if name.rpartition("_")[2] not in lists or "_" not in name]
+        listed: set[str] = set()
+        for path in whole:
+            with contextlib.suppress(OSError, UserError):  # other splits are not asked for
+                listed.update(read_ids(path))
+        found = {self.find(entry)[0] for entry in listed}
+        return sorted(str(path) for key, paths in self._xml.items() if key not in found for path in paths)
 
     def find(self, entry: str) -> tuple[str, list[Path]]:
         """(image id, annotation files that may be meant) of an entry: an id, a file name, or a path.
