@@ -58,7 +58,7 @@ detkit VERB -m key=a,b  one run for each value
 detkit VERB --config-dir DIR experiment=mine   with your own DIR/experiment/mine.yaml
 detkit --version
 
-DETKIT_TRACEBACK=1 shows where an error came from."""
+DETKIT_TRACEBACK=1 shows where an error came from; DETKIT_MAX_MEGAPIXELS=500 reads pictures larger than 179."""
 
 
 def main(argv: list[str] | None = None) -> int:

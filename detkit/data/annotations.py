@@ -72,8 +72,9 @@ class Annotations:
     labels: int64 [M]. difficult: bool [M], VOC difficult or COCO crowd.
     areas: float64 [M] pixels, where the format declares them (COCO: of the mask); None: those of the boxes.
     category_ids: the number of each class in the COCO file, to write results back; None elsewhere.
-    source: where this came from, for messages. faults: what the reader found wrong and left out.
+    source: where this came from, for messages. faults: what the reader found wrong, and left out or put right.
     left_out: how many objects have a class name that is not in `classes`, by that name.
+    notes: sentences on what is no fault. looked_in: the files and folders that were looked in, for messages.
     """
 
     classes: list[str]
@@ -89,6 +90,8 @@ class Annotations:
     category_ids: list[int] | None = None
     faults: list[Fault] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    looked_in: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -144,6 +147,8 @@ class Annotations:
             source=" + ".join(part.source for part in parts),
             faults=[fault for part in parts for fault in part.faults],
             left_out=dict(sum((Counter(part.left_out) for part in parts), Counter())),
+            notes=[note for part in parts for note in part.notes],
+            looked_in=list(dict.fromkeys(place for part in parts for place in part.looked_in)),
         )
 
 

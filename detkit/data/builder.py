@@ -27,9 +27,11 @@ class AnnotationBuilder:
     """Grows one `Annotations`; what cannot be used becomes a `Fault` and is left out."""
 
     def __init__(self, classes: Sequence[str], source: str) -> None:
-        self.classes = check_classes(classes)
         self.source = source
+        self.classes = check_classes(classes, f"{source}: the list of class names")
         self.faults: list[Fault] = []
+        self._notes: list[str] = []
+        self._places: dict[str, None] = {}
         self._label_of = {name: label for label, name in enumerate(self.classes)}
         self._paths: list[str] = []
         self._ids: dict[str, None] = {}
@@ -45,6 +47,15 @@ class AnnotationBuilder:
         """Record something wrong."""
         self.faults.append(Fault(kind, str(where), message))
 
+    def note(self, sentence: str) -> None:
+        """Record what is no fault but should be said; an empty sentence is none."""
+        if sentence:
+            self._notes.append(sentence)
+
+    def looked_in(self, *places: object) -> None:
+        """Record where annotations and pictures were looked for."""
+        self._places.update(dict.fromkeys(map(str, places)))
+
     def add(self, *, path: object, image_id: str, size: Size, objects: Sequence[RawObject], where: object) -> None:
         """Add one image; `where` is the file its objects come from, named in faults."""
         if image_id in self._ids:
@@ -57,7 +68,7 @@ class AnnotationBuilder:
         self._left_out.update(left_out)
         self._paths.append(str(path))
         self._ids[image_id] = None
-        self._sizes.append(size)
+        self._sizes.append(size if max(size) <= np.iinfo(np.int32).max else (0, 0))
         self._counts.append(len(known))
         for item in known:
             self._boxes.append(item.box)
@@ -67,6 +78,8 @@ class AnnotationBuilder:
 
     def build(self, category_ids: list[int] | None = None) -> Annotations:
         """The packed result."""
+        with np.errstate(over="ignore"):  # what is too large for float32 is infinite, and a fault of its box
+            boxes = np.array(self._boxes, np.float64).astype(np.float32).reshape(-1, 4)
         has_areas = bool(self._areas) and None not in self._areas
         return Annotations(
             classes=self.classes,
@@ -74,7 +87,7 @@ class AnnotationBuilder:
             image_ids=PackedStrings.from_list(list(self._ids)),
             sizes=np.array(self._sizes, np.int32).reshape(-1, 2),
             offsets=np.concatenate([[0], np.cumsum(self._counts, dtype=np.int64)]).astype(np.int64),
-            boxes=np.array(self._boxes, np.float32).reshape(-1, 4),
+            boxes=boxes,
             labels=np.array(self._labels, np.int64),
             difficult=np.array(self._difficult, np.bool_),
             areas=np.array(self._areas, np.float64) if has_areas else None,
@@ -82,20 +95,22 @@ class AnnotationBuilder:
             source=self.source,
             faults=self.faults,
             left_out=dict(self._left_out),
+            notes=self._notes,
+            looked_in=list(self._places),
         )
 
 
-def check_classes(classes: Sequence[str]) -> list[str]:
-    """`classes` as a list of unique names; raises UserError naming what repeats."""
-    names = [str(name) for name in classes]
+def check_classes(classes: Sequence[str] | str, where: str = "data.classes") -> list[str]:
+    """`classes` as a list of unique names, a single word as a list of one; raises UserError naming what repeats."""
+    names = [classes] if isinstance(classes, str) else [str(name) for name in classes]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
-        raise UserError(f"data.classes repeats {', '.join(repeated)}")
+        raise UserError(f"{where} repeats {', '.join(repeated)}")
     return names
 
 
 def nearest(name: str, valid: Sequence[str]) -> str:
     """What to add to a message about an unknown `name`: the nearest valid one and the list."""
     close = difflib.get_close_matches(name.lower(), [item.lower() for item in valid], n=1)
-    guess = next((item for item in valid if close and item.lower() == close[0]), None)
+    guess = next((item for item in valid if close and item.lower() == close[0] and item != name), None)
     return (f"; did you mean {guess!r}?" if guess else "") + f" (known: {', '.join(valid) or 'none'})"

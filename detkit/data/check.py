@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from tqdm import tqdm
 
 from detkit.data.annotations import Annotations
+from detkit.data.content import content_faults
 from detkit.data.inspect_image import Inspection, inspect_image
 from detkit.data.repair import Policy
 from detkit.data.repaired_copy import check_empty, write_repaired
@@ -35,11 +36,12 @@ class SplitFault(NamedTuple):
 
 @dataclass
 class Report:
-    """What the check found; `inspections` has one entry per image of each split."""
+    """What the check found; `inspections` has one entry per image of each split, `notes` say what is no fault."""
 
     faults: list[SplitFault]
     summaries: dict[str, Summary]
     inspections: dict[str, list[Inspection]]
+    notes: list[str]
 
     def counts(self) -> dict[str, int]:
         """How many faults of each kind, the most frequent first."""
@@ -51,6 +53,7 @@ class Report:
             "splits": {name: summary.to_dict() for name, summary in self.summaries.items()},
             "fault_counts": self.counts(),
             "faults": [fault._asdict() for fault in self.faults],
+            "notes": self.notes,
         }
 
     def text(self, limit: int) -> str:
@@ -62,6 +65,7 @@ class Report:
             lines += [f"  {fault.split}: {fault.where}: {fault.message}" for fault in mine[:limit]]
             if count > limit:
                 lines.append(f"  ... and {count - limit} more")
+        lines += self.notes
         total = len(self.faults)
         lines.append(f"{total} fault{'s' * (total != 1)}" if total else "no faults")
         return "\n".join(lines)
@@ -70,10 +74,12 @@ class Report:
 def check_dataset(splits: Mapping[str, Annotations]) -> Report:
     """Decode every image of every split and name what is wrong with it, with its boxes, and between the splits.
 
-    The faults that the readers met (broken files, missing images, unknown classes) are part of the report. Images
-    are the same where file or decoded pixels are.
+    The faults that the readers met (broken files, missing images, unknown classes) are part of the report, and what
+    there is nothing of: images, objects, objects of a class, objects that are not difficult. Images are the same
+    where file or decoded pixels are.
     """
-    faults = [SplitFault(name, *fault) for name, annotations in splits.items() for fault in annotations.faults]
+    faults = [SplitFault(name, *fault) for name, fault in content_faults(splits)]
+    faults += [SplitFault(name, *fault) for name, annotations in splits.items() for fault in annotations.faults]
     inspections = {name: _inspect_all(name, annotations) for name, annotations in splits.items()}
     for name, results in inspections.items():
         faults += [SplitFault(name, *fault) for result in results for fault in result.faults]
@@ -82,7 +88,8 @@ def check_dataset(splits: Mapping[str, Annotations]) -> Report:
         name: summarise(annotations, [result.size for result in inspections[name]])
         for name, annotations in splits.items()
     }
-    return Report(list(dict.fromkeys(faults)), summaries, inspections)
+    notes = list(dict.fromkeys(note for annotations in splits.values() for note in annotations.notes))
+    return Report(list(dict.fromkeys(faults)), summaries, inspections, notes)
 
 
 def run_check(config: DictConfig) -> int:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -31,12 +34,43 @@ IMAGE_SUFFIXES = frozenset(
     if name in FORMATS or name == "MPO"  # which the JPEG decoder reads: a phone's JPEG with a second picture
 )
 _ORIENTATION = 0x0112  # the EXIF tag
+MEGAPIXELS = "DETKIT_MAX_MEGAPIXELS"  # in the environment, so that it reaches every verb, worker and process
 _TURNED = (5, 6, 7, 8)  # orientations that swap height and width
+
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # said by `open_picture` where it matters
 
 
 def is_picture(path: str | Path) -> bool:
     """Whether a file is one of pictures, by its name: the suffixes of what Pillow decodes."""
     return os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES
+
+
+def open_picture(path: str | Path) -> Image.Image:
+    """Open a picture with Pillow, by the formats and the limit of this module, without decoding it.
+
+    A picture of more than 179 megapixels is refused, as Pillow does: a few hundred bytes may claim any size. The
+    environment variable DETKIT_MAX_MEGAPIXELS sets another limit, 0 none. Raises UserError for that, and whatever
+    Pillow raises for a file that it cannot open.
+    """
+    setting = os.environ.get(MEGAPIXELS)
+    if setting is not None:
+        try:
+            limit = float(setting)
+        except ValueError:
+            limit = -1.0
+        if not 0 <= limit < math.inf:
+            raise UserError(f"{MEGAPIXELS}={setting}: a number of megapixels, or 0 for no limit")
+        Image.MAX_IMAGE_PIXELS = math.ceil(limit * 1e6 / 2) or None  # Pillow refuses what has more than twice as many
+    try:
+        return Image.open(path, formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        pixels = re.search(r"\d+", str(error))
+        size = f"{int(pixels[0]) / 1e6:.0f} megapixels" if pixels else "too many pixels"
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
+        raise UserError(
+            f"cannot read image {path}: it claims {size}, above the limit of {limit:.0f}; if the file can be trusted, "
+            f"set the environment variable {MEGAPIXELS} (0: no limit)"
+        ) from error
 
 
 def read_image(path: str | Path, *, upright: bool = True, reduction: int = 1) -> NDArray[np.uint8]:
@@ -46,7 +80,7 @@ def read_image(path: str | Path, *, upright: bool = True, reduction: int = 1) ->
     reduction: 1, 2, 4 or 8, by which the sides of a JPEG are divided, rounded up, in less time; others stay whole.
     """
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with open_picture(path) as image:
             if reduction > 1:
                 width, height = image.size
                 image.draft(None, (max(width // reduction, 1), max(height // reduction, 1)))
@@ -55,6 +89,8 @@ def read_image(path: str | Path, *, upright: bool = True, reduction: int = 1) ->
             return to_rgb(image)
     except FileNotFoundError as error:
         raise UserError(f"no such image: {path}") from error
+    except UserError:
+        raise
     except Exception as error:  # on broken bytes a decoder may raise anything
         raise UserError(f"cannot read image {path}: {error}") from error
 
@@ -62,7 +98,7 @@ def read_image(path: str | Path, *, upright: bool = True, reduction: int = 1) ->
 def read_image_size(path: str | Path, *, upright: bool = True) -> Size:
     """(height, width) from the header of the picture at `path`; raises UserError naming the file."""
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with open_picture(path) as image:
             width, height = image.size
             turned = image.getexif().get(_ORIENTATION) in _TURNED
             if isinstance(image, TiffImagePlugin.TiffImageFile):
@@ -72,6 +108,8 @@ def read_image_size(path: str | Path, *, upright: bool = True) -> Size:
                 turned = turned and upright
     except FileNotFoundError as error:
         raise UserError(f"no such image: {path}") from error
+    except UserError:
+        raise
     except Exception as error:  # on broken bytes a decoder may raise anything
         raise UserError(f"cannot read image {path}: {error}") from error
     return (width, height) if turned else (height, width)

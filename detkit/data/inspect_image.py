@@ -8,10 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from detkit.data.annotations import Annotations, Fault
-from detkit.data.image import read_image
+from detkit.data.image import open_picture, read_image
 from detkit.data.repair import box_faults
 from detkit.errors import UserError
 from detkit.types import Size
@@ -64,7 +63,7 @@ def inspect_image(annotations: Annotations, index: int) -> Inspection:
 def _orientation(path: str) -> int:
     """1 where the picture is stored as it is shown, 2..8 where EXIF says otherwise."""
     try:
-        with Image.open(path) as image:
+        with open_picture(path) as image:
             orientation = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # the pixels are fine; a broken EXIF block is as good as none
         return 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,6 +40,12 @@ def list_pictures(folder: str | Path) -> Listing:
         elif suffix not in _EXPECTED:
             passed_over[suffix] += 1
     return Listing(sorted(paths), passed_over)
+
+
+def describe_passed_over(passed_over: Mapping[str, int], folder: object) -> str:
+    """A sentence on the files of a folder that are no pictures; empty where there are none."""
+    counts = ", ".join(f"{count} x {suffix}" for suffix, count in sorted(passed_over.items()))
+    return f"passed over in {folder}, as no pictures that can be read: {counts}" if counts else ""
 
 
 def walk_files(folder: str | Path) -> Iterator[str]:
@@ -167,8 +173,22 @@ class PictureFinder:
         if len(hits) == 1:
             return Found(hits[0])
         if not hits:
-            return Found(None, "missing image", f"no picture {name}; looked in {', '.join(self.folders)}")
+            stem = os.path.basename(name.replace("\\", "/"))
+            others = [f for folder in self.folders for f in self._others(folder, {stem, os.path.splitext(stem)[0]})]
+            hint = f"; there is {others[0]}, which cannot be read: convert it to JPEG or PNG" if others else ""
+            return Found(None, "missing image", f"no picture {name}; looked in {', '.join(self.folders)}{hint}")
         return Found(None, "ambiguous image", f"{name} may be any of {', '.join(sorted(hits)[:4])}: keep one of them")
+
+    def _others(self, folder: str, stems: set[str]) -> list[str]:
+        """The files of a folder that are called like a picture and are none that Pillow reads."""
+        names = sorted({name for found in self._list(folder).values() for name in found})
+        return [
+            os.path.join(folder, name)
+            for name in names
+            if os.path.splitext(name)[0] in stems
+            and os.path.splitext(name)[1].lower() not in _EXPECTED
+            and not is_picture(name)
+        ]
 
 
 def _composed(text: str) -> str:

@@ -1,4 +1,4 @@
-"""From a data config to the annotations of one of its splits."""
+"""From a data config to the annotations of one of its splits, and whether they serve what they are read for."""
 
 from __future__ import annotations
 
@@ -6,22 +6,25 @@ import difflib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from omegaconf import OmegaConf
 
 from detkit.data.annotations import Annotations
+from detkit.data.builder import check_classes
+from detkit.data.content import require_images, require_objects
 from detkit.errors import UserError
 from detkit.target import build
 
 
 def read_split(data: Mapping[str, Any], split: str | None, classes: Sequence[str] | None = None) -> Annotations:
-    """The annotations of `split` of a data config (keys: root, reader, classes, repair).
+    """The annotations of `split` of a data config (keys: root, reader, classes, difficult, repair).
 
     classes: the list that a model was trained with; without it `data.classes` counts, and without that the
-    reader finds them. Raises UserError where the root or the split does not exist, where a class name looks
-    mistyped, and with repair=error on the first fault.
+    reader finds them. With data.difficult=keep no object is difficult, wherever it is used.
+    Raises UserError where the root or the split does not exist, where a class name looks mistyped, and with
+    repair=error on the first fault.
     """
     if split is None:
         raise UserError("no split is given: set data.train_split, data.val_split or data.test_split")
@@ -29,30 +32,101 @@ def read_split(data: Mapping[str, Any], split: str | None, classes: Sequence[str
     reader = data["reader"] if callable(data["reader"]) else build(data["reader"], "data.reader")
     given = classes if classes is not None else data.get("classes")
     try:
-        annotations: Annotations = reader(root, split, None if given is None else [str(name) for name in given])
+        annotations: Annotations = reader(root, str(split), None if given is None else check_classes(given))
     except UserError as error:
         if root.is_dir():
             raise
-        # said only now: a reader may create its folder
+        # said only now: a reader may create its folder, or know better what to do
+        if "does not exist" in str(error):
+            raise
         raise UserError(f"data.root={root} does not exist (current folder: {Path.cwd()})") from error
     if given is not None:
         _reject_mistyped(annotations)
     if annotations.faults and data.get("repair") == "error":
         first, count = annotations.faults[0], len(annotations.faults)
         raise UserError(f"{first.where}: {first.kind}: {first.message} (and {count - 1} more; data.repair=error)")
+    if data.get("difficult") == "keep":
+        annotations.difficult[:] = False
+    return annotations
+
+
+class TrainingSplits(NamedTuple):
+    """What a training reads; val and test are None where the config names none."""
+
+    train: Annotations
+    val: Annotations | None
+    test: Annotations | None
+
+    @property
+    def final(self) -> Annotations | None:
+        """The split of the result: test, or val where there is no test."""
+        return self.test if self.test is not None else self.val
+
+    def describe(self) -> str:
+        """A line for each split that has something to be said about: what its reader met, what it cannot measure."""
+        lines = []
+        for split in (split for split in self if split is not None):
+            faults = describe_faults(split)
+            lines += [f"{split.source}: faults while reading: {faults}" if faults else "", *split.notes]
+        for split in (self.val, self.test):
+            if split is not None and split.difficult.all():
+                lines.append(
+                    f"{split.source} has no objects that count: nothing can be measured on it"
+                    + ("; the latest weights are the result" if split is self.val else "")
+                )
+        return "\n".join(dict.fromkeys(line for line in lines if line))
+
+
+def read_training_splits(data: Mapping[str, Any]) -> TrainingSplits:
+    """All splits of a data config, read and checked before the first step: a fault in one must not end a training.
+
+    Raises UserError as `read_split`, where there is nothing to learn from, and where a split that is measured on has
+    no images, or objects of none of the classes.
+    """
+    train = read_training_split(data, data["train_split"])
+    read: dict[str, Annotations] = {}
+    for use in ("val", "test"):
+        name = data.get(f"{use}_split")
+        if name is not None and str(name) not in read:
+            read[str(name)] = read_measured_split(data, name, train.classes)
+    val, test = (None if data.get(key) is None else read[str(data[key])] for key in ("val_split", "test_split"))
+    return TrainingSplits(train, val, test)
+
+
+def read_training_split(
+    data: Mapping[str, Any], split: str | None, classes: Sequence[str] | None = None
+) -> Annotations:
+    """`read_split`, and UserError where nothing can be learnt from what it gives."""
+    annotations = read_split(data, split, classes)
+    require_objects(annotations)
+    return annotations
+
+
+def read_measured_split(data: Mapping[str, Any], split: str | None, classes: Sequence[str]) -> Annotations:
+    """`read_split` for a model with `classes`, and UserError where none of the images, or of the classes, is in it."""
+    annotations = read_split(data, split, classes)
+    require_images(annotations)
+    strangers = [fault for fault in annotations.faults if fault.kind == "unknown class"]
+    if len(annotations.labels) == 0 and strangers:
+        raise UserError(f"{annotations.source} has no object of a class of the model: {strangers[0].message}")
     return annotations
 
 
 def describe_faults(annotations: Annotations) -> str:
-    """One line for a log: how many faults of each kind the reader left out; empty if none."""
+    """One line for a log: how many faults of each kind the reader met, and the first; empty if none."""
+    if not annotations.faults:
+        return ""
     counts = Counter(fault.kind for fault in annotations.faults)
-    return ", ".join(f"{count} x {kind}" for kind, count in counts.most_common())
+    first = annotations.faults[0]
+    kinds = ", ".join(f"{count} x {kind}" for kind, count in counts.most_common())
+    return f"{kinds}, as in {first.where}: {first.message}"
 
 
 def _root(data: Mapping[str, Any]) -> Path:
-    if OmegaConf.is_config(data) and OmegaConf.is_missing(data, "root"):
+    missing = OmegaConf.is_config(data) and OmegaConf.is_missing(data, "root")
+    if missing or data.get("root") in (None, ""):
         raise UserError("data.root is not set: add data.root=<folder of the data set>")
-    return Path(data["root"]).expanduser()
+    return Path(str(data["root"])).expanduser()  # a folder may be called 2007
 
 
 def _reject_mistyped(annotations: Annotations) -> None:

@@ -40,8 +40,15 @@ def read_synthetic(
     num_test: int = 100,
     size: Sequence[int] = (240, 320),
     seed: int = 0,
+    only_root: str | None = None,
 ) -> Annotations:
-    """`read_voc` of a synthetic set, which is drawn into `root` first where it is not there yet."""
+    """`read_voc` of a synthetic set, which is drawn into `root` first where it is not there yet.
+
+    only_root: the one folder where that is done; elsewhere a set must be there already. None: anywhere.
+    Raises UserError where `root` holds anything else.
+    """
+    if only_root is not None and Path(root) != Path(only_root).expanduser():
+        _require_set(Path(root))
     write_synthetic(root, num_train=num_train, num_val=num_val, num_test=num_test, size=size, seed=seed)
     return read_voc(root, split, CLASSES if classes is None else classes)
 
@@ -88,6 +95,17 @@ def run_make_synthetic(config: DictConfig) -> int:
     written = write_synthetic(root, **arguments)
     print(f"{'wrote' if written else 'already there:'} {root}; use it with: data=voc data.root={root}")
     return 0
+
+
+def _require_set(root: Path) -> None:
+    """Raise UserError where no set was drawn into `root`: who gave it without data=... may have meant their own."""
+    if (root / MARKER).is_file():
+        return
+    what = f"holds no drawn set (no {MARKER})" if root.is_dir() else f"does not exist (current folder: {Path.cwd()})"
+    raise UserError(
+        f"data.root={root} {what}: read your own with data=voc, coco or yolo beside data.root=...; or draw shapes "
+        f"there: detkit make_synthetic root={root}, or data=synthetic"
+    )
 
 
 def _holds(root: Path, wanted: dict[str, Any]) -> bool:

@@ -2,146 +2,151 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
-from xml.etree import ElementTree
+from typing import Literal, get_args
 
 from detkit.data.annotations import Annotations
-from detkit.data.builder import AnnotationBuilder, RawObject, nearest
-from detkit.data.image import IMAGE_SUFFIXES
+from detkit.data.builder import AnnotationBuilder
+from detkit.data.image import is_picture, read_image_size
+from detkit.data.picture_finder import Found, PictureFinder, describe_passed_over, list_pictures
+from detkit.data.voc_layout import VocPlace, annotation_folder, find_place, xml_files
+from detkit.data.voc_xml import VocFile, parse_voc
 from detkit.errors import UserError
-from detkit.types import Size
+
+WithoutXml = Literal["fault", "empty"]
 
 
-def read_voc(root: str | Path, split: str, classes: Sequence[str] | None = None) -> Annotations:
-    """One split of a VOC folder.
+def read_voc(
+    root: str | Path, split: str, classes: Sequence[str] | None = None, *, missing_annotation: WithoutXml = "fault"
+) -> Annotations:
+    """One split of a VOC folder, or of one laid out as other tools export it (`detkit.data.voc_layout`).
 
     `split` is a name, or several joined by "+", each with an optional folder below `root`:
     "trainval", "VOC2007/trainval+VOC2012/trainval". Where the folders differ, image ids carry theirs
     ("VOC2007/000005"). Classes that are not given are all that the XML files of those folders hold, sorted.
+    missing_annotation: what a picture without XML file is: a fault, or a picture without objects ("empty").
 
     Coordinates are 1-based and inclusive in the files; ours are [xmin-1, ymin-1, xmax, ymax].
     Raises UserError where a split or a folder does not exist; broken files become faults.
     """
-    root = Path(root)
-    source = f"data.root={root} split={split}"
+    if missing_annotation not in get_args(WithoutXml):
+        choices = ", ".join(get_args(WithoutXml))
+        raise UserError(f"data.reader.missing_annotation={missing_annotation}: choose one of {choices}")
+    root, split = Path(root), str(split)
     parts = [part.strip() for part in split.split("+")]
-    lists = [_split_file(root, part) for part in parts]
-    folders = [root / Path(part).parent for part in parts]
+    places = [find_place(root, part) for part in parts]
     if classes is None:
-        classes = find_voc_classes(dict.fromkeys(folders))
-    builder = AnnotationBuilder(classes, source)
-    for part, folder, list_file in zip(parts, folders, lists, strict=True):
-        prefix = f"{Path(part).parent.as_posix()}/" if len(set(folders)) > 1 else ""
-        images = _images_by_stem(folder)
-        for image_id in read_ids(list_file):
-            _add_image(builder, folder, image_id, prefix, images)
+        classes = find_voc_classes(dict.fromkeys(root / Path(part).parent for part in parts))
+    builder = AnnotationBuilder(classes, f"data.root={root} split={split}")
+    bases = dict.fromkeys(place.base for place in places)
+    finders = {base: PictureFinder([f for p in places if p.base == base for f in p.pictures], base) for base in bases}
+    for place in places:
+        prefix = f"{place.base.relative_to(root).as_posix()}/" if len(bases) > 1 else ""
+        builder.looked_in(*place.looked_in)
+        reader = _PlaceReader(builder, place, finders[place.base], prefix, missing_annotation)
+        for entry in place.entries():
+            reader.add(entry)
+        unlisted = place.unlisted()
+        if unlisted:
+            builder.note(f"{len(unlisted)} annotation files below {place.base} are in no list, as {unlisted[0]}")
+    for folder in dict.fromkeys(place.pictures[0] for place in places):
+        builder.note(describe_passed_over(list_pictures(folder).passed_over, folder))
     return builder.build()
-
-
-class VocFile(NamedTuple):
-    """What one annotation file says; `bad` holds a sentence for each object that could not be read."""
-
-    filename: str
-    size: Size
-    objects: list[RawObject]
-    bad: list[str]
-
-
-def parse_voc(path: str | Path) -> VocFile:
-    """Read one annotation file; raises OSError or ElementTree.ParseError."""
-    tree = ElementTree.parse(path).getroot()
-    objects, bad = [], []
-    for element in tree.iterfind("object"):
-        name = (element.findtext("name") or "").strip()
-        try:
-            xmin, ymin, xmax, ymax = (
-                float(element.findtext(f"bndbox/{key}") or "missing") for key in ("xmin", "ymin", "xmax", "ymax")
-            )
-        except ValueError:
-            bad.append(f"an object {name!r} has no readable bndbox")
-            continue
-        difficult = (element.findtext("difficult") or "0").strip() not in ("", "0")
-        objects.append(RawObject(name, (xmin - 1, ymin - 1, xmax, ymax), difficult))
-    height, width = (_positive_int(tree.findtext(f"size/{key}")) for key in ("height", "width"))
-    size = (height, width) if height and width else (0, 0)
-    return VocFile((tree.findtext("filename") or "").strip(), size, objects, bad)
 
 
 def find_voc_classes(folders: Iterable[Path]) -> list[str]:
     """The class names in all annotation files of `folders`, sorted: the same list whatever the split."""
     names: set[str] = set()
     for folder in folders:
-        for path in sorted((folder / "Annotations").glob("*.xml")):
+        for path in xml_files(annotation_folder(folder)):
             try:
                 names.update(item.name for item in parse_voc(path).objects)
-            except (OSError, ElementTree.ParseError):
+            except (OSError, UserError):
                 continue  # reported as a fault if a split lists it
     return sorted(names)
 
 
-def read_ids(path: Path) -> list[str]:
-    """The image ids of a split file; the class lists of VOC add a column of -1, 0 or 1, which is left out."""
-    ids = []
-    for line in path.read_text(encoding="utf-8-sig").splitlines():
-        stem, _, last = line.strip().rpartition(" ")
-        image_id = stem.strip() if stem and last in ("-1", "0", "1") else line.strip()
-        if image_id:
-            ids.append(image_id)
-    return ids
+class _PlaceReader:
+    """Adds the entries of one place to a builder."""
 
+    def __init__(
+        self,
+        builder: AnnotationBuilder,
+        place: VocPlace,
+        finder: PictureFinder,
+        prefix: str,
+        missing_annotation: WithoutXml,
+    ) -> None:
+        self.builder = builder
+        self.place = place
+        self.finder = finder
+        self.prefix = prefix
+        self.missing_annotation = missing_annotation
+        self._taken: dict[str, str] = {}  # picture -> the image that it is of
 
-def _add_image(builder: AnnotationBuilder, folder: Path, image_id: str, prefix: str, images: dict[str, str]) -> None:
-    xml = folder / "Annotations" / f"{image_id}.xml"
-    try:
-        parsed = parse_voc(xml)
-    except FileNotFoundError:
-        builder.fault("missing annotation", xml, "listed in the split but there is no such file")
-        return
-    except (OSError, ElementTree.ParseError) as error:
-        builder.fault("unreadable annotation", xml, str(error))
-        return
-    image = images.get(image_id) or images.get(Path(parsed.filename).stem)
-    if image is None:
-        builder.fault("missing image", folder / "JPEGImages" / image_id, "annotated but there is no such image")
-        return
-    for message in parsed.bad:
-        builder.fault("unreadable box", xml, message)
-    if parsed.size == (0, 0):
-        builder.fault("missing size", xml, "declares no image size")
-    builder.add(path=image, image_id=prefix + image_id, size=parsed.size, objects=parsed.objects, where=xml)
+    def add(self, entry: str) -> None:
+        """Add one image, or a fault that says why not."""
+        image_id, files = self.place.find(entry)
+        if len(files) > 1:
+            named = ", ".join(map(str, files[:4]))
+            self.builder.fault("ambiguous annotation", image_id, f"{entry} may be any of {named}: keep one of them")
+        elif not files:
+            self._without_annotation(entry, image_id)
+        else:
+            self._add_file(image_id, files[0])
 
+    def _add_file(self, image_id: str, xml: Path) -> None:
+        try:
+            parsed = parse_voc(xml)
+        except (OSError, UserError) as error:
+            self.builder.fault("unreadable annotation", xml, str(error).removeprefix(f"{xml} "))
+            return
+        image = self._picture(image_id, parsed)
+        taken = None if image.path is None else self._taken.get(image.path)
+        if image.path is None:
+            self.builder.fault(image.kind, xml, image.reason)
+            return
+        if taken not in (None, image_id):
+            self.builder.fault("ambiguous image", xml, f"names the picture {image.path}, which is that of {taken}")
+            return
+        self._taken[image.path] = image_id
+        for slip in parsed.slips:
+            self.builder.fault(slip.kind, xml, slip.message)
+        if parsed.size == (0, 0):
+            self.builder.fault("missing size", xml, "declares no image size")
+        self._add(image_id, image.path, parsed, xml)
 
-def _split_file(root: Path, part: str) -> Path:
-    folder, name = root / Path(part).parent, Path(part).name
-    tried = [folder / "ImageSets" / "Main" / f"{name}.txt", folder / "ImageSets" / f"{name}.txt"]
-    for path in tried:
-        if path.is_file():
-            return path
-    found = sorted(
-        (path.parent.parent.parent.relative_to(root) / path.stem).as_posix()
-        for pattern in ("ImageSets/Main/*.txt", "*/ImageSets/Main/*.txt")
-        for path in root.glob(pattern)
-    )
-    raise UserError(
-        f"data.root={root} has no split {part!r}{nearest(part, found)}; tried "
-        + ", ".join(str(path.relative_to(root)) for path in tried)
-    )
+    def _without_annotation(self, entry: str, image_id: str) -> None:
+        expected = self.place.annotations / f"{image_id}.xml"
+        image = self.finder.find(entry)
+        if self.missing_annotation == "fault":
+            hint = "listed in the split but there is no such file"
+            if image.path is not None:
+                hint += "; if its picture shows nothing: data.reader.missing_annotation=empty"
+            self.builder.fault("missing annotation", expected, hint)
+        elif image.path is None:
+            self.builder.fault(image.kind, entry, image.reason)
+        else:
+            try:
+                size = read_image_size(image.path)
+            except UserError as error:
+                self.builder.fault("unreadable image", image.path, str(error))
+                return
+            self._add(image_id, image.path, VocFile("", size, [], []), expected)
 
+    def _picture(self, image_id: str, parsed: VocFile) -> Found:
+        """The picture of the same stem; of several the one that <filename> names, which also counts where none is."""
+        by_id = self.finder.find(image_id)
+        if by_id.path is not None and is_picture(by_id.path):
+            return by_id
+        named = parsed.filename.replace("\\", "/").rpartition("/")[2]
+        by_name = self.finder.find(parsed.filename) if named else by_id
+        if by_id.kind == "ambiguous image" and Path(named).stem != image_id.rpartition("/")[2]:
+            return by_id
+        return by_name if by_name.path is not None and is_picture(by_name.path) else by_id
 
-def _images_by_stem(folder: Path) -> dict[str, str]:
-    directory = folder / "JPEGImages"
-    if not directory.is_dir():
-        raise UserError(f"data.root: {folder} has no folder JPEGImages")
-    with os.scandir(directory) as entries:
-        files = sorted(entry.path for entry in entries if Path(entry.name).suffix.lower() in IMAGE_SUFFIXES)
-    return {Path(path).stem: path for path in files}
-
-
-def _positive_int(text: str | None) -> int:
-    try:
-        return max(0, int(float(text or 0)))
-    except ValueError:
-        return 0
+    def _add(self, image_id: str, path: str, parsed: VocFile, where: Path) -> None:
+        self.builder.add(
+            path=path, image_id=self.prefix + image_id, size=parsed.size, objects=parsed.objects, where=where
+        )

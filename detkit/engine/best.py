@@ -25,10 +25,25 @@ class Best:
     since: int = 0
 
     def after(self, value: float | None, step: int) -> Best:
-        """The best including an evaluation at `step`; None is the value where nothing could be measured."""
-        value = -math.inf if value is None else value
-        beaten = value > self.value or self.step == 0
+        """The best including an evaluation at `step`.
+
+        None, or no number, is the value where nothing could be measured; as long as nothing was, the latest is best.
+        """
+        if value is None or math.isnan(value):
+            return replace(self, since=self.since + 1) if self.is_measured else Best(step=step)
+        beaten = value > self.value or not self.is_measured
         return Best(value, step) if beaten else replace(self, since=self.since + 1)
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether any evaluation so far gave a number."""
+        return self.value > -math.inf
+
+    def describe(self) -> str:
+        """Which weights count, for a log."""
+        if self.is_measured:
+            return f"best at step {self.step}"
+        return f"nothing could be measured: the latest weights count, those of step {self.step}"
 
     def is_stale(self, patience: int | None) -> bool:
         """Whether `patience` evaluations in a row did not beat it; null never gives up."""

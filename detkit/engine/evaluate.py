@@ -17,7 +17,7 @@ from detkit.config import build, build_from_checkpoint, build_source, with_test_
 from detkit.data.annotations import Annotations
 from detkit.data.builder import nearest
 from detkit.data.proposals import Proposals
-from detkit.data.split import describe_faults, read_split
+from detkit.data.split import describe_faults, read_measured_split
 from detkit.engine.checkpoint import load_checkpoint
 from detkit.engine.detect import autocast, evaluation_loader, place_for_inference, to_device
 from detkit.engine.distributed import World, join_world
@@ -58,7 +58,7 @@ def run_eval(config: DictConfig) -> dict[str, Any]:
         data = merge_data(config.data, saved["config"]["data"], saved["trust"])
         annotations = read_test_split(data, config.split, saved["classes"])
         if world.is_main and annotations.faults:
-            print(f"left out while reading: {describe_faults(annotations)}", file=sys.stderr)
+            print(f"faults while reading: {describe_faults(annotations)}", file=sys.stderr)
         source = build(config.get("proposal"), "proposal") or build_source(saved, for_any_image=False)
         with world.main_first():
             proposals = find_proposals(source, annotations, repair=data["repair"], **config.proposing)
@@ -197,11 +197,7 @@ def read_test_split(data: Mapping[str, Any], split: str | None, classes: Sequenc
         unknown = [name for name in given if name not in classes]
         hint = f"; {unknown[0]!r} is none of them{nearest(unknown[0], classes)}" if unknown else ""
         raise UserError(f"data.classes={list(given)}, but the model was trained for {list(classes)}{hint}")
-    annotations = read_split(data, split or data["test_split"] or data["val_split"], classes)
-    strangers = [fault for fault in annotations.faults if fault.kind == "unknown class"]
-    if len(annotations.labels) == 0 and strangers:
-        raise UserError(f"{annotations.source} has no object of a class of the model: {strangers[0].message}")
-    return annotations
+    return read_measured_split(data, split or data["test_split"] or data["val_split"], classes)
 
 
 def merge_data(given: Mapping[str, Any], saved: Mapping[str, Any], trust: Sequence[str] = ()) -> dict[str, Any]:
@@ -214,6 +210,8 @@ def merge_data(given: Mapping[str, Any], saved: Mapping[str, Any], trust: Sequen
     missing = {str(key) for key in OmegaConf.missing_keys(given)} if OmegaConf.is_config(given) else set()
     chosen = {key: given[key] for key in given if key not in missing and given[key] is not None}
     data = dict(saved) | chosen
+    if "root" in chosen and "reader" not in chosen and not Path(str(chosen["root"])).expanduser().is_dir():
+        raise UserError(f"data.root={chosen['root']} does not exist (current folder: {Path.cwd()})")
     if "reader" not in data:
         raise UserError("this checkpoint says nothing of data: choose data=voc data.root=DIR (or data=coco, data=yolo)")
     target = str(data["reader"]["_target_"]) if "reader" not in chosen else None

@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from detkit.config import build, build_detector, build_from_checkpoint, build_source, without_pretrained
-from detkit.data.split import read_split
+from detkit.data.split import read_training_split
 from detkit.engine.checkpoint import load_checkpoint, save_checkpoint
 from detkit.engine.detect import evaluation_loader, place_for_inference
 from detkit.engine.distributed import join_world
@@ -43,7 +43,7 @@ def fit_svm(config: DictConfig) -> None:
         detector, model = with_svm(saved, config)
         weights = {name: value.clone() for name, value in detector.state_dict().items()}  # before they are folded
 
-        annotations = read_split(data, config.split or data["train_split"], classes)
+        annotations = read_training_split(data, config.split or data["train_split"], classes)
         source = build(config.get("proposal"), "proposal") or build_source(saved, for_any_image=False)
         loader = evaluation_loader(
             annotations,

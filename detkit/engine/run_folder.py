@@ -13,7 +13,6 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from detkit.data.annotations import Annotations
-from detkit.data.split import describe_faults
 from detkit.engine.budget import Duration, Progress
 from detkit.engine.checkpoint import find_checkpoint
 from detkit.engine.distributed import World
@@ -152,15 +151,13 @@ def headline(
     """What is about to happen, for the reader of the log."""
     count = sum(parameter.numel() for parameter in detector.parameters() if parameter.requires_grad)
     length = f"{budget.total / 60:g} minutes" if budget.timed else f"{budget.total:g} steps"
-    lines = [
+    return "\n".join([
         f"run folder: {folder}",
         f"{annotations.source}: {len(annotations)} images, {len(annotations.labels)} objects of "
         f"{len(annotations.classes)} classes ({', '.join(annotations.classes[:20])})",
         f"{count / 1e6:.2f} M parameters, {length} on {world.size} x {world.device}"
         + (f", going on after step {now.step}" if now.step else ""),
-    ]
-    faults = describe_faults(annotations)
-    return "\n".join([*lines, f"left out while reading: {faults}"] if faults else lines)
+    ])  # fmt: skip
 
 
 def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

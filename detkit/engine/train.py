@@ -19,7 +19,7 @@ from detkit.data.dataset import DetectionDataset
 from detkit.data.decoded import DecodedImages
 from detkit.data.image import read_image
 from detkit.data.loader import build_loader
-from detkit.data.split import read_split
+from detkit.data.split import read_training_splits
 from detkit.disk import check_space
 from detkit.engine.best import Best, check_metric, select_metric
 from detkit.engine.budget import Duration, Progress, is_due, parse_optional
@@ -33,7 +33,7 @@ from detkit.engine.checkpoint import (
 from detkit.engine.detect import evaluation_loader, place_for_inference, place_model
 from detkit.engine.distributed import World, join_world
 from detkit.engine.ema import Ema
-from detkit.engine.evaluate import measure, read_test_split
+from detkit.engine.evaluate import measure
 from detkit.engine.examples import draw_examples
 from detkit.engine.fault_log import FaultLog
 from detkit.engine.finetune import find_start
@@ -54,7 +54,6 @@ from detkit.engine.run_folder import (
 from detkit.engine.step import take_step
 from detkit.engine.stream import BatchStream
 from detkit.engine.validate import validate
-from detkit.errors import UserError
 from detkit.interrupt import Interrupted, deferred, raising
 from detkit.model.depthwise import speed_up_depthwise
 from detkit.proposal.split import find_proposals
@@ -96,7 +95,8 @@ def _train(
 
     # The data.
     with world.main_first():
-        annotations = read_split(config.data, config.data.train_split)
+        splits = read_training_splits(config.data)  # all of them now: a fault in one must not end the training
+        annotations, val_split = splits.train, splits.val
         source = build(settings.get("proposal"), "proposal")  # of regions, for models that take them from outside
         proposals = find_proposals(source, annotations, repair=config.data.repair, **config.proposing)
     classes = annotations.classes
@@ -126,12 +126,9 @@ def _train(
         persistent=True,
         **config.loader,
     )
-    if len(loader) == 0:
-        raise UserError(f"{annotations.source} has no images to train on")
-    val_split = val_loader = None
-    if config.data.val_split is not None:
+    val_loader = None
+    if val_split is not None:
         with world.main_first():
-            val_split = read_split(config.data, config.data.val_split, classes)
             val_proposals = find_proposals(source, val_split, repair=config.data.repair, **config.proposing)
         val_loader = evaluation_loader(
             val_split,
@@ -233,6 +230,7 @@ def _train(
             raise Interrupted(stop.number or signal.SIGTERM)
 
         log.message(headline(folder, annotations, detector, world, budget, now))
+        log.message(splits.describe())
         if isinstance(read, DecodedImages):
             log.message(read.need([annotations] if val_split is None else [annotations, val_split]))
         if transferred is not None:
@@ -290,7 +288,7 @@ def _train(
                 score = select_metric(metrics, trainer.best_metric)
                 best = best.after(score, now.step)
                 log.write("val", epoch, now, scalars(metrics) | {"time/val_s": time.perf_counter() - started})
-                log.message(f"step {now.step}: {trainer.best_metric} {percent(score)}, best at step {best.step}")
+                log.message(f"step {now.step}: {trainer.best_metric} {percent(score)}, {best.describe()}")
                 log.draw(draw_examples(predictions, val_split, log.pictures) if world.is_main else (), now)
             if world.any(stop.number is not None) and not ended:
                 end_here()
@@ -299,18 +297,17 @@ def _train(
         log.message(FaultLog.union(world.gather(faults)).describe())
 
     # The result: the best weights on the test split, or on the validation split where there is none.
-    if config.data.test_split is None and config.data.val_split is None:
+    if splits.final is None:
         if world.is_main:
             print(f"no split to evaluate on; see {write_report(folder)}")
         return {}
     final = build_detector(without_pretrained(settings["model"]), len(classes), preprocess)
     final.load_state_dict(world.broadcast(best_weights(folder) if world.is_main else None))
     with world.main_first():
-        test_split = read_test_split(config.data, None, classes)
-        test_proposals = find_proposals(source, test_split, repair=config.data.repair, **config.proposing)
+        test_proposals = find_proposals(source, splits.final, repair=config.data.repair, **config.proposing)
     return measure(
         place_for_inference(final, world.device, trainer.channels_last),
-        test_split,
+        splits.final,
         world,
         folder,
         proposals=test_proposals,

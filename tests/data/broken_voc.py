@@ -43,7 +43,7 @@ FAULTS = {
     ("unknown class", "train", "unknown_class.xml"),
     ("zero-size box", "train", "zero_size"),
     ("one-pixel box", "train", "one_pixel"),
-    ("inverted box", "train", "inverted"),
+    ("inverted box", "train", "inverted.xml"),
     ("out-of-range box", "train", "out_of_range"),
     ("out-of-range box", "train", "far_out"),
     ("not finite box", "train", "not_finite"),

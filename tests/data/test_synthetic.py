@@ -13,8 +13,9 @@ from detkit.data.split import read_split
 from detkit.data.synthetic import read_synthetic, run_make_synthetic, write_synthetic
 from detkit.data.synthetic_scene import CLASSES, SMALLEST_SIDE, Scene, draw_scene
 from detkit.data.synthetic_shape import CLUTTER, SHAPES, Stencil, cut_stencil
-from detkit.data.voc import parse_voc, read_voc
+from detkit.data.voc import read_voc
 from detkit.data.voc_writer import voc_xml
+from detkit.data.voc_xml import parse_voc
 from detkit.errors import UserError
 
 SIZE = (96, 128)

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detkit.data.voc import read_ids, read_voc
+from detkit.data.voc import read_voc
+from detkit.data.voc_layout import read_ids
 from detkit.errors import UserError
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from detkit.engine.best import Best, check_metric, select_metric
@@ -13,8 +15,11 @@ def test_only_a_higher_value_is_better() -> None:
     assert best.after(0.3, 40) == Best(0.3, 40, since=0)
 
 
-def test_what_could_not_be_measured_is_worst_but_counts_as_first() -> None:
-    assert Best().after(None, 5).step == 5
+def test_the_latest_counts_as_long_as_nothing_could_be_measured() -> None:
+    unmeasured = Best().after(None, 5).after(math.nan, 6).after(None, 7)
+    assert unmeasured == Best(step=7) and not unmeasured.is_stale(1)
+    assert unmeasured.describe() == "nothing could be measured: the latest weights count, those of step 7"
+    assert unmeasured.after(0.0, 8) == Best(0.0, 8) and Best(0.0, 8).describe() == "best at step 8"
     assert Best().after(0.0, 5).after(None, 6) == Best(0.0, 5, since=1)
 
 

@@ -69,10 +69,15 @@ def test_other_data_and_split(trained: Path, tmp_path: Path) -> None:
     assert found["voc"]["per_class"]["bar"]["ap_area"] is None
 
 
-def test_an_empty_split_is_measured_without_numbers(trained: Path, tmp_path: Path) -> None:
+def test_a_split_without_objects_is_measured_without_numbers_and_one_without_images_refused(
+    trained: Path, tmp_path: Path
+) -> None:
     other = write_voc(tmp_path / "other", {}, "test")
+    with pytest.raises(UserError, match=r"split=test has no images\nlooked in .*test.txt"):
+        run_eval(eval_config(tmp_path / "eval", f"checkpoint={trained}", f"data.root={other}", "split=test"))
+    write_voc(other, {"a": []}, "test")
     found = run_eval(eval_config(tmp_path / "eval", f"checkpoint={trained}", f"data.root={other}", "split=test"))
-    assert found["protocol"]["num_images"] == 0 and found["voc"]["mAP_area"] is None and "timing" not in found
+    assert found["protocol"]["num_images"] == 1 and found["voc"]["mAP_area"] is None
     assert "VOC mAP@.5 area -" in format_table(found)
 
 
@@ -84,10 +89,12 @@ def test_classes_must_be_those_of_the_model(trained: Path, tmp_path: Path) -> No
         run_eval(eval_config(tmp_path / "eval", f"checkpoint={trained}", f"data.root={other}", "split=test"))
 
 
-def test_data_of_the_command_line_wins_over_that_of_the_checkpoint() -> None:
+def test_data_of_the_command_line_wins_over_that_of_the_checkpoint(tmp_path: Path) -> None:
     saved = {"root": "old", "val_split": "val", "reader": {"_target_": "detkit.data.voc.read_voc"}}
-    given = OmegaConf.create({"root": "new", "val_split": None, "reader": None})
-    assert merge_data(given, saved) == saved | {"root": "new"}
+    given = OmegaConf.create({"root": str(tmp_path), "val_split": None, "reader": None})
+    assert merge_data(given, saved) == saved | {"root": str(tmp_path)}
+    with pytest.raises(UserError, match=r"data.root=.*new does not exist"):  # a saved reader may draw a set there
+        merge_data(OmegaConf.create({"root": str(tmp_path / "new"), "reader": None}), saved)
     assert merge_data(OmegaConf.create({"root": "???"}), saved)["root"] == "old"
 
 
