@@ -5,26 +5,33 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from detkit import __version__
+from detkit.config_dir import config_dir
 from detkit.errors import UserError
 
 
 class Verb(NamedTuple):
-    """One command: the config it starts from, the function that takes the config, one line of help."""
+    """One command: the config it starts from, the function that takes the config, one line of help.
+
+    number: a function of what came out and the config, which gives a sweeper of Hydra the number that it optimises.
+    """
 
     config: str
     function: str
     help: str
+    number: str | None = None
 
 
 VERBS = {
-    "train": Verb("train", "detkit.engine.train:train", "train a detector, or go on with a run"),
+    "train": Verb(
+        "train", "detkit.engine.train:train", "train a detector, or go on with a run", "detkit.engine.best:score_of"
+    ),
     "fit_svm": Verb("fit_svm", "detkit.engine.fit_svm:fit_svm", "SVMs and box regressors for a trained R-CNN"),
     "eval": Verb("eval", "detkit.engine.evaluate:run_eval", "measure a checkpoint: mAP, COCO AP, time per stage"),
     "compare": Verb("compare", "detkit.engine.compare:run_compare", "train, measure and time several side by side"),
@@ -87,46 +94,100 @@ def main(argv: list[str] | None = None) -> int:
         return _report(cause, error)
 
 
-def config_dir() -> Path:
-    """Where the configs are: inside the installed package, or beside it in a clone."""
-    package = Path(__file__).resolve().parent
-    inside = package / "configs"
-    return inside if inside.is_dir() else package.parent / "configs"
-
-
 def _run(name: str, arguments: list[str]) -> int:
     import hydra
     from hydra._internal.utils import get_args_parser
     from hydra.errors import HydraException
     from omegaconf import MissingMandatoryValue
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     from detkit import overrides
+    from detkit.config_files import check_config_files, explain_yaml, typed_text
 
     verb = VERBS[name]
-    options = get_args_parser().parse_args(arguments)
-    extra_dir = os.path.abspath(options.config_dir) if options.config_dir else None
-    loader = overrides.config_loader(os.path.abspath(options.config_path or config_dir()), extra_dir)
+    options = get_args_parser().parse_intermixed_args(arguments)
+    extra_dir = Path(options.config_dir).absolute() if options.config_dir else None
+    if extra_dir is not None and not extra_dir.is_dir():
+        raise UserError(f"--config-dir={options.config_dir} is no folder (current folder: {Path.cwd()})")
+    folder = Path(options.config_path or config_dir()).absolute()
+    loader = overrides.config_loader(str(folder), None if extra_dir is None else str(extra_dir))
+    config_name = options.config_name or verb.config
+    places = [place / f"{config_name.removesuffix('.yaml')}.yaml" for place in (extra_dir, folder) if place is not None]
+    if not any(place.is_file() for place in places):
+        raise UserError(f"--config-name={options.config_name}: no such file; tried {', '.join(map(str, places))}")
+    sweeps = bool(options.multirun)
     codes = [0]
 
     def job(config: Any) -> Any:
         try:
+            _check(config, name, typed)
             outcome = _load(verb.function)(config)
         except Exception as error:
             cause = overrides.missing(config) if isinstance(error, MissingMandatoryValue) else _user_error(error)
-            if cause is None:
+            _remove_empty_folder()
+            if cause is None and not sweeps:
                 raise
-            raise SystemExit(_report(cause, error)) from error  # Hydra would add lines of its own to an exception
+            codes.append(_report(cause, error))
+            if sweeps:
+                print(f"failed: {' '.join(_task_overrides())}; the other jobs go on", file=sys.stderr)
+                return None
+            raise SystemExit(codes[-1]) from error  # Hydra would add lines of its own to an exception
         codes.append(outcome if isinstance(outcome, int) else 0)
-        return outcome
+        return outcome if verb.number is None else _load(verb.number)(outcome, config)
 
+    typed: dict[str, Any] = {}
     try:
         overrides.check_replaced_groups(loader, options.overrides)
-        with _process_as_hydra_expects(name, arguments):
+        options.overrides, arguments = overrides.without_null_groups(loader, config_name, options.overrides, arguments)
+        overrides.check_deleted(loader, config_name, options.overrides)
+        if not (options.help or options.hydra_help or options.info or options.shell_completion):
+            single = overrides.first_of_sweep(options.overrides)
+            check_config_files(loader, config_name, single, extra_dir)
+            typed.update(typed_text(loader, config_name, single) if extra_dir is not None else {})
+        with _process_as_hydra_expects(name, _flags_first(arguments, options.overrides)):
             hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=verb.config)(job)()
-    except HydraException as error:
-        reason = overrides.explain(loader, options.config_name or verb.config, options.overrides)
+    except YAMLError as error:
+        raise explain_yaml(error) from error
+    except (HydraException, OmegaConfBaseException) as error:
+        reason = overrides.explain(loader, config_name, options.overrides)
+        if reason is None and isinstance(error, OmegaConfBaseException) and error.full_key:
+            reason = f"{error.full_key}: {str(error).partition(chr(10))[0]}"
         raise UserError(reason or "\n".join(filter(None, (str(error), str(error.__cause__ or ""))))) from error
-    return max(codes)
+    return 1 if 1 in codes else max(codes)
+
+
+def _check(config: Any, name: str, typed: Mapping[str, Any]) -> None:
+    """Hold the composed config of a job against what its keys may hold; a value read otherwise is put in place."""
+    from detkit import overrides, values
+
+    given = _task_overrides()
+    values.check_values(config, name, {**typed, **overrides.typed_overrides(given)})
+
+
+def _task_overrides() -> list[str]:
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)  # type: ignore[return-value]
+
+
+def _remove_empty_folder() -> None:
+    """Take away the folder that Hydra made for a job that has written nothing."""
+    from hydra.core.hydra_config import HydraConfig
+
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    if folder.resolve() != Path.cwd():
+        with suppress(OSError):  # not empty, or gone already
+            folder.rmdir()
+
+
+def _flags_first(arguments: list[str], overrides: list[str]) -> list[str]:
+    """The same arguments in the order that Hydra's own parser takes: it stops at a flag after an override."""
+    left = list(arguments)
+    for override in reversed(overrides):
+        del left[len(left) - 1 - left[::-1].index(override)]
+    return [*left, *overrides]
 
 
 @contextmanager
@@ -146,7 +207,7 @@ def _process_as_hydra_expects(verb: str, arguments: list[str]) -> Iterator[None]
                 os.environ[key] = environment[key]
 
 
-def _load(path: str) -> Callable[[Any], Any]:
+def _load(path: str) -> Callable[..., Any]:
     module, _, function = path.partition(":")
     return getattr(import_module(module), function)
 
@@ -165,9 +226,12 @@ def _user_error(error: BaseException | None) -> UserError | None:
     return error
 
 
-def _report(cause: UserError, error: BaseException) -> int:
-    if os.environ.get("DETKIT_TRACEBACK"):
+def _report(cause: UserError | None, error: BaseException) -> int:
+    """Say what went wrong: a UserError in words (2), a bug with its traceback (1)."""
+    if cause is None or os.environ.get("DETKIT_TRACEBACK"):
         traceback.print_exception(error)
+    if cause is None:
+        return 1
     print(f"error: {cause}", file=sys.stderr)
     return 2
 

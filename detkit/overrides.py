@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from typing import Any
 
+import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import SearchPathQuery
@@ -30,6 +31,17 @@ def parse(overrides: list[str]) -> list[Override]:
         raise UserError(
             f"cannot read {error.override}: expected key=value or group=option{quoted}\n{reason}"
         ) from error
+
+
+def first_of_sweep(overrides: list[str]) -> list[str]:
+    """The overrides of one job of a multirun: of every sweep over several values the first."""
+    single = []
+    for override in parse(overrides):
+        if override.is_discrete_sweep():
+            single.append(f"{override.get_key_element()}={next(iter(override.sweep_string_iterator()))}")
+        elif not override.is_sweep_override() and override.input_line is not None:
+            single.append(override.input_line)
+    return single
 
 
 def check_replaced_groups(loader: ConfigLoaderImpl, overrides: list[str]) -> None:
@@ -78,7 +90,7 @@ def explain(loader: ConfigLoaderImpl, config_name: str, overrides: list[str]) ->
     config = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     for override in values:
         if not (override.is_add() or override.is_force_add()):
-            problem = _explain_key(config, override.key_or_group, groups)
+            problem = explain_key(config, override.key_or_group, groups)
             if problem:
                 return problem
     return None
@@ -91,6 +103,70 @@ def config_loader(config_dir: str, extra_dir: str | None = None) -> ConfigLoader
     if extra_dir is not None:
         path.prepend(provider="command-line", path=f"file://{extra_dir}", anchor=SearchPathQuery(provider="schema"))
     return ConfigLoaderImpl(config_search_path=path)
+
+
+def typed_overrides(overrides: list[str]) -> dict[str, Any]:
+    """By key, the values of a command line to the letter, where Hydra read a number or a truth value in them.
+
+    Of a list the items. Of 02146 or 1e3 for a name nothing else is left once it is a number.
+    """
+    typed: dict[str, Any] = {}
+    for override in parse(overrides):
+        value, text = override.value(), (override.input_line or "").partition("=")[2]
+        if override.is_delete() or override.is_sweep_override() or isinstance(value, (str, dict)) or value is None:
+            continue
+        if isinstance(value, list):
+            items = yaml.load(text, yaml.BaseLoader)
+            if len(items) == len(value) and all(isinstance(item, (str, int, float)) for item in value):
+                typed[override.key_or_group] = [
+                    item if isinstance(item, str) else letters for item, letters in zip(value, items, strict=True)
+                ]
+        else:
+            typed[override.key_or_group] = text.strip()
+    return typed
+
+
+def check_deleted(loader: ConfigLoaderImpl, config_name: str, overrides: list[str]) -> None:
+    """Raise UserError for ~key or ~group where the verb needs what would be taken away.
+
+    What is below a `_target_` may go: the constructor has a default for it, or says that it has none.
+    """
+    deleted = [override for override in parse(overrides) if override.is_delete()]
+    if not deleted:
+        return
+    left = [str(override.input_line) for override in parse(overrides) if not override.is_delete()]
+    base = loader.load_configuration(config_name, first_of_sweep(left), RunMode.RUN)
+    for override in deleted:
+        key = override.key_or_group.replace("/", ".")
+        parent, _, name = key.rpartition(".")
+        node = OmegaConf.select(base, parent) if parent else base
+        if not OmegaConf.is_dict(node) or name not in node or "_target_" in node:
+            continue
+        instead = "choose another option of it" if OmegaConf.is_dict(node._get_node(name)) else f"use {key}=null"
+        raise UserError(f"{override.input_line}: {key} is needed, it cannot be taken away; {instead}")
+
+
+def without_null_groups(
+    loader: ConfigLoaderImpl, config_name: str, overrides: list[str], arguments: list[str]
+) -> tuple[list[str], list[str]]:
+    """Overrides and arguments in which group=null is ~group, or gone where nothing was chosen: Hydra knows no null."""
+    groups = all_groups(loader)
+    nulls = {
+        str(override.input_line): override
+        for override in parse(overrides)
+        if override.key_or_group in groups and not override.is_delete() and override.value() is None
+    }
+    if not nulls:
+        return overrides, arguments
+    others = [override for override in overrides if override not in nulls]
+    choices = loader.load_configuration(config_name, first_of_sweep(others), RunMode.RUN).hydra.runtime.choices
+    chosen = {line: f"~{override.get_key_element()}" for line, override in nulls.items()
+              if choices.get(override.get_key_element()) is not None}  # fmt: skip
+
+    def rewritten(words: list[str]) -> list[str]:
+        return [chosen.get(word, word) for word in words if word not in nulls or word in chosen]
+
+    return rewritten(overrides), rewritten(arguments)
 
 
 def all_groups(loader: ConfigLoaderImpl, parent: str = "") -> list[str]:
@@ -113,7 +189,7 @@ def nearest(word: str, words: Iterable[str]) -> str | None:
     return next(iter(get_close_matches(word, list(words), n=1, cutoff=0.6)), None)
 
 
-def _explain_key(config: DictConfig, key: str, groups: list[str]) -> str | None:
+def explain_key(config: DictConfig, key: str, groups: list[str]) -> str | None:
     """Why the dotted `key` is not in `config`, or None if it is."""
     node: Any = config
     parts = key.split(".")

@@ -41,6 +41,14 @@ def select_metric(metrics: Mapping[str, Any], name: str) -> float | None:
     return metrics[group][key]
 
 
+def score_of(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> float | None:
+    """The number of a finished training by which a sweeper of Hydra compares: its `trainer.best_metric`.
+
+    None where there was nothing to measure on.
+    """
+    return select_metric(metrics, config["trainer"]["best_metric"]) if metrics else None
+
+
 def check_metric(name: str, where: str) -> None:
     """Raise UserError, with the list of what there is, unless every evaluation measures `name`."""
     nothing: NDArray[Any] = np.zeros(0)

@@ -14,10 +14,11 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from detkit.cli import config_dir
+from detkit.config_dir import config_dir
 from detkit.engine.checkpoint import find_checkpoint
 from detkit.errors import UserError
-from detkit.overrides import config_loader, explain, nearest, options_of, parse
+from detkit.overrides import config_loader, explain, nearest, options_of, parse, typed_overrides
+from detkit.values import check_values
 
 BACKBONES = re.compile(r"model/backbone(@.+)?")  # R-CNN has its own behind the crops, in another place of the model
 # keys that train.yaml does not have
@@ -90,7 +91,7 @@ def read_entries(models: Any, options: Sequence[str]) -> Iterator[tuple[str, lis
         yield "", []
         return
     models = OmegaConf.to_container(models) if OmegaConf.is_config(models) else models
-    for item in [models] if isinstance(models, Mapping) else models:
+    for item in [models] if isinstance(models, (Mapping, str)) else models:
         for name, entry in item.items() if isinstance(item, Mapping) else [("", item)]:
             yield _read_entry(str(name), entry, options)
 
@@ -123,9 +124,11 @@ def compose(loader: ConfigLoaderImpl, name: str, overrides: Iterable[str]) -> Di
     """The config `name` with `overrides`, as a command of its own would have it; raises UserError."""
     overrides = list(overrides)
     try:
-        return loader.load_configuration(name, overrides, RunMode.RUN)
+        config = loader.load_configuration(name, overrides, RunMode.RUN)
     except HydraException as error:
         raise UserError(explain(loader, name, overrides) or str(error)) from error
+    check_values(config, name, typed_overrides(overrides))
+    return config
 
 
 def without_hydra(config: DictConfig) -> DictConfig:

@@ -15,8 +15,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from scenes import scene, seen
 
-from detkit.cli import config_dir
 from detkit.config import build_detector, build_preprocess, without_pretrained
+from detkit.config_dir import config_dir
 from detkit.data.preprocess import Preprocess
 from detkit.errors import UserError
 from detkit.model.detector import Detector

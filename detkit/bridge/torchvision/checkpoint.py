@@ -13,8 +13,8 @@ from torch import Tensor
 
 from detkit.bridge.torchvision.architecture import Architecture
 from detkit.bridge.torchvision.convert import by_name, convert, recognise
-from detkit.cli import config_dir
 from detkit.config import without_pretrained
+from detkit.config_dir import config_dir
 from detkit.engine.checkpoint import FORMAT
 from detkit.errors import UserError
 from detkit.overrides import config_loader
