@@ -57,6 +57,7 @@ detkit VERB --cfg job   the composed config, without running
 detkit VERB -m key=a,b  one run for each value
 detkit VERB --config-dir DIR experiment=mine   with your own DIR/experiment/mine.yaml
 detkit --version
+eval "$(detkit -sc install=bash)"   tab completion of verbs, groups and keys
 
 DETKIT_TRACEBACK=1 shows where an error came from; DETKIT_MAX_MEGAPIXELS=500 reads pictures larger than 179."""
 
@@ -71,6 +72,12 @@ def main(argv: list[str] | None = None) -> int:
         print(f"detkit {__version__}")
         return 0
     try:
+        if "-sc" in argv or "--shell-completion" in argv:
+            from detkit import completion
+
+            configs = {name: verb.config for name, verb in VERBS.items()}
+            print(completion.answer(argv, configs, str(config_dir())))
+            return 0
         if argv[0] not in VERBS:
             raise UserError(_unknown_verb(argv[0]))
         with raising():
