@@ -131,7 +131,7 @@ def test_a_backbone_goes_wherever_the_model_has_one(compose_compare: Callable[..
 
 def test_the_command_goes_to_every_training(compose_compare: Callable[..., DictConfig], tmp_path: Path) -> None:
     config = compose_compare(
-        'models=[faster_rcnn_light,{mine:["model/roi_pool=roi_pool","seed=9"]},"experiment=quickstart"]',
+        'models=[faster_rcnn_light,{mine:["model/roi_pool=ps_roi_align","seed=9"]},"experiment=quickstart"]',
         'overrides=["trainer.budget=7it","data.root=somewhere","models=x","pictures=9","model=rfcn"]',
         "seeds=[3,4]",
     )
