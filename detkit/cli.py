@@ -151,11 +151,11 @@ def _run(name: str, arguments: list[str]) -> int:
         options.overrides, arguments = overrides.without_null_groups(loader, config_name, options.overrides, arguments)
         overrides.check_deleted(loader, config_name, options.overrides)
         if not (options.help or options.hydra_help or options.info or options.shell_completion):
-            single = overrides.first_of_sweep(options.overrides)
+            single = for_finetuning(loader, overrides.first_of_sweep(options.overrides), options.overrides)
             check_config_files(loader, config_name, single, extra_dir)
             typed.update(typed_text(loader, config_name, single) if extra_dir is not None else {})
-        arguments = for_finetuning(loader, arguments, options.overrides)
-        with _process_as_hydra_expects(name, _flags_first(arguments, options.overrides)):
+        arguments = for_finetuning(loader, _flags_first(arguments, options.overrides), options.overrides)
+        with _process_as_hydra_expects(name, arguments):
             hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=verb.config)(job)()
     except YAMLError as error:
         raise explain_yaml(error) from error

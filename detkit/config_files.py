@@ -11,7 +11,7 @@ import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.default_element import ResultDefault
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from detkit.errors import UserError
 from detkit.overrides import all_groups, explain_key, nearest, options_of
@@ -74,7 +74,7 @@ def _check_keys(
     group = os.path.dirname(default.config_path or "")
     in_group = default.package not in (None, "", "_global_")
     for key in _own_keys(mine):
-        if key == "hydra" or key.startswith("hydra."):
+        if key == "hydra" or key.startswith("hydra.") or _is_argument(config, key):
             continue
         problem = explain_key(config, key, groups)
         if problem is None:
@@ -88,6 +88,13 @@ def _check_keys(
             problem = f"no key {key}" + (f"; did you mean {default.package}.{guess}?" if guess else "")
             problem += f"\nkeys of {default.package}: {', '.join(sorted(known))}"
         raise UserError(f"{name}: {problem.partition('(a new key')[0].strip()}")
+
+
+def _is_argument(config: DictConfig, key: str) -> bool:
+    """Whether a key is one of a part, or below one: what it takes is asked when it is built."""
+    parts = key.split(".")
+    nodes = [OmegaConf.select(config, ".".join(parts[:depth])) for depth in range(1, len(parts))]
+    return any(OmegaConf.is_dict(node) and "_target_" in node for node in nodes)
 
 
 def _keys_of_options(loader: ConfigLoaderImpl, repo: Any, group: str, package: str) -> set[str]:

@@ -186,6 +186,9 @@ def _below(node: Any, prefix: str) -> Iterator[tuple[str, Any, bool]]:
             yield key, value, literal
         elif OmegaConf.is_list(value):
             yield key, _plain(value, key), literal
+            for index, item in enumerate(value):
+                if OmegaConf.is_dict(item) and str(item.get("_target_", "")).startswith("detkit."):
+                    yield from _below(item, f"{key}.{index}.")
         else:
             target = str(value["_target_"]) if "_target_" in value else None
             if target is not None:

@@ -56,12 +56,26 @@ def select_metric(metrics: Mapping[str, Any], name: str) -> float | None:
     return metrics[group][key]
 
 
-def score_of(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> float | None:
+def score_of(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> float:
     """The number of a finished training by which a sweeper of Hydra compares: its `trainer.best_metric`.
 
-    None where there was nothing to measure on.
+    The best one on the validation split, for settings are not chosen on test data; where there was none, that of what
+    was measured in the end. NaN where there was nothing to measure.
     """
-    return select_metric(metrics, config["trainer"]["best_metric"]) if metrics else None
+    if "validation" in metrics:
+        value = metrics["validation"]["value"]
+    else:
+        value = select_metric(metrics, config["trainer"]["best_metric"]) if metrics else None
+    return math.nan if value is None else value
+
+
+def check_patience(patience: int | None, *, evaluates: bool) -> None:
+    """Raise UserError for a patience that can have no effect: of a training that evaluates only at its end, or never."""
+    if patience is not None and not evaluates:
+        raise UserError(
+            f"trainer.patience={patience} can have no effect without evaluations to wait for: set data.val_split and "
+            "trainer.eval_every, or trainer.patience=null"
+        )
 
 
 def check_metric(name: str, where: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import time
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from detkit.data.image import read_image
 from detkit.data.loader import build_loader
 from detkit.data.split import read_training_splits
 from detkit.disk import check_space
-from detkit.engine.best import Best, check_metric, select_metric
+from detkit.engine.best import Best, check_metric, check_patience, select_metric
 from detkit.engine.budget import Duration, Progress, is_due, parse_optional
 from detkit.engine.checkpoint import (
     best_weights,
@@ -91,6 +92,7 @@ def _train(
         check_same_training(saved, settings, path)
     check_assembly(settings)  # before the data are read and regions computed
     check_metric(trainer.best_metric, "trainer.best_metric")
+    check_patience(trainer.patience, evaluates=None not in (config.data.val_split, trainer.eval_every))
     seed_everything(config.seed)
 
     # The data.
@@ -305,7 +307,7 @@ def _train(
     final.load_state_dict(world.broadcast(best_weights(folder) if world.is_main else None))
     with world.main_first():
         test_proposals = find_proposals(source, splits.final, repair=config.data.repair, **config.proposing)
-    return measure(
+    measured = measure(
         place_for_inference(final, world.device, trainer.channels_last),
         splits.final,
         world,
@@ -316,3 +318,7 @@ def _train(
         **forward,
         **config.evaluation,
     )
+    if val_split is not None:
+        value = best.value if math.isfinite(best.value) else None
+        measured["validation"] = {"metric": trainer.best_metric, "value": value, "step": best.step}
+    return measured

@@ -286,7 +286,7 @@ DOORS = [
         given="",
         command=f"train model.strides=16 {SMALL}",
         code=2,
-        says="model.strides=16: expected whole numbers from fine to coarse, such as [8,16,32]",
+        says="model.proposer.anchors.sizes has 3 levels, the features have 1 (strides [16])",
     ),
     Door(
         kind="strides from coarse to fine",
