@@ -24,6 +24,8 @@ BOUNDS = {
     ">": ("above", lambda value, bound: value > bound),
     "<": ("below", lambda value, bound: value < bound),
 }
+# Whose parts the table knows the arguments of.
+OWN = ("detkit.", "torch.optim.", "albumentations.")
 # What people mean where a key switches something off by null and not by 0.
 OFF = (0, -1)
 
@@ -187,13 +189,13 @@ def _below(node: Any, prefix: str) -> Iterator[tuple[str, Any, bool]]:
         elif OmegaConf.is_list(value):
             yield key, _plain(value, key), literal
             for index, item in enumerate(value):
-                if OmegaConf.is_dict(item) and str(item.get("_target_", "")).startswith("detkit."):
+                if OmegaConf.is_dict(item) and str(item.get("_target_", "")).startswith(OWN):
                     yield from _below(item, f"{key}.{index}.")
         else:
             target = str(value["_target_"]) if "_target_" in value else None
             if target is not None:
                 yield key, {"_target_": target}, False
-            if target is None or target.startswith(("detkit.", "torch.optim.")):
+            if target is None or target.startswith(OWN):
                 yield from _below(value, f"{key}.")
 
 

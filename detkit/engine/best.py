@@ -70,7 +70,7 @@ def score_of(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> float:
 
 
 def check_patience(patience: int | None, *, evaluates: bool) -> None:
-    """Raise UserError for a patience that can have no effect: of a training that evaluates only at its end, or never."""
+    """Raise UserError for a patience without effect: of a training that evaluates at its end alone, or never."""
     if patience is not None and not evaluates:
         raise UserError(
             f"trainer.patience={patience} can have no effect without evaluations to wait for: set data.val_split and "

@@ -4,7 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from detkit.engine.run_folder import OF_A_TRAINING, check_same_classes, check_of_a_training, check_same_training, find_run
+from detkit.engine.run_folder import (
+    OF_A_TRAINING,
+    check_of_a_training,
+    check_same_classes,
+    check_same_training,
+    find_run,
+)
 from detkit.errors import UserError
 
 

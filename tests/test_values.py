@@ -1,0 +1,159 @@
+"""The table of what each key may hold knows every key, and lets no value of another kind through."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from detkit.cli import VERBS
+from detkit.config_dir import config_dir
+from detkit.errors import UserError
+from detkit.overrides import all_groups, config_loader, options_of, typed_overrides
+from detkit.values import MISFIT, OWN, check_value, check_values, iterate_values, parse_rule, rule_of, rules
+
+LOADER = config_loader(str(config_dir()))
+# What the tables of parts cannot know: arguments of albumentations other than its probability.
+FOREIGN = ("augment.transforms.",)
+
+
+def composed() -> Iterator[tuple[str, DictConfig]]:
+    """(verb, config) of every verb, of every model and experiment, and of the options of all groups of a training."""
+    for name, verb in VERBS.items():
+        yield name, LOADER.load_configuration(verb.config, [], RunMode.RUN)
+    groups = all_groups(LOADER)
+    for model in options_of(LOADER, "model"):
+        yield "train", LOADER.load_configuration("train", [f"model={model}"], RunMode.RUN)
+    for group in ("augment", "data", "mix", "optimizer", "preprocess", "proposal", "schedule"):
+        for option in options_of(LOADER, group):
+            added = "+" if group in ("mix", "proposal") else ""
+            if option not in ("default",):
+                yield "train", LOADER.load_configuration("train", [f"{added}{group}={option}"], RunMode.RUN)
+    for group in (name for name in groups if name.startswith("experiment")):
+        for option in options_of(LOADER, group):
+            name = f"{group}/{option}".removeprefix("experiment/")
+            yield "train", LOADER.load_configuration("train", [f"experiment={name}"], RunMode.RUN)
+
+
+CONFIGS = list(composed())
+
+
+def without_hydra(config: DictConfig) -> DictConfig:
+    return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+
+
+def test_every_key_has_a_rule_and_its_default_keeps_it():
+    unknown, seen = set(), set()
+    for verb, config in CONFIGS:
+        for key, value, _ in iterate_values(without_hydra(config)):
+            rule = rule_of(verb, key)
+            seen.add(key)
+            if rule is None and not key.startswith(FOREIGN) and not isinstance(value, dict):
+                unknown.add(f"{verb}: {key}={value}")
+            elif rule is not None:
+                check_value(verb, key, value)
+    assert not unknown
+    assert len(seen) > 150
+
+
+def test_a_value_of_no_kind_is_refused_at_every_key():
+    class Strange:
+        pass
+
+    let_through = {
+        f"{verb}: {key}"
+        for verb, config in CONFIGS
+        for key, _, _ in iterate_values(without_hydra(config))
+        if (rule := rule_of(verb, key)) is not None
+        and "any" not in {kind.name for kind in rule.kinds}
+        and rule.read(Strange()) is not MISFIT
+    }
+    assert not let_through
+
+
+def test_every_rule_is_the_rule_of_some_key():
+    used = set()
+    for verb, config in CONFIGS:
+        for key, _, _ in iterate_values(without_hydra(config)):
+            parts = key.split(".")
+            endings = [".".join(parts[start:]) for start in range(len(parts))]
+            used.add(next((one for one in (f"{verb}/{key}", *endings) if one in rules()), None))
+    assert set(rules()) - used <= {"batch_size", "source"}
+
+
+@pytest.mark.parametrize(
+    ("text", "good", "bad"),
+    [
+        ("whole >=1", [1, 10**9], [0, -1, 1.0, True, "1", None, float("nan")]),
+        ("number >0 <1", [0.5, 1e-9], [0, 1, 1.0, float("inf"), "0.5", False]),
+        ("null | whole >=1", [None, 3], [0, "null"]),
+        ("fp32 | bf16", ["fp32"], ["fp16", 32, None]),
+        ("switch", [True, False], [0, 1, "true", None]),
+        ("part", [{"_target_": "x"}], [{}, "torch.optim.Adam", None]),
+        ("any", [None, 1, "x", [1]], []),
+    ],
+)
+def test_kinds(text, good, bad):
+    rule = parse_rule(text)
+    assert all(rule.read(value) == value for value in good)
+    assert all(rule.read(value) is MISFIT for value in bad)
+
+
+def test_a_single_value_where_a_list_is_wanted_is_a_list_of_one():
+    assert parse_rule("list of text").read("star") == ["star"]
+    assert parse_rule("list of whole >=1").read(64) == [64]
+    assert parse_rule("list of whole >=1").read([64, 0]) is MISFIT
+    assert parse_rule("list of whole >=1").read(None) is MISFIT
+    assert parse_rule("null | list of text").read(None) is None
+
+
+def test_a_list_stays_a_list_and_a_mapping_is_none():
+    rule = parse_rule("list of text")
+    assert rule.read(["a", "b"]) == ["a", "b"]
+    assert rule.read([]) == []
+    assert rule.read({"a": 1}) is MISFIT
+
+
+@pytest.mark.parametrize("rule", ["whole >=", "text >0", "list of whole >=one"])
+def test_a_rule_that_is_none_is_an_error_of_the_table(rule):
+    with pytest.raises(ValueError, match="is no rule"):
+        parse_rule(rule)
+
+
+def checked(*overrides: str) -> Any:
+    config = LOADER.load_configuration("train", ["data=voc", *overrides], RunMode.RUN)
+    check_values(config, "train", typed_overrides(list(overrides)))
+    return config
+
+
+def test_text_is_what_was_typed():
+    config = checked("data.root=2007", "data.train_split=02146", "data.val_split=1e3", "data.classes=[no,1e3,true]")
+    data = config.data
+    assert (data.root, data.train_split, data.val_split) == ("2007", "02146", "1e3")
+    assert list(data.classes) == ["no", "1e3", "true"]
+
+
+def test_a_switch_beside_text_stays_a_switch():
+    assert checked("model.backbone.pretrained=false").model.backbone.pretrained is False
+    assert checked("resume=true").resume is True
+
+
+def test_an_interpolated_value_is_told_at_its_source():
+    with pytest.raises(UserError, match=r"^loader\.batch_size=0: "):
+        checked("loader.batch_size=0")
+
+
+def test_the_arguments_of_parts_of_one_s_own_are_theirs():
+    assert not "mynet.TinyNet".startswith(OWN)
+    config = checked()
+    OmegaConf.set_struct(config, False)
+    config.model.backbone = {"_target_": "mynet.TinyNet", "channels": "many", "depth": "deep"}
+    check_values(config, "train")
+
+
+def test_parts_in_a_list_are_checked():
+    with pytest.raises(UserError, match=r"augment\.transforms\.0\.p=5: must be a number at least 0 and at most 1"):
+        checked("augment=color", "augment.transforms.0.p=5")
