@@ -210,7 +210,8 @@ def _plain(value: Any, key: str) -> Any:
     try:
         return OmegaConf.to_container(value, resolve=True)
     except OmegaConfBaseException as error:
-        raise UserError(f"{key}: {_first_line(error)}") from error
+        place = error.full_key or key
+        raise UserError(f"{place}: {_first_line(error)}: choose parts that go together") from error
 
 
 def _first_line(error: Exception) -> str:

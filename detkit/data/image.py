@@ -66,9 +66,9 @@ def open_picture(path: str | Path) -> Image.Image:
     except Image.DecompressionBombError as error:
         pixels = re.search(r"\d+", str(error))
         size = f"{int(pixels[0]) / 1e6:.0f} megapixels" if pixels else "too many pixels"
-        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
+        limit = round(2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6, 1)
         raise UserError(
-            f"cannot read image {path}: it claims {size}, above the limit of {limit:.0f}; if the file can be trusted, "
+            f"cannot read image {path}: it claims {size}, above the limit of {limit:g}; if the file can be trusted, "
             f"set the environment variable {MEGAPIXELS} (0: no limit)"
         ) from error
 

@@ -68,11 +68,11 @@ class TrainingSplits(NamedTuple):
         for split in (split for split in self if split is not None):
             faults = describe_faults(split)
             lines += [f"{split.source}: faults while reading: {faults}" if faults else "", *split.notes]
-        for split in (self.val, self.test):
-            if split is not None and split.difficult.all():
+        for measured in (self.val, self.test):
+            if measured is not None and measured.difficult.all():
                 lines.append(
-                    f"{split.source} has no objects that count: nothing can be measured on it"
-                    + ("; the latest weights are the result" if split is self.val else "")
+                    f"{measured.source} has no objects that count: nothing can be measured on it"
+                    + ("; the latest weights are the result" if measured is self.val else "")
                 )
         return "\n".join(dict.fromkeys(line for line in lines if line))
 

@@ -115,3 +115,22 @@ def test_broken_files_are_named(tmp_path: Path) -> None:
     for function in (read_image, read_image_size):
         with pytest.raises(UserError, match=r"no such image: .*gone.png"):
             function(tmp_path / "gone.png")
+
+
+def test_the_limit_of_megapixels_is_a_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)  # put back afterwards
+    path = tmp_path / "x.png"
+    Image.new("1", (2000, 1500)).save(path)
+    for limit, reads in (("2.9", False), ("3", True), ("0", True)):
+        monkeypatch.setenv("DETKIT_MAX_MEGAPIXELS", limit)
+        if reads:
+            assert read_image(path).shape == (1500, 2000, 3) and read_image_size(path) == (1500, 2000)
+            continue
+        for read in (read_image, read_image_size):
+            with pytest.raises(
+                UserError, match=r"x.png: it claims 3 megapixels, above the limit of 2.9; .*MAX_MEGAPIXELS"
+            ):
+                read(path)
+    monkeypatch.setenv("DETKIT_MAX_MEGAPIXELS", "many")
+    with pytest.raises(UserError, match="DETKIT_MAX_MEGAPIXELS=many: a number of megapixels"):
+        read_image(path)

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from detkit.data.split import describe_faults, read_split
+from detkit.data.builder import nearest
+from detkit.data.split import describe_faults, read_split, read_training_splits
 from detkit.data.voc import read_voc
 from detkit.errors import UserError
 
@@ -59,3 +60,43 @@ def test_what_is_missing_is_named(tmp_path: Path, make_voc) -> None:
         read_split(config(root), None)
     with pytest.raises(UserError, match=r"no split 'tarin'; did you mean 'train'"):
         read_split(config(root), "tarin")
+
+
+def test_names_that_are_numbers_and_one_word_for_a_list(tmp_path: Path, make_voc) -> None:
+    root = make_voc({"a": OBJECTS}, split="1", root=tmp_path / "2007")
+    annotations = read_split(config(root, classes="cat"), 1)
+    assert annotations.classes == ["cat"] and len(annotations.labels) == 1
+    with pytest.raises(UserError, match=r"data.root=2007 does not exist"):
+        read_split({**config(root), "root": 2007}, "1")
+    with pytest.raises(UserError, match=r"^data.classes repeats cat$"):
+        read_split(config(root, classes=["cat", "cat"]), 1)
+
+
+def test_kept_difficult_objects_are_ordinary_ones(make_voc) -> None:
+    root = make_voc({"a": [("cat", (1, 1, 5, 5), True)]})
+    assert read_split(config(root), "train").difficult.all()
+    assert not read_split(config(root, difficult="keep"), "train").difficult.any()
+
+
+def test_all_splits_of_a_training_are_checked(make_voc) -> None:
+    root = make_voc({"a": OBJECTS})
+    make_voc({"b": [], "gone": []}, split="val")
+    make_voc({"c": [("bird", (1, 1, 5, 5), False)]}, split="birds")
+    (root / "JPEGImages" / "gone.png").unlink()
+    names = {"train_split": "train", "val_split": "val", "test_split": None, "classes": ["cat", "dog"]}
+    splits = read_training_splits(config(root, **names))
+    assert splits.final is splits.val and len(splits.train) == 1
+    said = splits.describe().split("\n")
+    assert said[0].startswith(f"{splits.val.source}: faults while reading: 1 x missing image, as in ")
+    assert said[1].endswith("nothing can be measured on it; the latest weights are the result")
+    for changes, words in (
+        ({"test_split": "birds"}, "split=birds has no object of a class of the model: class 'bird'"),
+        ({"test_split": "tset"}, "no split 'tset'"),
+        ({"train_split": "val"}, "split=val has no objects: not one in 1 image\n.*gone.xml: missing image"),
+    ):
+        with pytest.raises(UserError, match=words):
+            read_training_splits(config(root, **(names | changes)))
+
+
+def test_the_same_name_is_no_other_name() -> None:
+    assert "did you mean" not in nearest("train", ["train", "val"])

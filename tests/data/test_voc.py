@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from detkit.data.voc import read_voc
 from detkit.data.voc_layout import read_ids
+from detkit.data.voc_xml import parse_voc
 from detkit.errors import UserError
 
 
@@ -79,6 +82,78 @@ def test_broken_files_are_faults_not_crashes(make_voc) -> None:
         "unreadable box",
     ]  # fmt: skip
     assert all(any(name in fault.where for name in ("gone", "torn", "unseen", "odd")) for fault in annotations.faults)
+
+
+def test_corners_are_ordered_before_the_shift(make_voc) -> None:
+    """The box of a pair of corners does not depend on which of them was drawn first."""
+    rows = [(11, 6, 40, 35), (40, 35, 11, 6), (40, 6, 11, 35), (11, 35, 40, 6)]
+    annotations = read_voc(make_voc({str(number): [("cat", row, False)] for number, row in enumerate(rows)}), "train")
+    assert annotations.boxes.tolist() == [[10, 5, 40, 35]] * 4
+    assert [fault.kind for fault in annotations.faults] == ["inverted box"] * 3
+    empty = read_voc(make_voc({"a": [("cat", (21, 6, 20, 35), False)]}), "train")
+    assert empty.boxes.tolist() == [[20, 5, 20, 35]]  # half-open and without an inside, not two pixels wide
+
+
+@pytest.mark.parametrize(
+    ("text", "difficult", "faults"),
+    [("1", True, 0), ("true", True, 0), ("Yes", True, 0), ("0", False, 0), ("", False, 0), ("Unspecified", False, 0),
+     ("1.0", True, 0), ("maybe", False, 1)],
+)  # fmt: skip
+def test_the_words_for_difficult(make_voc, text: str, difficult: bool, faults: int) -> None:
+    root = make_voc({"a": [("cat", (1, 1, 5, 5), False)]})
+    path = root / "Annotations" / "a.xml"
+    path.write_text(path.read_text().replace("<difficult>0<", f"<difficult>{text}<"))
+    annotations = read_voc(root, "train")
+    assert annotations.difficult.tolist() == [difficult]
+    assert len(annotations.faults) == faults
+
+
+def test_a_turned_box_becomes_the_box_around_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.xml"
+    box = "<cx>50</cx><cy>40</cy><w>20</w><h>10</h><angle>1.5707963</angle>"
+    path.write_text(f"<annotation><object><name>x</name><robndbox>{box}</robndbox></object></annotation>")
+    assert np.allclose(parse_voc(path).objects[0].box, [44, 29, 55, 50], atol=1e-4)
+
+
+def test_a_picture_named_by_two_files_is_that_of_the_first(make_voc) -> None:
+    root = make_voc({"a": [], "b": [("cat", (1, 1, 5, 5), False)]})
+    (root / "JPEGImages" / "b.png").unlink()
+    path = root / "Annotations" / "b.xml"
+    path.write_text(path.read_text().replace("b.png", "a.png"))
+    annotations = read_voc(root, "train", ["cat"])
+    assert list(annotations.image_ids) == ["a"] and len(annotations.boxes) == 0
+    assert [fault.kind for fault in annotations.faults] == ["ambiguous image"]
+
+
+def test_sub_folders_and_names_that_repeat_in_them(make_voc) -> None:
+    root = make_voc({"a": [("cat", (1, 1, 5, 5), False)], "b": []})
+    for kind, suffix in (("Annotations", "xml"), ("JPEGImages", "png")):
+        for folder in ("one", "two"):
+            (root / kind / folder).mkdir()
+            shutil.copy(root / kind / f"a.{suffix}", root / kind / folder / f"x.{suffix}")
+    (root / "ImageSets" / "Main" / "train.txt").write_text("one/x\n/old/place/two/x.png\nx\nb\n")
+    annotations = read_voc(root, "train")
+    assert list(annotations.image_ids) == ["one/x", "two/x", "b"]
+    assert [Path(path).parent.name for path in annotations.image_paths] == ["one", "two", "JPEGImages"]
+    assert [fault.kind for fault in annotations.faults] == ["ambiguous annotation"]
+
+
+def test_joined_folders_of_splits_have_ids_of_their_own(tmp_path: Path) -> None:
+    for split in ("train", "valid"):
+        (tmp_path / split).mkdir()
+        Image.new("RGB", (4, 4)).save(tmp_path / split / "1.png")
+        (tmp_path / split / "1.xml").write_text("<annotation><filename>1.png</filename></annotation>")
+    assert list(read_voc(tmp_path, "train+val", ["cat"]).image_ids) == ["train/1", "valid/1"]
+    assert list(read_voc(tmp_path, "val", ["cat"]).image_ids) == ["1"]
+
+
+def test_a_picture_without_xml_may_be_one_without_objects(make_voc) -> None:
+    root = make_voc({"a": [("cat", (1, 1, 5, 5), False)], "b": []})
+    (root / "Annotations" / "b.xml").unlink()
+    annotations = read_voc(root, "train", missing_annotation="empty")
+    assert not annotations.faults and annotations.sizes.tolist() == [[40, 60], [40, 60]]
+    with pytest.raises(UserError, match=r"missing_annotation=none: choose one of fault, empty"):
+        read_voc(root, "train", missing_annotation="none")
 
 
 @pytest.mark.real_data

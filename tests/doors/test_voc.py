@@ -310,8 +310,9 @@ DOORS = [
     ),
     Door(
         "nothing but faults", "no picture at all", f"{TRAIN} data.val_split=null", 2,
-        "has no images\na.xml: missing image: no picture a; looked in ds/JPEGImages\nlooked in ds/ImageSets/Main/train.txt",
-        "", both(voc({"a": CAT}), remove("ds/JPEGImages/a.png")), check=no_step,
+        "has no images\na.xml: missing image: no picture a; looked in ds/JPEGImages\n"
+        "looked in ds/ImageSets/Main/train.txt", "", both(voc({"a": CAT}), remove("ds/JPEGImages/a.png")),
+        check=no_step,
     ),
     Door(
         "boxes beside the picture only", "xmin 200 in 80 pixels", f"{TRAIN} data.val_split=null", 2,
