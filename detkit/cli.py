@@ -159,15 +159,15 @@ def _run(name: str, arguments: list[str]) -> int:
             hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=verb.config)(job)()
     except YAMLError as error:
         raise explain_yaml(error) from error
-    except OSError as error:  # Hydra makes the folder of a job before the job
-        if (cause := explain_os_error(error)) is None:
-            raise
-        raise cause from error
     except (HydraException, OmegaConfBaseException) as error:
         reason = overrides.explain(loader, config_name, options.overrides)
         if reason is None and isinstance(error, OmegaConfBaseException) and error.full_key:
             reason = f"{error.full_key}: {str(error).partition(chr(10))[0]}"
         raise UserError(reason or "\n".join(filter(None, (str(error), str(error.__cause__ or ""))))) from error
+    except OSError as error:  # Hydra makes the folder of a job before the job
+        if (cause := explain_os_error(error)) is None:
+            raise
+        raise cause from error
     return 1 if 1 in codes else max(codes)
 
 
@@ -190,10 +190,11 @@ def _remove_empty_folder() -> None:
     """Take away the folder that Hydra made for a job that has written nothing."""
     from hydra.core.hydra_config import HydraConfig
 
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    if folder.resolve() != Path.cwd():
-        with suppress(OSError):  # not empty, or gone already
+    folder = Path(HydraConfig.get().runtime.output_dir).resolve()
+    with suppress(OSError):  # not empty, or gone already
+        while Path.cwd() in folder.parents:
             folder.rmdir()
+            folder = folder.parent
 
 
 def _flags_first(arguments: list[str], overrides: list[str]) -> list[str]:

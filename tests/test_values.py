@@ -88,9 +88,7 @@ def test_a_value_of_no_kind_is_refused_at_every_key():
         f"{verb}: {key}"
         for verb, config in CONFIGS
         for key, _, _ in iterate_values(without_hydra(config))
-        if (rule := rule_of(verb, key)) is not None
-        and not takes_anything(rule)
-        and rule.read(Strange()) is not MISFIT
+        if (rule := rule_of(verb, key)) is not None and not takes_anything(rule) and rule.read(Strange()) is not MISFIT
     }
     assert sorted(let_through) == []
 

@@ -115,6 +115,11 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise UserError(f"device={name}: write auto, cpu, cuda or cuda:1") from error
+    if device.type not in ("cpu", "cuda"):
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, NotImplementedError, AssertionError) as error:
+            raise UserError(f"device={name}, but torch has no {device.type} here; use device=cpu or auto") from error
     if device.type == "cuda":
         if not torch.cuda.is_available():
             raise UserError(f"device={name}, but torch sees no GPU here; use device=cpu or device=auto")
