@@ -13,9 +13,7 @@ from typing import Any, NamedTuple
 
 from detkit import __version__
 from detkit.config_dir import config_dir
-from detkit.disk import explain_os_error
 from detkit.errors import UserError
-from detkit.interrupt import Interrupted, raising
 
 
 class Verb(NamedTuple):
@@ -80,11 +78,7 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         if argv[0] not in VERBS:
             raise UserError(_unknown_verb(argv[0]))
-        with raising():
-            return _run(argv[0], argv[1:])
-    except Interrupted as end:
-        print(f"interrupted ({end})", file=sys.stderr)
-        return end.code
+        return _run(argv[0], argv[1:])
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -132,8 +126,6 @@ def _run(name: str, arguments: list[str]) -> int:
             outcome = _load(verb.function)(config)
         except Exception as error:
             cause = overrides.missing(config) if isinstance(error, MissingMandatoryValue) else _user_error(error)
-            if cause is None and isinstance(error, OSError):
-                cause = explain_os_error(error, config.get("run_dir"))
             _remove_empty_folder()
             if cause is None and not sweeps:
                 raise

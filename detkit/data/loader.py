@@ -14,7 +14,6 @@ from torch.utils.data import DataLoader, Sampler
 
 from detkit.data.dataset import DetectionDataset, Key, Sample
 from detkit.errors import UserError
-from detkit.interrupt import ignore_in_worker
 from detkit.types import Batch, Target
 
 
@@ -198,5 +197,4 @@ def build_loader(
 
 
 def _start_worker(worker_id: int) -> None:
-    ignore_in_worker()
     cv2.setNumThreads(0)  # workers are the parallelism; OpenCV's threads would fight over their cores

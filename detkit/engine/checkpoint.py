@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from detkit import __version__
 from detkit.errors import UserError
@@ -35,21 +34,10 @@ START = {"epoch": 0, "batch": 0, "step": 0, "elapsed_s": 0.0}
 def save_checkpoint(path: str | Path, content: Mapping[str, Any]) -> None:
     """Write tensors and plain data to `path`; after a crash at any moment the file is the old one or the new one."""
     with whole_file(path) as unfinished, open(unfinished, "wb") as file:
-        try:
-            torch.save({"format": FORMAT, "detkit_version": __version__, **content}, file)
-        except RuntimeError as error:
-            if "inline_container" not in str(error) and "PytorchStreamWriter" not in str(error):
-                raise  # not what torch makes of a write that the disk refused
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        torch.save({"format": FORMAT, "detkit_version": __version__, **content}, file)
         file.flush()
         os.fsync(file.fileno())
     _sync_folder(Path(path).parent)
-
-
-def checkpoint_megabytes(model: nn.Module, *, averages: bool) -> float:
-    """About how many MB (2**20 bytes) a checkpoint of a training takes: weights, two moments, and averages if kept."""
-    size = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
-    return size * (3 + int(averages)) / 2**20
 
 
 def copy_checkpoint(source: str | Path, path: str | Path) -> None:

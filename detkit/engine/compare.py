@@ -21,8 +21,7 @@ from detkit.engine.distributed import choose_device
 from detkit.engine.environment import describe_environment, device_name
 from detkit.engine.evaluate import run_eval
 from detkit.engine.examples import DRAWN_FROM
-from detkit.engine.owner import owned_folder
-from detkit.engine.run_folder import INCIDENTAL, differences, forget_unsaved, remove_unused
+from detkit.engine.run_folder import INCIDENTAL, differences, remove_unused
 from detkit.engine.side_by_side import measure_side_by_side
 from detkit.engine.sweep import sweep_folder, write_sweep
 from detkit.engine.train import train
@@ -41,11 +40,6 @@ def run_compare(config: DictConfig) -> dict[str, Any]:
         raise UserError("compare runs in one process: train under torchrun first, then give models=[the run folders]")
     folder = Path(config.run_dir)
     remove_unused(folder)
-    with owned_folder(folder, trains=False) as folder:
-        return _compare(config, folder)
-
-
-def _compare(config: DictConfig, folder: Path) -> dict[str, Any]:
     device = choose_device(config.device)
     contenders = compose_contenders(config, folder)
     check_one_protocol(contenders)
@@ -121,10 +115,7 @@ def measure_accuracy(contender: Contender) -> Row:
             if contender.checkpoint is not None:
                 metrics = run_eval(job)
             else:
-                done = finished_metrics(job)
-                if done is None and job.resume is None:
-                    forget_unsaved(Path(job.run_dir))
-                metrics = done or train(job, contender.overrides)
+                metrics = finished_metrics(job) or train(job, contender.overrides)
                 row["seeds"].append(job.seed)
         except Exception as error:  # the others go on, and what they reach is not lost
             row["errors"].append(_note_error(error, Path(job.run_dir)))

@@ -23,7 +23,6 @@ from detkit.engine.detect import autocast, evaluation_loader, place_for_inferenc
 from detkit.engine.distributed import World, join_world
 from detkit.engine.environment import describe_environment
 from detkit.engine.examples import draw_examples, spread
-from detkit.engine.owner import owned_by_main, owned_folder
 from detkit.engine.profile import profile_detector
 from detkit.engine.results import format_table, write_metrics, write_pictures, write_plots, write_predictions
 from detkit.engine.run_folder import remove_unused
@@ -47,11 +46,10 @@ def run_eval(config: DictConfig) -> dict[str, Any]:
     folder = Path(config.run_dir)
     remove_unused(folder)
     if config.predictions is not None or config.ground_truth is not None:
-        with owned_folder(folder, trains=False) as folder:
-            return _evaluate_files(config, folder)
+        return _evaluate_files(config, folder)
     if config.checkpoint is None:
         raise UserError("add checkpoint=<a .pt file or a run folder>, or predictions=<file> ground_truth=<file>")
-    with join_world(config.device) as world, owned_by_main(world, folder, trains=False) as folder:
+    with join_world(config.device) as world:
         saved = load_checkpoint(config.checkpoint, trust=config.trust)
         saved = with_test_settings(saved, preprocess=config.preprocess, postprocess=config.postprocess)
         detector = place_for_inference(build_from_checkpoint(saved), world.device, config.channels_last, config.runtime)

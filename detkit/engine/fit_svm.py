@@ -18,7 +18,6 @@ from detkit.engine.detect import evaluation_loader, place_for_inference
 from detkit.engine.distributed import join_world
 from detkit.engine.evaluate import merge_data
 from detkit.engine.hard_negatives import SVMSettings
-from detkit.engine.owner import owned_by_main
 from detkit.engine.region_stream import stream_regions
 from detkit.engine.run_folder import open_folder, remove_unused
 from detkit.engine.svm_passes import fit_boxes_and_svms
@@ -34,7 +33,7 @@ def fit_svm(config: DictConfig) -> None:
     """
     folder = Path(config.run_dir)
     remove_unused(folder)
-    with join_world(config.device) as world, owned_by_main(world, folder, trains=True) as folder:
+    with join_world(config.device) as world:
         if world.size > 1:
             raise UserError("detkit fit_svm runs in one process: start it without torchrun")
         saved = load_checkpoint(config.checkpoint, trust=config.trust)

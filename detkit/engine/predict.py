@@ -21,7 +21,6 @@ from tqdm import tqdm
 from detkit.api import LoadedDetector, load
 from detkit.config import build
 from detkit.data.image import IMAGE_SUFFIXES, read_image
-from detkit.engine.owner import owned_folder
 from detkit.engine.run_folder import remove_unused
 from detkit.engine.video import VIDEO_SUFFIXES, VideoReader, VideoWriter
 from detkit.errors import UserError
@@ -44,16 +43,15 @@ def run_predict(cfg: DictConfig) -> dict[str, Any]:
         source=build(cfg.get("proposal"), "proposal"),
         trust=cfg.trust,
     )
-    with owned_folder(run_dir, trains=False) as run_dir:
-        return predict_files(
-            detector,
-            files,
-            run_dir,
-            root=Path(cfg.source) if Path(cfg.source).is_dir() else None,
-            score_threshold=cfg.score_threshold,
-            batch_size=cfg.batch_size,
-            pictures=cfg.pictures,
-        )
+    return predict_files(
+        detector,
+        files,
+        run_dir,
+        root=Path(cfg.source) if Path(cfg.source).is_dir() else None,
+        score_threshold=cfg.score_threshold,
+        batch_size=cfg.batch_size,
+        pictures=cfg.pictures,
+    )
 
 
 def find_sources(source: str) -> list[Path]:

@@ -10,7 +10,6 @@ from typing import Any
 from PIL import Image
 
 from detkit.data.annotations import Annotations
-from detkit.engine.machine_load import describe_load
 from detkit.engine.profile import format_profile
 from detkit.engine.validate import ground_truth_of
 from detkit.metric.average_precision import curves
@@ -128,13 +127,11 @@ def _proposals(proposals: Mapping[str, Any]) -> str:
 
 def _timing(timing: Mapping[str, Any]) -> str:
     total, stages = timing["total_ms"], timing["stages_ms"]
-    busy = describe_load(timing.get("load", {}))
     return "\n".join(
         [
             f"ms per image: mean {total['mean']:.1f}, p50 {total['p50']:.1f}, p95 {total['p95']:.1f}"
             f" (batch 1, {timing['images']} images after {timing['warmup']} to warm up, {timing['runtime']},"
             f" {timing['precision']}, {timing['device_name']}, {timing['threads']} threads)",
-            *([busy] if busy else []),
             "   ".join(f"{stage} {value:.1f}" for stage, value in stages.items()),
         ]
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from torch import nn
 
 from detkit.data.annotations import Annotations
@@ -18,8 +18,6 @@ from detkit.engine.checkpoint import find_checkpoint
 from detkit.engine.distributed import World
 from detkit.engine.environment import describe_environment
 from detkit.errors import UserError
-from detkit.overrides import parse
-from detkit.trust import check_own_targets
 
 # What neither the weights nor the numbers of a training depend on.
 INCIDENTAL = (
@@ -50,48 +48,24 @@ def find_run(resume: str | bool | None, run_dir: Path) -> tuple[Path | None, Pat
     return checkpoint, checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
 
 
-def config_of_run(
-    config: DictConfig, saved: Mapping[str, Any], path: Path, overrides: Sequence[str] | None
-) -> DictConfig:
-    """The config with which the run that checkpoint `saved` at `path` is of goes on.
+def check_same_training(saved: Mapping[str, Any], settings: Mapping[str, Any], path: Path, processes: int) -> None:
+    """Raise UserError that names what differs between `settings` and those of the checkpoint `saved` at `path`.
 
-    Where the command chooses no group (model=..., experiment=...) it is the run's own, with the values that the command
-    gives; otherwise `config`, which is composed of the whole command again. overrides: those of `config`; None: those
-    of this command.
+    Also where it is no checkpoint of a training, or not all of one.
     """
-    check_of_a_training(saved, path)
-    if overrides is None:
-        if not HydraConfig.initialized():
-            return config
-        overrides = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)  # type: ignore[assignment]
-    given = [override.key_or_group for override in parse(list(overrides or ()))]
-    own = OmegaConf.create({**dict(config), **saved["config"]})
-    for key in given:
-        if OmegaConf.is_dict(OmegaConf.select(config, key.replace("/", "."))) or "/" in key or key == "experiment":
-            return config  # a group
-        OmegaConf.update(own, key, OmegaConf.select(config, key), merge=False)
-    own.resume = config.resume
-    check_own_targets(saved["config"], saved["trust"], f"resume={path}")
-    return own
-
-
-def check_of_a_training(saved: Mapping[str, Any], path: Path) -> None:
-    """Raise UserError where the checkpoint `saved` at `path` is none that a training can go on from."""
     absent = [key for key in OF_A_TRAINING if key not in saved]
     if absent:
         raise UserError(
             f"resume={path} is not a checkpoint of a training (it has no {', '.join(absent)}): to start from its "
             f"weights, use finetune={path}"
         )
-
-
-def check_same_training(saved: Mapping[str, Any], settings: Mapping[str, Any], path: Path) -> None:
-    """Raise UserError that names what differs between `settings` and those of the checkpoint `saved` at `path`."""
+    if len(saved["rng"]) != processes:
+        raise UserError(f"resume={path}: saved by {len(saved['rng'])} processes, it cannot go on with {processes}")
     different = differences(saved["config"], settings, CONTINUABLE)
     if different:
         raise UserError(
             f"resume={path}: this is another training than the one it was saved by: {', '.join(different)}\n"
-            f"say resume={path} alone to go on as it was, with another budget if you like; or start anew without resume"
+            "repeat the command of the first run and add resume=..."
         )
 
 
@@ -125,15 +99,6 @@ def open_folder(folder: Path, settings: Mapping[str, Any], world: World) -> None
     OmegaConf.save(OmegaConf.create(dict(settings)), folder / "config.yaml")
     environment = describe_environment(world.device) | {"processes": world.size}
     (folder / "environment.json").write_text(json.dumps(environment, indent=2) + "\n", encoding="utf-8")
-
-
-def forget_unsaved(folder: Path) -> None:
-    """Remove what a training that ended before its first checkpoint has left, so that it can begin again there."""
-    if not list((folder / "checkpoints").glob("*.pt")):
-        for name in ("config.yaml", "environment.json", "metrics.jsonl"):
-            (folder / name).unlink(missing_ok=True)
-        with suppress(OSError):
-            (folder / "checkpoints").rmdir()
 
 
 def remove_unused(folder: Path) -> None:

@@ -15,7 +15,6 @@ from detkit.data.dataset import Sample
 from detkit.data.loader import collate
 from detkit.engine.detect import autocast, to_device
 from detkit.engine.environment import device_name
-from detkit.engine.machine_load import start_load_meter
 from detkit.engine.timing import StageTimer, clock_of
 from detkit.model.detector import Detector
 from detkit.types import Batch, Detections, Size, Target
@@ -74,24 +73,21 @@ def measure_together(
     Returns by name: total_ms {mean, p50, p95} of the runs without hooks; stages_ms, means by stage in order, the
     unexplained rest as "other", so that they sum to the mean with hooks; stage_gap, by what share that is off the
     mean without; first_ms of the first image of all; and what was measured: device, device_name, runtime, precision,
-    channels_last, batch, warmup, images, passes, threads; and load, of `judge_load`.
+    channels_last, batch, warmup, images, passes, threads.
     """
     runs = {
         name: _Run(Pipeline(detector, precision, channels_last), images[name], max_seconds / passes)
         for name, detector in detectors.items()
     }
     warmed = {name: run.warm_up(warmup, max_seconds / 4) for name, run in runs.items()}
-    read_load = start_load_meter()
     for number in range(passes):
         for index in range(max((len(run.images) for run in runs.values()), default=0)):
             for run in runs.values():
                 if index < len(run.images):
                     run.visit(index, number)
-    load = read_load()
     return {
         name: run.summary()
         | {
-            "load": load,
             "device": str(run.pipeline.device),
             "device_name": device_name(run.pipeline.device),
             "runtime": run.pipeline.detector.runtime,

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-import signal
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -21,16 +19,9 @@ from detkit.data.decoded import DecodedImages
 from detkit.data.image import read_image
 from detkit.data.loader import build_loader
 from detkit.data.split import read_training_splits
-from detkit.disk import check_space
 from detkit.engine.best import Best, check_metric, check_patience, select_metric
 from detkit.engine.budget import Duration, Progress, is_due, parse_optional
-from detkit.engine.checkpoint import (
-    best_weights,
-    checkpoint_megabytes,
-    copy_checkpoint,
-    load_checkpoint,
-    save_checkpoint,
-)
+from detkit.engine.checkpoint import best_weights, copy_checkpoint, load_checkpoint, save_checkpoint
 from detkit.engine.detect import evaluation_loader, place_for_inference, place_model
 from detkit.engine.distributed import World, join_world
 from detkit.engine.ema import Ema
@@ -40,13 +31,11 @@ from detkit.engine.fault_log import FaultLog
 from detkit.engine.finetune import find_start
 from detkit.engine.log import RunLog, Window, scalars
 from detkit.engine.optimizer import set_lr
-from detkit.engine.owner import owned_by_main
 from detkit.engine.random_state import deterministic, get_random_state, seed_everything, set_random_state
 from detkit.engine.results import percent
 from detkit.engine.run_folder import (
     check_same_classes,
     check_same_training,
-    config_of_run,
     find_run,
     headline,
     open_folder,
@@ -55,7 +44,6 @@ from detkit.engine.run_folder import (
 from detkit.engine.step import take_step
 from detkit.engine.stream import BatchStream
 from detkit.engine.validate import validate
-from detkit.interrupt import Interrupted, deferred, raising
 from detkit.model.depthwise import speed_up_depthwise
 from detkit.proposal.split import find_proposals
 from detkit.visualize.report import write_report
@@ -69,27 +57,22 @@ def train(config: DictConfig, overrides: Sequence[str] | None = None) -> dict[st
     Raises UserError for what the config gets wrong, TrainingDiverged where a loss is no longer a number.
     """
     with join_world(config.device) as world, deterministic(config.trainer.deterministic):
-        path, folder = world.broadcast(find_run(config.resume, Path(config.run_dir)))
-        with owned_by_main(world, folder, trains=True, goes_on=path is not None) as folder:
-            return _train(config.copy(), world, path, folder, overrides)
+        return _train(config.copy(), world, overrides)
 
 
-def _train(
-    config: DictConfig, world: World, path: Path | None, folder: Path, overrides: Sequence[str] | None
-) -> dict[str, Any]:
-    # The run: its config, and the checkpoint it goes on from.
-    saved = None if path is None else load_checkpoint(path, trust=config.trust)
-    if saved is not None and path is not None:
-        config = config_of_run(config, saved, path, overrides)
+def _train(config: DictConfig, world: World, overrides: Sequence[str] | None) -> dict[str, Any]:
+    # The run: its folder, and the checkpoint it goes on from.
     trainer = config.trainer
+    path, folder = world.broadcast(find_run(config.resume, Path(config.run_dir)))
     config.run_dir = str(folder)
     remove_unused(folder)
     settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    saved = None if path is None else load_checkpoint(path, trust=config.trust)
     start = find_start(settings, saved, overrides)
     if start is not None:
         settings |= start.settings
-    if saved is not None and path is not None:
-        check_same_training(saved, settings, path)
+    if saved is not None:
+        check_same_training(saved, settings, path, world.size)
     check_assembly(settings)  # before the data are read and regions computed
     check_metric(trainer.best_metric, "trainer.best_metric")
     check_patience(trainer.patience, evaluates=None not in (config.data.val_split, trainer.eval_every))
@@ -102,7 +85,7 @@ def _train(
         source = build(settings.get("proposal"), "proposal")  # of regions, for models that take them from outside
         proposals = find_proposals(source, annotations, repair=config.data.repair, **config.proposing)
     classes = annotations.classes
-    if saved is not None and path is not None:
+    if saved is not None:
         check_same_classes(saved["classes"], classes, path)
     preprocess = build_preprocess(settings["preprocess"])
     read = read_image if config.decoded_dir is None else DecodedImages(config.decoded_dir)
@@ -184,14 +167,11 @@ def _train(
     if saved is None:
         seed_everything(config.seed + world.rank)  # every process samples its own anchors and regions
     else:
-        position, processes = saved["position"], len(saved["rng"])
+        position = saved["position"]
         now = Progress(position["step"], position["elapsed_s"])
-        stream = BatchStream(loader, position["epoch"], position["batch"] * processes // world.size)
+        stream = BatchStream(loader, position["epoch"], position["batch"])
         best, metrics = Best(**saved["best"]), saved["metrics"]
-        if processes == world.size:
-            set_random_state(saved["rng"][world.rank])
-        else:
-            seed_everything(config.seed + now.step + world.rank)
+        set_random_state(saved["rng"][world.rank])
     stream.mixed = mix is not None and budget.passed(now) < mix.until
 
     def save() -> None:
@@ -221,24 +201,14 @@ def _train(
             save_checkpoint(last, content)
 
     if world.is_main:
-        check_space(folder, checkpoint_megabytes(detector, averages=ema is not None))
         open_folder(folder, settings, world)
-    log = RunLog(folder, budget, now, **config.logger, silent=not world.is_main)
-    with log, deferred() as stop:
-
-        def end_here() -> NoReturn:
-            save()
-            log.message(f"stopped after step {now.step}; to go on: detkit train resume={folder}")
-            raise Interrupted(stop.number or signal.SIGTERM)
-
+    with RunLog(folder, budget, now, **config.logger, silent=not world.is_main) as log:
         log.message(headline(folder, annotations, detector, world, budget, now))
         log.message(splits.describe())
         if isinstance(read, DecodedImages):
             log.message(read.need([annotations] if val_split is None else [annotations, val_split]))
         if transferred is not None:
             log.message(transferred)
-        if saved is not None and processes != world.size:
-            log.message(f"saved by {processes} processes, going on with {world.size}: random states are drawn anew")
         window, faults = Window(), FaultLog()
         while budget.passed(now) < 1 and not best.is_stale(trainer.patience):
             if stream.mixed and budget.passed(now) >= mix.until:
@@ -247,12 +217,7 @@ def _train(
 
             # One step: an optimizer step on the mean loss of `accumulate` batches.
             started, waited, before = time.perf_counter(), stream.waited, now
-            try:
-                batches = [stream.take() for _ in range(trainer.accumulate)]
-            except RuntimeError:
-                if stop.number is None:
-                    raise
-                end_here()  # the signal has ended the loader's workers as well
+            batches = [stream.take() for _ in range(trainer.accumulate)]
             lr = set_lr(optimizer, schedule.factor(budget.passed(now), now.step))
             values = take_step(
                 model.train(), optimizer, scaler, batches, world, number=now.step + 1, folder=folder, **forward,
@@ -279,21 +244,14 @@ def _train(
 
             # What is done from time to time.
             evaluates = ended or is_due(eval_every, before, now)
-            if val_loader is not None and val_split is not None and evaluates and stop.number is None:
+            if val_loader is not None and val_split is not None and evaluates:
                 started = time.perf_counter()
-                try:
-                    with raising() if world.size == 1 else nullcontext():  # alone, nobody waits for this process
-                        metrics, predictions = validate(averaged, val_loader, world, **forward)
-                except Interrupted as interrupted:
-                    stop.number = interrupted.number
-                    end_here()
+                metrics, predictions = validate(averaged, val_loader, world, **forward)
                 score = select_metric(metrics, trainer.best_metric)
                 best = best.after(score, now.step)
                 log.write("val", epoch, now, scalars(metrics) | {"time/val_s": time.perf_counter() - started})
                 log.message(f"step {now.step}: {trainer.best_metric} {percent(score)}, {best.describe()}")
                 log.draw(draw_examples(predictions, val_split, log.pictures) if world.is_main else (), now)
-            if world.any(stop.number is not None) and not ended:
-                end_here()
             if evaluates or is_due(save_every, before, now):
                 save()
         log.message(FaultLog.union(world.gather(faults)).describe())

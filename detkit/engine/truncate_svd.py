@@ -10,7 +10,6 @@ from omegaconf import DictConfig
 
 from detkit.config import build_from_checkpoint
 from detkit.engine.checkpoint import load_checkpoint, save_checkpoint
-from detkit.engine.owner import owned_folder
 from detkit.engine.run_folder import remove_unused
 from detkit.errors import UserError
 from detkit.model.tail import TwoFC
@@ -34,9 +33,8 @@ def run_truncate_svd(config: DictConfig) -> dict[str, Any]:
     after = sum(parameter.numel() for parameter in detector.parameters())
     settings = deepcopy(saved["config"])
     settings["model"]["tail"]["ranks"] = list(ranks)
+    path = folder / "checkpoints" / "best.pt"
     kept = {key: saved[key] for key in ("classes", "preprocess", "position")}
-    with owned_folder(folder, trains=True) as folder:
-        path = folder / "checkpoints" / "best.pt"
-        save_checkpoint(path, {**kept, "model": detector.state_dict(), "ema": None, "config": settings})
+    save_checkpoint(path, {**kept, "model": detector.state_dict(), "ema": None, "config": settings})
     print(f"{before / 1e6:.2f} M parameters became {after / 1e6:.2f} M\nwritten to {path}")
     return {"checkpoint": str(path), "parameters_before": before, "parameters_after": after}
