@@ -156,10 +156,6 @@ def _run(name: str, arguments: list[str]) -> int:
         if reason is None and isinstance(error, OmegaConfBaseException) and error.full_key:
             reason = f"{error.full_key}: {str(error).partition(chr(10))[0]}"
         raise UserError(reason or "\n".join(filter(None, (str(error), str(error.__cause__ or ""))))) from error
-    except OSError as error:  # Hydra makes the folder of a job before the job
-        if (cause := explain_os_error(error)) is None:
-            raise
-        raise cause from error
     return 1 if 1 in codes else max(codes)
 
 

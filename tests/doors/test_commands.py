@@ -55,7 +55,8 @@ DOORS = [
     ),
     Door(
         "a patience that can have no effect", "D",
-        f"train {QUICK} data=voc data.root=D data.val_split=null trainer.patience=2", 2, "trainer.patience=2 can have no effect", "ultralytics #22819", needs=("D",),
+        f"train {QUICK} data=voc data.root=D data.val_split=null trainer.patience=2", 2,
+        "trainer.patience=2 can have no effect", "ultralytics #22819", needs=("D",),
     ),
     Door(
         "a GPU where there is none", "", "train device=mps data=voc data.root=x", 2, "device=mps", "ultralytics",
