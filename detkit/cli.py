@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from detkit import __version__
+from detkit import __version__, disk
 from detkit.errors import UserError
 
 
@@ -94,6 +94,7 @@ def _run(name: str, arguments: list[str]) -> int:
     from omegaconf import MissingMandatoryValue
 
     from detkit import overrides
+    from detkit.engine.hydra_folder import remove_empty
 
     verb = VERBS[name]
     options = get_args_parser().parse_args(arguments)
@@ -102,13 +103,17 @@ def _run(name: str, arguments: list[str]) -> int:
     codes = [0]
 
     def job(config: Any) -> Any:
+        refused = True
         try:
             outcome = _load(verb.function)(config)
+            refused = False
         except Exception as error:
             cause = overrides.missing(config) if isinstance(error, MissingMandatoryValue) else _user_error(error)
             if cause is None:
                 raise
             raise SystemExit(_report(cause, error)) from error  # Hydra would add lines of its own to an exception
+        finally:
+            remove_empty(refused=refused)
         codes.append(outcome if isinstance(outcome, int) else 0)
         return outcome
 
@@ -152,8 +157,10 @@ def _unknown_verb(word: str) -> str:
 
 
 def _user_error(error: BaseException | None) -> UserError | None:
-    """The UserError behind an exception: Hydra wraps what a part's constructor raises."""
+    """The UserError behind an exception: Hydra wraps what a part's constructor raises; a full disk is one too."""
     while error is not None and not isinstance(error, UserError):
+        if isinstance(error, OSError) and (said := disk.explain(error)) is not None:
+            return said
         error = error.__cause__
     return error
 

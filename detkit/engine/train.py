@@ -27,11 +27,13 @@ from detkit.engine.evaluate import measure, read_test_split
 from detkit.engine.examples import draw_examples
 from detkit.engine.fault_log import FaultLog
 from detkit.engine.finetune import load_fitting, settings_of
+from detkit.engine.hydra_folder import named_by_time
 from detkit.engine.log import RunLog, Window, scalars
 from detkit.engine.optimizer import set_lr
+from detkit.engine.own_folder import RUN, own_folder
 from detkit.engine.random_state import deterministic, get_random_state, seed_everything, set_random_state
 from detkit.engine.results import percent
-from detkit.engine.run_folder import check_same_training, find_run, headline, open_folder, remove_unused
+from detkit.engine.run_folder import check_same_training, find_run, headline, open_folder
 from detkit.engine.step import take_step
 from detkit.engine.stream import BatchStream
 from detkit.engine.validate import validate
@@ -48,21 +50,23 @@ def train(config: DictConfig) -> dict[str, Any]:
     Raises UserError for what the config gets wrong, TrainingDiverged where a loss is no longer a number.
     """
     with join_world(config.device) as world, deterministic(config.trainer.deterministic):
-        return _train(config.copy(), world)
+        # The run: its folder, and the checkpoint it goes on from.
+        run_dir = Path(config.run_dir)
+        path, folder = world.broadcast(find_run(config.resume, run_dir, any_name=named_by_time(run_dir)))
+        goes_on = path is not None or config.resume is True
+        with own_folder(folder, RUN, world, goes_on=goes_on) as own:
+            return _train(config.copy(), world, path, own)
 
 
-def _train(config: DictConfig, world: World) -> dict[str, Any]:
-    # The run: its folder, and the checkpoint it goes on from.
+def _train(config: DictConfig, world: World, path: Path | None, folder: Path) -> dict[str, Any]:
     trainer = config.trainer
-    path, folder = world.broadcast(find_run(config.resume, Path(config.run_dir)))
     config.run_dir = str(folder)
-    remove_unused(folder)
     settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     start = None if config.finetune is None else load_checkpoint(config.finetune)
     if start is not None:
         settings |= settings_of(start)
     saved = None if path is None else load_checkpoint(path)
-    if saved is not None:
+    if path is not None and saved is not None:
         check_same_training(saved, settings, path, world.size)
     check_metric(trainer.best_metric, "trainer.best_metric")
     seed_everything(config.seed)
