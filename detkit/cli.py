@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from detkit import __version__, disk
 from detkit.errors import UserError
+from detkit.interrupt import answered_at_once
 
 
 class Verb(NamedTuple):
@@ -65,9 +66,9 @@ def main(argv: list[str] | None = None) -> int:
         if argv[0] not in VERBS:
             raise UserError(_unknown_verb(argv[0]))
         return _run(argv[0], argv[1:])
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as end:
+        print(f"interrupted{f' by {end}' if str(end) else ''}", file=sys.stderr)
+        return getattr(end, "exit_code", 130)
     except SystemExit as end:  # argparse and Hydra's own --help end so
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except BrokenPipeError:  # the reader of `detkit ... | head` has left
@@ -119,7 +120,7 @@ def _run(name: str, arguments: list[str]) -> int:
 
     try:
         overrides.check_replaced_groups(loader, options.overrides)
-        with _process_as_hydra_expects(name, arguments):
+        with _process_as_hydra_expects(name, arguments), answered_at_once():
             hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=verb.config)(job)()
     except HydraException as error:
         reason = overrides.explain(loader, options.config_name or verb.config, options.overrides)

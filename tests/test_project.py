@@ -30,7 +30,7 @@ LAYERS = {
     "ops": {"ops", "types", "compiled"},
     "metric": {"metric", "data", "ops", "types", "errors", "text_file", "compiled"},
     "model": {"model", "ops", "types", "errors", "data.preprocess"},
-    "data": {"data", "ops", "types", "errors", "text_file", "whole_file", "visualize.palette"},
+    "data": {"data", "ops", "types", "errors", "interrupt", "text_file", "whole_file", "visualize.palette"},
 }
 
 

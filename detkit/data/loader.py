@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from detkit.data.dataset import DetectionDataset, Key, Sample
 from detkit.errors import UserError
+from detkit.interrupt import leave_to_parent
 from detkit.types import Batch, Target
 
 
@@ -197,4 +198,5 @@ def build_loader(
 
 
 def _start_worker(worker_id: int) -> None:
+    leave_to_parent()  # which needs them to finish a step
     cv2.setNumThreads(0)  # workers are the parallelism; OpenCV's threads would fight over their cores

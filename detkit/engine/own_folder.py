@@ -46,6 +46,14 @@ def own_folder(folder: Path, kind: str, world: World | None = None, *, goes_on: 
 
 @contextmanager
 def _taken(folder: Path, kind: str, goes_on: bool) -> Iterator[Path]:
+    taken, lock = _take(folder, kind, goes_on)
+    try:
+        yield taken
+    finally:
+        _unlock(taken, lock)
+
+
+def _take(folder: Path, kind: str, goes_on: bool) -> tuple[Path, IO[str]]:
     for number in count(1):
         taken = folder if number == 1 else folder.with_name(f"{folder.name}_{number}")
         lock = _lock(taken)
@@ -53,14 +61,11 @@ def _taken(folder: Path, kind: str, goes_on: bool) -> Iterator[Path]:
         if lock is not None:
             reason = _in_the_way(taken, kind, goes_on)
             if reason is None:
-                break
+                return taken, lock
             _unlock(taken, lock)
         if not named_by_time(folder):
             raise UserError(f"{folder_key(folder)}={folder}: {reason}; choose another {folder_key(folder)}")
-    try:
-        yield taken
-    finally:
-        _unlock(taken, lock)
+    raise AssertionError
 
 
 def _in_the_way(folder: Path, kind: str, goes_on: bool) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import asdict
 from fractions import Fraction
@@ -38,6 +39,7 @@ from detkit.engine.step import take_step
 from detkit.engine.stream import BatchStream
 from detkit.engine.validate import validate
 from detkit.errors import UserError
+from detkit.interrupt import Agreed, answered_later
 from detkit.model.depthwise import speed_up_depthwise
 from detkit.proposal.split import find_proposals
 from detkit.visualize.report import write_report
@@ -55,7 +57,12 @@ def train(config: DictConfig) -> dict[str, Any]:
         path, folder = world.broadcast(find_run(config.resume, run_dir, any_name=named_by_time(run_dir)))
         goes_on = path is not None or config.resume is True
         with own_folder(folder, RUN, world, goes_on=goes_on) as own:
-            return _train(config.copy(), world, path, own)
+            try:
+                return _train(config.copy(), world, path, own)
+            except KeyboardInterrupt:
+                if world.is_main and (own / "checkpoints" / "last.pt").is_file():
+                    print(f"stopped; to go on: detkit train resume={own}", file=sys.stderr)
+                raise
 
 
 def _train(config: DictConfig, world: World, path: Path | None, folder: Path) -> dict[str, Any]:
@@ -152,6 +159,7 @@ def _train(config: DictConfig, world: World, path: Path | None, folder: Path) ->
 
     # Where we are: at the start, or where the checkpoint was written.
     now, stream, best, metrics = Progress(), BatchStream(loader), Best(), {}
+    unevaluated = False  # whether an evaluation was due at this step and did not come to its end
     if saved is None:
         seed_everything(config.seed + world.rank)  # every process samples its own anchors and regions
     else:
@@ -159,6 +167,7 @@ def _train(config: DictConfig, world: World, path: Path | None, folder: Path) ->
         now = Progress(position["step"], position["elapsed_s"])
         stream = BatchStream(loader, position["epoch"], position["batch"])
         best, metrics = Best(**saved["best"]), saved["metrics"]
+        unevaluated = position.get("unevaluated", False)
         set_random_state(saved["rng"][world.rank])
     stream.mixed = mix is not None and budget.passed(now) < mix.until
 
@@ -177,7 +186,7 @@ def _train(config: DictConfig, world: World, path: Path | None, folder: Path) ->
             "rng": states,
             "position": {
                 "epoch": stream.epoch, "batch": stream.batch, "step": now.step, "elapsed_s": now.seconds,
-            },
+            } | ({"unevaluated": True} if unevaluated else {}),
             "metrics": metrics,
             "best": asdict(best),
         }  # fmt: skip
@@ -190,13 +199,44 @@ def _train(config: DictConfig, world: World, path: Path | None, folder: Path) ->
 
     if world.is_main:
         open_folder(folder, settings, world)
-    with RunLog(folder, budget, now, **config.logger, silent=not world.is_main) as log:
+    with answered_later() as asked, RunLog(folder, budget, now, **config.logger, silent=not world.is_main) as log:
         log.message(headline(folder, annotations, detector, world, budget, now))
         if isinstance(read, DecodedImages):
             log.message(read.need([annotations] if val_split is None else [annotations, val_split]))
         if start is not None and saved is None:
             log.message(f"starts from {config.finetune}; new: {', '.join(fresh) or 'nothing'}")
         window, faults = Window(), FaultLog()
+
+        def evaluate() -> None:
+            nonlocal metrics, best, unevaluated
+            if val_loader is None or val_split is None:
+                return
+            started, unevaluated = time.perf_counter(), True
+            metrics, predictions = validate(averaged, val_loader, world, asked=asked, **forward)
+            unevaluated = False
+            score = select_metric(metrics, trainer.best_metric)
+            best = best.after(score, now.step)
+            epoch = float(now.step / steps_per_epoch)
+            log.write("val", epoch, now, scalars(metrics) | {"time/val_s": time.perf_counter() - started})
+            log.message(f"step {now.step}: {trainer.best_metric} {percent(score)}, best at step {best.step}")
+            log.draw(draw_examples(predictions, val_split, log.pictures) if world.is_main else (), now)
+
+        def evaluate_and_save(evaluates: bool, saves: bool) -> None:
+            # what is learned is kept, whoever asks the training to end
+            try:
+                if evaluates:
+                    evaluate()
+                if number := world.largest(asked.number):
+                    raise Agreed(number)
+            except Agreed:
+                save()
+                world.meet()  # until the main process has saved
+                raise
+            if saves:
+                save()
+
+        if unevaluated:
+            evaluate_and_save(True, True)
         while budget.passed(now) < 1 and not best.is_stale(trainer.patience):
             if stream.mixed and budget.passed(now) >= mix.until:
                 stream.stop_mixing()
@@ -231,16 +271,7 @@ def _train(config: DictConfig, world: World, path: Path | None, folder: Path) ->
 
             # What is done from time to time.
             evaluates = ended or is_due(eval_every, before, now)
-            if val_loader is not None and val_split is not None and evaluates:
-                started = time.perf_counter()
-                metrics, predictions = validate(averaged, val_loader, world, **forward)
-                score = select_metric(metrics, trainer.best_metric)
-                best = best.after(score, now.step)
-                log.write("val", epoch, now, scalars(metrics) | {"time/val_s": time.perf_counter() - started})
-                log.message(f"step {now.step}: {trainer.best_metric} {percent(score)}, best at step {best.step}")
-                log.draw(draw_examples(predictions, val_split, log.pictures) if world.is_main else (), now)
-            if evaluates or is_due(save_every, before, now):
-                save()
+            evaluate_and_save(evaluates, evaluates or is_due(save_every, before, now))
         log.message(FaultLog.union(world.gather(faults)).describe())
 
     # The result: the best weights on the test split, or on the validation split where there is none.
