@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from detkit import __version__, disk
+from detkit import __version__
 from detkit.errors import UserError
 from detkit.interrupt import answered_at_once
 
@@ -159,8 +159,10 @@ def _unknown_verb(word: str) -> str:
 
 def _user_error(error: BaseException | None) -> UserError | None:
     """The UserError behind an exception: Hydra wraps what a part's constructor raises; a full disk is one too."""
+    from detkit.disk import explain
+
     while error is not None and not isinstance(error, UserError):
-        if isinstance(error, OSError) and (said := disk.explain(error)) is not None:
+        if isinstance(error, OSError) and (said := explain(error)) is not None:
             return said
         error = error.__cause__
     return error

@@ -18,9 +18,10 @@ from detkit.data.decoded import DecodedImages
 from detkit.data.image import read_image
 from detkit.data.loader import build_loader
 from detkit.data.split import read_split
+from detkit.disk import check_space
 from detkit.engine.best import Best, check_metric, select_metric
 from detkit.engine.budget import Duration, Progress, is_due, parse_optional
-from detkit.engine.checkpoint import best_weights, copy_checkpoint, load_checkpoint, save_checkpoint
+from detkit.engine.checkpoint import best_weights, bytes_of, copy_checkpoint, load_checkpoint, save_checkpoint
 from detkit.engine.detect import evaluation_loader, place_for_inference, place_model
 from detkit.engine.distributed import World, join_world
 from detkit.engine.ema import Ema
@@ -198,6 +199,9 @@ def _train(config: DictConfig, world: World, path: Path | None, folder: Path) ->
             save_checkpoint(last, content)
 
     if world.is_main:
+        weights = bytes_of(detector.state_dict()) * (1 if ema is None else 2)
+        copies = 1 if saved is not None else 2  # best.pt and last.pt; later one is there while another is written
+        check_space(folder, copies * weights, f"{copies} checkpoints" if copies > 1 else "another checkpoint")
         open_folder(folder, settings, world)
     with answered_later() as asked, RunLog(folder, budget, now, **config.logger, silent=not world.is_main) as log:
         log.message(headline(folder, annotations, detector, world, budget, now))

@@ -38,9 +38,10 @@ def tiny_voc(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def run_fake() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """run_fake(root, run_dir, *overrides, processes=1, dies_in=None, signalled=None): trains the fake in processes.
+    """run_fake(root, run_dir, *overrides, processes=1, dies_in=None, signalled=None): trains the fake, in processes.
 
-    signalled: the step in which it sends itself a signal, and which one. dies_in: the step in which it is killed; no part of its config, so that who goes on from there is not killed too.
+    dies_in: the step in which it is killed. signalled: the step in which it sends itself a signal, and which. Neither
+    is a part of its config, so that who goes on from there does not end too.
     """
 
     def run(

@@ -84,7 +84,13 @@ def test_an_ignored_signal_stays_ignored() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
-CHILD = "import os, time; from detkit.interrupt import leave_to_parent; leave_to_parent(); print('ready', flush=True); time.sleep(60)"
+CHILD = """
+import time
+from detkit.interrupt import leave_to_parent
+leave_to_parent()
+print("ready", flush=True)
+time.sleep(9)
+"""
 
 
 @pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="no sigwaitinfo here")
