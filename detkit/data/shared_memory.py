@@ -57,7 +57,7 @@ def share(images: torch.Tensor) -> torch.Tensor:
 class BatchLoader(DataLoader[Sample]):
     """A loader that says in a line where the shared memory ends."""
 
-    def __iter__(self) -> Iterator:  # type: ignore[override, type-arg]
+    def __iter__(self) -> Iterator:  # type: ignore[override]
         try:
             yield from super().__iter__()
         except RuntimeError as error:

@@ -55,7 +55,7 @@ def describe_load(load: Mapping[str, Any] | None) -> str:
 
 
 def waits() -> dict[str, float] | None:
-    """Seconds that each thread of this process was ready to run and had no core; None where the system does not tell."""
+    """Seconds that each thread of this process was ready to run and had no core; None where the system is silent."""
     found = {}
     try:
         for task in TASKS.iterdir():

@@ -49,7 +49,8 @@ class Large(torch.utils.data.Dataset):
     def __len__(self):
         return 40
     def __getitem__(self, index):
-        return Sample(torch.zeros(3, 700, 700, dtype=torch.uint8), {"image_id": str(index), "original_size": (700, 700)})
+        pixels = torch.zeros(3, 700, 700, dtype=torch.uint8)
+        return Sample(pixels, {"image_id": str(index), "original_size": (700, 700)})
 
 torch.set_num_threads(1)
 try:
