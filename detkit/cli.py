@@ -6,7 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from detkit import __version__
 from detkit.config_dir import config_dir
 from detkit.errors import UserError
+from detkit.interrupt import answered_at_once
 
 
 class Verb(NamedTuple):
@@ -79,9 +80,9 @@ def main(argv: list[str] | None = None) -> int:
         if argv[0] not in VERBS:
             raise UserError(_unknown_verb(argv[0]))
         return _run(argv[0], argv[1:])
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as end:
+        print(f"interrupted{f' by {end}' if str(end) else ''}", file=sys.stderr)
+        return getattr(end, "exit_code", 130)
     except SystemExit as end:  # argparse and Hydra's own --help end so
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except BrokenPipeError:  # the reader of `detkit ... | head` has left
@@ -105,6 +106,7 @@ def _run(name: str, arguments: list[str]) -> int:
     from detkit import overrides
     from detkit.chosen import for_finetuning
     from detkit.config_files import check_config_files, explain_yaml, typed_text
+    from detkit.engine.hydra_folder import remove_empty
 
     verb = VERBS[name]
     options = get_args_parser().parse_intermixed_args(arguments)
@@ -121,12 +123,13 @@ def _run(name: str, arguments: list[str]) -> int:
     codes = [0]
 
     def job(config: Any) -> Any:
+        refused = True
         try:
             _check(config, name, typed)
             outcome = _load(verb.function)(config)
+            refused = False
         except Exception as error:
             cause = overrides.missing(config) if isinstance(error, MissingMandatoryValue) else _user_error(error)
-            _remove_empty_folder()
             if cause is None and not sweeps:
                 raise
             codes.append(_report(cause, error))
@@ -134,6 +137,8 @@ def _run(name: str, arguments: list[str]) -> int:
                 print(f"failed: {' '.join(_task_overrides())}; the other jobs go on", file=sys.stderr)
                 return None
             raise SystemExit(codes[-1]) from error  # Hydra would add lines of its own to an exception
+        finally:
+            remove_empty(refused=refused)
         codes.append(outcome if isinstance(outcome, int) else 0)
         return outcome if verb.number is None else _load(verb.number)(outcome, config)
 
@@ -147,7 +152,7 @@ def _run(name: str, arguments: list[str]) -> int:
             check_config_files(loader, config_name, single, extra_dir)
             typed.update(typed_text(loader, config_name, single) if extra_dir is not None else {})
         arguments = for_finetuning(loader, _flags_first(arguments, options.overrides), options.overrides)
-        with _process_as_hydra_expects(name, arguments):
+        with _process_as_hydra_expects(name, arguments), answered_at_once():
             hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=verb.config)(job)()
     except YAMLError as error:
         raise explain_yaml(error) from error
@@ -172,17 +177,6 @@ def _task_overrides() -> list[str]:
     from omegaconf import OmegaConf
 
     return OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)  # type: ignore[return-value]
-
-
-def _remove_empty_folder() -> None:
-    """Take away the folder that Hydra made for a job that has written nothing."""
-    from hydra.core.hydra_config import HydraConfig
-
-    folder = Path(HydraConfig.get().runtime.output_dir).resolve()
-    with suppress(OSError):  # not empty, or gone already
-        while Path.cwd() in folder.parents:
-            folder.rmdir()
-            folder = folder.parent
 
 
 def _flags_first(arguments: list[str], overrides: list[str]) -> list[str]:
@@ -223,8 +217,12 @@ def _unknown_verb(word: str) -> str:
 
 
 def _user_error(error: BaseException | None) -> UserError | None:
-    """The UserError behind an exception: Hydra wraps what a part's constructor raises."""
+    """The UserError behind an exception: Hydra wraps what a part's constructor raises; a full disk is one too."""
+    from detkit.disk import explain
+
     while error is not None and not isinstance(error, UserError):
+        if isinstance(error, OSError) and (said := explain(error)) is not None:
+            return said
         error = error.__cause__
     return error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -13,7 +14,9 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Sampler
 
 from detkit.data.dataset import DetectionDataset, Key, Sample
+from detkit.data.shared_memory import BatchLoader, describe_shortage, free_bytes, share, workers_that_fit
 from detkit.errors import UserError
+from detkit.interrupt import leave_to_parent
 from detkit.types import Batch, Target
 
 
@@ -27,7 +30,7 @@ def collate(samples: Sequence[Sample], pad_multiple: int = 1) -> Batch:
     for canvas, sample, (h, w) in zip(images, samples, sizes, strict=True):
         canvas[:, :h, :w] = sample.image
     return Batch(
-        images=images,
+        images=share(images),
         sizes=sizes,
         original_sizes=[sample.target["original_size"] for sample in samples],
         image_ids=[sample.target["image_id"] for sample in samples],
@@ -182,10 +185,17 @@ def build_loader(
         drop_last=drop_last,
         sides=sides,
     )
-    return DataLoader(
+    ahead = None
+    if num_workers > 0:
+        asked, needed, free = num_workers, batch_bytes(dataset, batch_size, sides), free_bytes()
+        num_workers, ahead = workers_that_fit(asked, needed, None if free is None else free // world_size)
+        if free is not None and (num_workers, ahead) != (asked, 2):
+            print(describe_shortage(asked, num_workers, needed, free), file=sys.stderr)
+    return BatchLoader(
         dataset,
         batch_sampler=sampler,
         num_workers=num_workers,
+        prefetch_factor=ahead if num_workers > 0 else None,
         collate_fn=partial(collate, pad_multiple=dataset.preprocess.pad_multiple),
         pin_memory=pin_memory,
         persistent_workers=persistent and num_workers > 0,
@@ -196,5 +206,15 @@ def build_loader(
     )
 
 
+def batch_bytes(dataset: DetectionDataset, batch_size: int, sides: Sequence[int] = ()) -> int:
+    """How much memory the pixels of the largest batch take, on the canvas of the largest image."""
+    sizes = {(int(height), int(width)) for width, height in np.unique(dataset.annotations.sizes, axis=0)[:10_000]}
+    canvases = [dataset.preprocess.geometry(size).size for size in sizes if min(size) > 0]
+    canvases += [(side, side) for side in sides]
+    height, width = (max((canvas[axis] for canvas in canvases), default=0) for axis in (0, 1))
+    return 3 * min(batch_size, max(1, len(dataset))) * height * width
+
+
 def _start_worker(worker_id: int) -> None:
+    leave_to_parent()  # which needs them to finish a step
     cv2.setNumThreads(0)  # workers are the parallelism; OpenCV's threads would fight over their cores

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor
 
 from detkit import __version__
+from detkit.disk import FULL
 from detkit.errors import UserError
 from detkit.trust import names_of
 from detkit.weight_file import read_weight_file, weights_in
@@ -33,16 +35,64 @@ START = {"epoch": 0, "batch": 0, "step": 0, "elapsed_s": 0.0}
 
 def save_checkpoint(path: str | Path, content: Mapping[str, Any]) -> None:
     """Write tensors and plain data to `path`; after a crash at any moment the file is the old one or the new one."""
-    with whole_file(path) as unfinished, open(unfinished, "wb") as file:
-        torch.save({"format": FORMAT, "detkit_version": __version__, **content}, file)
+    size = bytes_of(content)
+    with _told_of_full_disk(Path(path), size), whole_file(path) as unfinished, open(unfinished, "wb") as file:
+        writer = _Writer(file)
+        try:
+            torch.save({"format": FORMAT, "detkit_version": __version__, **content}, writer)  # type: ignore[arg-type]
+        except RuntimeError as error:
+            raise (writer.error or error) from error
         file.flush()
         os.fsync(file.fileno())
     _sync_folder(Path(path).parent)
 
 
+def bytes_of(content: Any) -> int:
+    """How many bytes the tensors in nested plain data take."""
+    if isinstance(content, Tensor):
+        return content.numel() * content.element_size()
+    if isinstance(content, Mapping):
+        return sum(map(bytes_of, content.values()))
+    return sum(map(bytes_of, content)) if isinstance(content, (list, tuple)) else 0
+
+
+class _Writer:
+    """A file that remembers what went wrong with it: PyTorch says "unexpected pos" of a full disk."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+@contextmanager
+def _told_of_full_disk(path: Path, size: int) -> Iterator[None]:
+    """Raise UserError with what is needed where the block finds the disk full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        free = shutil.disk_usage(path.parent).free
+        kept = "; the one before is still there" if path.exists() else ""
+        raise UserError(
+            f"no space left for {path}: a checkpoint takes {size / 1e6:.0f} MB, and {free / 1e6:.0f} MB are free{kept}"
+        ) from error
+
+
 def copy_checkpoint(source: str | Path, path: str | Path) -> None:
     """Copy a checkpoint, as atomically as it was written."""
-    with whole_file(path) as unfinished:
+    size = Path(source).stat().st_size
+    with _told_of_full_disk(Path(path), size), whole_file(path) as unfinished:
         shutil.copyfile(source, unfinished)
         with open(unfinished, "rb+") as file:
             os.fsync(file.fileno())

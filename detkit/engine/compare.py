@@ -21,7 +21,8 @@ from detkit.engine.distributed import choose_device
 from detkit.engine.environment import describe_environment, device_name
 from detkit.engine.evaluate import run_eval
 from detkit.engine.examples import DRAWN_FROM
-from detkit.engine.run_folder import INCIDENTAL, differences, remove_unused
+from detkit.engine.own_folder import COMPARISON, own_folder
+from detkit.engine.run_folder import INCIDENTAL, differences
 from detkit.engine.side_by_side import measure_side_by_side
 from detkit.engine.sweep import sweep_folder, write_sweep
 from detkit.engine.train import train
@@ -38,8 +39,15 @@ def run_compare(config: DictConfig) -> dict[str, Any]:
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("compare runs in one process: train under torchrun first, then give models=[the run folders]")
-    folder = Path(config.run_dir)
-    remove_unused(folder)
+    with own_folder(Path(config.run_dir), COMPARISON) as folder:
+        try:
+            return _compare(config, folder)
+        except KeyboardInterrupt:
+            print(f"stopped: the same command with run_dir={folder} goes on")
+            raise
+
+
+def _compare(config: DictConfig, folder: Path) -> dict[str, Any]:
     device = choose_device(config.device)
     contenders = compose_contenders(config, folder)
     check_one_protocol(contenders)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from detkit.engine.load import describe_load
 from detkit.visualize.compare_page import Table, factor
 
 Row = dict[str, Any]
@@ -188,6 +189,7 @@ def _stage_table(timed: Sequence[Row]) -> Table:
     note = [
         "Means. The total was measured apart, without looking inside; gap: how far the stages are off it.",
         "Proposals: as recorded when they were computed, on one core.",
+        *([f"Attention: {told}."] if (told := describe_load(timed[0]["timing"].get("load"))) else []),
         *([f"More than 3 % off: {', '.join(off)}; time again while the machine does nothing else."] if off else []),
     ]
     return Table(

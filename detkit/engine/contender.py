@@ -153,7 +153,7 @@ def _training(loader: ConfigLoaderImpl, contender: Contender, seed: int, folder:
     run = folder / contender.file_name / f"seed{seed}"
     last = run / "checkpoints" / "last.pt"
     config.name, config.seed, config.run_dir = contender.name, seed, str(run)
-    config.resume = str(last) if last.is_file() else None
+    config.resume = str(last) if last.is_file() else True  # true: begin again in a folder without checkpoint
     config.evaluation.timing_images = 0  # all are timed together, later
     config.evaluation.proposal_recall = True
     return config

@@ -22,6 +22,7 @@ from detkit.data.proposals import Proposals
 from detkit.engine.distributed import World
 from detkit.engine.runtime import apply_runtime
 from detkit.errors import UserError
+from detkit.interrupt import Agreed, Asked
 from detkit.metric.records import Predictions
 from detkit.model.detector import Detector
 from detkit.model.fold import fold_batch_norm
@@ -118,11 +119,19 @@ def evaluation_loader(
 
 @torch.inference_mode()
 def detect_split(
-    detector: Detector, loader: DataLoader, world: World, *, precision: str, channels_last: bool, progress: Any = None
+    detector: Detector,
+    loader: DataLoader,
+    world: World,
+    *,
+    precision: str,
+    channels_last: bool,
+    progress: Any = None,
+    asked: Asked | None = None,
 ) -> Predictions:
     """The detections of the whole split on the main process; on the others, of their share only.
 
     detector: in eval mode. loader: of `evaluation_loader`. progress: called with the number of images done.
+    asked: to end; where any process is, all stop after the batch and raise Agreed.
     """
     index_of = {image_id: index for index, image_id in enumerate(loader.dataset.annotations.image_ids)}  # type: ignore[attr-defined]
     images: list[int] = []
@@ -134,6 +143,10 @@ def detect_split(
         images += [index_of[image_id] for image_id in batch.image_ids]
         if progress is not None:
             progress(len(images))
+        if asked:
+            break
+    if asked is not None and (number := world.largest(asked.number)):
+        raise Agreed(number)
     mine = Predictions.from_detections(found, np.array(images, np.int64))
     parts: Sequence[Predictions] = world.gather(mine)
     return Predictions.concatenate(parts) if world.is_main else mine

@@ -71,11 +71,20 @@ class World:
 
     def any(self, flag: bool) -> bool:
         """Whether `flag` is set on any process."""
+        return bool(self.largest(int(flag)))
+
+    def largest(self, number: int) -> int:
+        """The largest `number` of all processes."""
         if self.size == 1:
-            return flag
-        flags = torch.tensor([float(flag)], device=self.device)
-        dist.all_reduce(flags, op=dist.ReduceOp.MAX)
-        return bool(flags.item())
+            return number
+        numbers = torch.tensor([number], device=self.device)
+        dist.all_reduce(numbers, op=dist.ReduceOp.MAX)
+        return int(numbers.item())
+
+    def meet(self) -> None:
+        """Wait until every process is here."""
+        if self.size > 1:
+            dist.barrier()
 
     def mean(self, values: dict[str, float]) -> dict[str, float]:
         """The mean of each value over the processes, which all have the same names."""
@@ -113,17 +122,14 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:  # no text: device=[0,1]
         raise UserError(f"device={name}: write auto, cpu, cuda or cuda:1") from error
     if device.type not in ("cpu", "cuda"):
-        try:
-            torch.empty(0, device=device)
-        except (RuntimeError, NotImplementedError, AssertionError) as error:
-            raise UserError(f"device={name}, but torch has no {device.type} here; use device=cpu or auto") from error
+        raise UserError(f"device={name}: detkit runs on cpu, cuda and cuda:1, not on {device.type}; auto takes a GPU")
     if device.type == "cuda":
         if not torch.cuda.is_available():
             raise UserError(f"device={name}, but torch sees no GPU here; use device=cpu or device=auto")
         device = torch.device("cuda", device.index if device.index is not None else local_rank)
         if device.index >= torch.cuda.device_count():
-            raise UserError(f"device={device}, but there are only {torch.cuda.device_count()} GPUs")
+            raise UserError(f"device={device}, but torch sees {torch.cuda.device_count()} GPUs, from cuda:0 on")
     return device

@@ -23,9 +23,9 @@ from detkit.engine.detect import autocast, evaluation_loader, place_for_inferenc
 from detkit.engine.distributed import World, join_world
 from detkit.engine.environment import describe_environment
 from detkit.engine.examples import draw_examples, spread
+from detkit.engine.own_folder import EVALUATION, own_folder
 from detkit.engine.profile import profile_detector
 from detkit.engine.results import format_table, write_metrics, write_pictures, write_plots, write_predictions
-from detkit.engine.run_folder import remove_unused
 from detkit.engine.speed import FEWEST_IMAGES, Pipeline, TimedImage, measure_speed
 from detkit.engine.validate import eval_mode, ground_truth_of, validate
 from detkit.errors import UserError
@@ -43,13 +43,12 @@ def run_eval(config: DictConfig) -> dict[str, Any]:
 
     Raises UserError for what the config gets wrong, or where checkpoint and data have different classes.
     """
-    folder = Path(config.run_dir)
-    remove_unused(folder)
+    run_dir = Path(config.run_dir)
     if config.predictions is not None or config.ground_truth is not None:
-        return _evaluate_files(config, folder)
+        return _evaluate_files(config, run_dir)
     if config.checkpoint is None:
         raise UserError("add checkpoint=<a .pt file or a run folder>, or predictions=<file> ground_truth=<file>")
-    with join_world(config.device) as world:
+    with join_world(config.device) as world, own_folder(run_dir, EVALUATION, world) as folder:
         saved = load_checkpoint(config.checkpoint, trust=config.trust)
         saved = with_test_settings(saved, preprocess=config.preprocess, postprocess=config.postprocess)
         detector = place_for_inference(build_from_checkpoint(saved), world.device, config.channels_last, config.runtime)
@@ -218,12 +217,13 @@ def merge_data(given: Mapping[str, Any], saved: Mapping[str, Any], trust: Sequen
     return data
 
 
-def _evaluate_files(config: DictConfig, folder: Path) -> dict[str, Any]:
+def _evaluate_files(config: DictConfig, run_dir: Path) -> dict[str, Any]:
     if config.predictions is None or config.ground_truth is None or config.checkpoint is not None:
         raise UserError("predictions=... and ground_truth=... go together, and without checkpoint=")
     metrics = evaluate_files(config.predictions, config.ground_truth, inclusive=config.inclusive)
     metrics["environment"] = describe_environment(torch.device("cpu"))
-    write_metrics(folder, metrics)
+    with own_folder(run_dir, EVALUATION) as folder:
+        write_metrics(folder, metrics)
     print(format_table(metrics))
     print(f"written to {folder}")
     return metrics

@@ -18,8 +18,9 @@ from detkit.engine.detect import evaluation_loader, place_for_inference
 from detkit.engine.distributed import join_world
 from detkit.engine.evaluate import merge_data
 from detkit.engine.hard_negatives import SVMSettings
+from detkit.engine.own_folder import RUN, own_folder
 from detkit.engine.region_stream import stream_regions
-from detkit.engine.run_folder import open_folder, remove_unused
+from detkit.engine.run_folder import open_folder
 from detkit.engine.svm_passes import fit_boxes_and_svms
 from detkit.errors import UserError
 from detkit.model.roi_head.rcnn import RCNNHead
@@ -31,9 +32,7 @@ def fit_svm(config: DictConfig) -> None:
 
     Raises UserError for what the config gets wrong, and where the checkpoint is not that of an R-CNN.
     """
-    folder = Path(config.run_dir)
-    remove_unused(folder)
-    with join_world(config.device) as world:
+    with join_world(config.device) as world, own_folder(Path(config.run_dir), RUN, world) as folder:
         if world.size > 1:
             raise UserError("detkit fit_svm runs in one process: start it without torchrun")
         saved = load_checkpoint(config.checkpoint, trust=config.trust)

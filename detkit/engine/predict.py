@@ -21,7 +21,7 @@ from tqdm import tqdm
 from detkit.api import LoadedDetector, load
 from detkit.config import build
 from detkit.data.image import IMAGE_SUFFIXES, read_image
-from detkit.engine.run_folder import remove_unused
+from detkit.engine.own_folder import PREDICTIONS, own_folder
 from detkit.engine.video import VIDEO_SUFFIXES, VideoReader, VideoWriter
 from detkit.errors import UserError
 from detkit.types import Detections
@@ -30,8 +30,6 @@ from detkit.visualize.draw import draw_detections
 
 def run_predict(cfg: DictConfig) -> dict[str, Any]:
     """Predict as `configs/predict.yaml` says, into `cfg.run_dir`; returns the summary that it prints."""
-    run_dir = Path(cfg.run_dir)
-    remove_unused(run_dir)
     files = find_sources(cfg.source)  # before the checkpoint: a mistyped path answers at once
     detector = load(
         cfg.checkpoint,
@@ -43,15 +41,16 @@ def run_predict(cfg: DictConfig) -> dict[str, Any]:
         source=build(cfg.get("proposal"), "proposal"),
         trust=cfg.trust,
     )
-    return predict_files(
-        detector,
-        files,
-        run_dir,
-        root=Path(cfg.source) if Path(cfg.source).is_dir() else None,
-        score_threshold=cfg.score_threshold,
-        batch_size=cfg.batch_size,
-        pictures=cfg.pictures,
-    )
+    with own_folder(Path(cfg.run_dir), PREDICTIONS) as run_dir:
+        return predict_files(
+            detector,
+            files,
+            run_dir,
+            root=Path(cfg.source) if Path(cfg.source).is_dir() else None,
+            score_threshold=cfg.score_threshold,
+            batch_size=cfg.batch_size,
+            pictures=cfg.pictures,
+        )
 
 
 def find_sources(source: str) -> list[Path]:

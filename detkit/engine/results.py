@@ -10,6 +10,7 @@ from typing import Any
 from PIL import Image
 
 from detkit.data.annotations import Annotations
+from detkit.engine.load import describe_load
 from detkit.engine.profile import format_profile
 from detkit.engine.validate import ground_truth_of
 from detkit.metric.average_precision import curves
@@ -133,5 +134,6 @@ def _timing(timing: Mapping[str, Any]) -> str:
             f" (batch 1, {timing['images']} images after {timing['warmup']} to warm up, {timing['runtime']},"
             f" {timing['precision']}, {timing['device_name']}, {timing['threads']} threads)",
             "   ".join(f"{stage} {value:.1f}" for stage, value in stages.items()),
+            *filter(None, [describe_load(timing.get("load"))]),
         ]
     )

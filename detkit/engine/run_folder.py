@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 from torch import nn
 
@@ -32,16 +30,18 @@ CONTINUABLE = (
 )  # fmt: skip
 
 
-def find_run(resume: str | bool | None, run_dir: Path) -> tuple[Path | None, Path]:
+def find_run(resume: str | bool | None, run_dir: Path, *, any_name: bool = True) -> tuple[Path | None, Path]:
     """(the checkpoint to go on from or None, the folder of the run).
 
     resume: null starts anew in `run_dir`. A path (last.pt or a run folder) goes on with that run, in its folder.
-    true goes on with the run in `run_dir`, else with the newest one beside it; where there is none it starts anew.
+    true goes on with the run in `run_dir`, else, where `any_name` will do, with the newest one beside it; where there
+    is none it starts anew.
     """
     if resume is None or resume is False:
         return None, run_dir
     if resume is True:
-        runs = [run_dir, *sorted(run_dir.parent.glob("*/"), key=lambda path: path.name, reverse=True)]
+        beside = sorted(run_dir.parent.glob("*/"), key=lambda path: path.name, reverse=True) if any_name else []
+        runs = [run_dir, *beside]
         found = next((run for run in runs if (run / "checkpoints" / "last.pt").is_file()), None)
         return (None, run_dir) if found is None else (found / "checkpoints" / "last.pt", found)
     checkpoint = find_checkpoint(resume, "last.pt").resolve()
@@ -99,15 +99,6 @@ def open_folder(folder: Path, settings: Mapping[str, Any], world: World) -> None
     OmegaConf.save(OmegaConf.create(dict(settings)), folder / "config.yaml")
     environment = describe_environment(world.device) | {"processes": world.size}
     (folder / "environment.json").write_text(json.dumps(environment, indent=2) + "\n", encoding="utf-8")
-
-
-def remove_unused(folder: Path) -> None:
-    """Remove the empty folder that Hydra made for this process where the run lives in another one, `folder`."""
-    if HydraConfig.initialized():
-        unused = Path(HydraConfig.get().runtime.output_dir)
-        if unused.resolve() != folder.resolve():
-            with suppress(OSError):  # not empty, or gone already
-                unused.rmdir()
 
 
 def headline(

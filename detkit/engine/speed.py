@@ -15,6 +15,7 @@ from detkit.data.dataset import Sample
 from detkit.data.loader import collate
 from detkit.engine.detect import autocast, to_device
 from detkit.engine.environment import device_name
+from detkit.engine.load import LoadWatch
 from detkit.engine.timing import StageTimer, clock_of
 from detkit.model.detector import Detector
 from detkit.types import Batch, Detections, Size, Target
@@ -73,18 +74,20 @@ def measure_together(
     Returns by name: total_ms {mean, p50, p95} of the runs without hooks; stages_ms, means by stage in order, the
     unexplained rest as "other", so that they sum to the mean with hooks; stage_gap, by what share that is off the
     mean without; first_ms of the first image of all; and what was measured: device, device_name, runtime, precision,
-    channels_last, batch, warmup, images, passes, threads.
+    channels_last, batch, warmup, images, passes, threads; and the load of the machine meanwhile (`load_of`).
     """
     runs = {
         name: _Run(Pipeline(detector, precision, channels_last), images[name], max_seconds / passes)
         for name, detector in detectors.items()
     }
     warmed = {name: run.warm_up(warmup, max_seconds / 4) for name, run in runs.items()}
+    watch = LoadWatch()
     for number in range(passes):
         for index in range(max((len(run.images) for run in runs.values()), default=0)):
             for run in runs.values():
                 if index < len(run.images):
                     run.visit(index, number)
+    load = watch.report()
     return {
         name: run.summary()
         | {
@@ -98,6 +101,7 @@ def measure_together(
             "images": len(run.images),
             "passes": passes,
             "threads": torch.get_num_threads(),
+            "load": load,
         }
         for name, run in runs.items()
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -19,9 +20,10 @@ from detkit.data.decoded import DecodedImages
 from detkit.data.image import read_image
 from detkit.data.loader import build_loader
 from detkit.data.split import read_training_splits
+from detkit.disk import check_space
 from detkit.engine.best import Best, check_metric, check_patience, select_metric
 from detkit.engine.budget import Duration, Progress, is_due, parse_optional
-from detkit.engine.checkpoint import best_weights, copy_checkpoint, load_checkpoint, save_checkpoint
+from detkit.engine.checkpoint import best_weights, bytes_of, copy_checkpoint, load_checkpoint, save_checkpoint
 from detkit.engine.detect import evaluation_loader, place_for_inference, place_model
 from detkit.engine.distributed import World, join_world
 from detkit.engine.ema import Ema
@@ -29,8 +31,10 @@ from detkit.engine.evaluate import measure
 from detkit.engine.examples import draw_examples
 from detkit.engine.fault_log import FaultLog
 from detkit.engine.finetune import find_start
+from detkit.engine.hydra_folder import named_by_time
 from detkit.engine.log import RunLog, Window, scalars
 from detkit.engine.optimizer import set_lr
+from detkit.engine.own_folder import RUN, own_folder
 from detkit.engine.random_state import deterministic, get_random_state, seed_everything, set_random_state
 from detkit.engine.results import percent
 from detkit.engine.run_folder import (
@@ -39,11 +43,11 @@ from detkit.engine.run_folder import (
     find_run,
     headline,
     open_folder,
-    remove_unused,
 )
 from detkit.engine.step import take_step
 from detkit.engine.stream import BatchStream
 from detkit.engine.validate import validate
+from detkit.interrupt import Agreed, answered_later
 from detkit.model.depthwise import speed_up_depthwise
 from detkit.proposal.split import find_proposals
 from detkit.visualize.report import write_report
@@ -57,21 +61,30 @@ def train(config: DictConfig, overrides: Sequence[str] | None = None) -> dict[st
     Raises UserError for what the config gets wrong, TrainingDiverged where a loss is no longer a number.
     """
     with join_world(config.device) as world, deterministic(config.trainer.deterministic):
-        return _train(config.copy(), world, overrides)
+        # The run: its folder, and the checkpoint it goes on from.
+        run_dir = Path(config.run_dir)
+        path, folder = world.broadcast(find_run(config.resume, run_dir, any_name=named_by_time(run_dir)))
+        goes_on = path is not None or config.resume is True
+        with own_folder(folder, RUN, world, goes_on=goes_on) as own:
+            try:
+                return _train(config.copy(), world, path, own, overrides)
+            except KeyboardInterrupt:
+                if world.is_main and (own / "checkpoints" / "last.pt").is_file():
+                    print(f"stopped; to go on: detkit train resume={own}", file=sys.stderr)
+                raise
 
 
-def _train(config: DictConfig, world: World, overrides: Sequence[str] | None) -> dict[str, Any]:
-    # The run: its folder, and the checkpoint it goes on from.
+def _train(
+    config: DictConfig, world: World, path: Path | None, folder: Path, overrides: Sequence[str] | None
+) -> dict[str, Any]:
     trainer = config.trainer
-    path, folder = world.broadcast(find_run(config.resume, Path(config.run_dir)))
     config.run_dir = str(folder)
-    remove_unused(folder)
     settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     saved = None if path is None else load_checkpoint(path, trust=config.trust)
     start = find_start(settings, saved, overrides)
     if start is not None:
         settings |= start.settings
-    if saved is not None:
+    if path is not None and saved is not None:
         check_same_training(saved, settings, path, world.size)
     check_assembly(settings)  # before the data are read and regions computed
     check_metric(trainer.best_metric, "trainer.best_metric")
@@ -85,7 +98,7 @@ def _train(config: DictConfig, world: World, overrides: Sequence[str] | None) ->
         source = build(settings.get("proposal"), "proposal")  # of regions, for models that take them from outside
         proposals = find_proposals(source, annotations, repair=config.data.repair, **config.proposing)
     classes = annotations.classes
-    if saved is not None:
+    if path is not None and saved is not None:
         check_same_classes(saved["classes"], classes, path)
     preprocess = build_preprocess(settings["preprocess"])
     read = read_image if config.decoded_dir is None else DecodedImages(config.decoded_dir)
@@ -164,6 +177,7 @@ def _train(config: DictConfig, world: World, overrides: Sequence[str] | None) ->
 
     # Where we are: at the start, or where the checkpoint was written.
     now, stream, best, metrics = Progress(), BatchStream(loader), Best(), {}
+    unevaluated = False  # whether an evaluation was due at this step and did not come to its end
     if saved is None:
         seed_everything(config.seed + world.rank)  # every process samples its own anchors and regions
     else:
@@ -171,6 +185,7 @@ def _train(config: DictConfig, world: World, overrides: Sequence[str] | None) ->
         now = Progress(position["step"], position["elapsed_s"])
         stream = BatchStream(loader, position["epoch"], position["batch"])
         best, metrics = Best(**saved["best"]), saved["metrics"]
+        unevaluated = position.get("unevaluated", False)
         set_random_state(saved["rng"][world.rank])
     stream.mixed = mix is not None and budget.passed(now) < mix.until
 
@@ -189,7 +204,7 @@ def _train(config: DictConfig, world: World, overrides: Sequence[str] | None) ->
             "rng": states,
             "position": {
                 "epoch": stream.epoch, "batch": stream.batch, "step": now.step, "elapsed_s": now.seconds,
-            },
+            } | ({"unevaluated": True} if unevaluated else {}),
             "metrics": metrics,
             "best": asdict(best),
         }  # fmt: skip
@@ -201,8 +216,11 @@ def _train(config: DictConfig, world: World, overrides: Sequence[str] | None) ->
             save_checkpoint(last, content)
 
     if world.is_main:
+        weights = bytes_of(detector.state_dict()) * (1 if ema is None else 2)
+        copies = 1 if saved is not None else 2  # best.pt and last.pt; later one is there while another is written
+        check_space(folder, copies * weights, f"{copies} checkpoints" if copies > 1 else "another checkpoint")
         open_folder(folder, settings, world)
-    with RunLog(folder, budget, now, **config.logger, silent=not world.is_main) as log:
+    with answered_later() as asked, RunLog(folder, budget, now, **config.logger, silent=not world.is_main) as log:
         log.message(headline(folder, annotations, detector, world, budget, now))
         log.message(splits.describe())
         if isinstance(read, DecodedImages):
@@ -210,6 +228,37 @@ def _train(config: DictConfig, world: World, overrides: Sequence[str] | None) ->
         if transferred is not None:
             log.message(transferred)
         window, faults = Window(), FaultLog()
+
+        def evaluate() -> None:
+            nonlocal metrics, best, unevaluated
+            if val_loader is None or val_split is None:
+                return
+            started, unevaluated = time.perf_counter(), True
+            metrics, predictions = validate(averaged, val_loader, world, asked=asked, **forward)
+            unevaluated = False
+            score = select_metric(metrics, trainer.best_metric)
+            best = best.after(score, now.step)
+            epoch = float(now.step / steps_per_epoch)
+            log.write("val", epoch, now, scalars(metrics) | {"time/val_s": time.perf_counter() - started})
+            log.message(f"step {now.step}: {trainer.best_metric} {percent(score)}, {best.describe()}")
+            log.draw(draw_examples(predictions, val_split, log.pictures) if world.is_main else (), now)
+
+        def evaluate_and_save(evaluates: bool, saves: bool) -> None:
+            # what is learned is kept, whoever asks the training to end
+            try:
+                if evaluates:
+                    evaluate()
+                if number := world.largest(asked.number):
+                    raise Agreed(number)
+            except Agreed:
+                save()
+                world.meet()  # until the main process has saved
+                raise
+            if saves:
+                save()
+
+        if unevaluated:
+            evaluate_and_save(True, True)
         while budget.passed(now) < 1 and not best.is_stale(trainer.patience):
             if stream.mixed and budget.passed(now) >= mix.until:
                 stream.stop_mixing()
@@ -244,16 +293,7 @@ def _train(config: DictConfig, world: World, overrides: Sequence[str] | None) ->
 
             # What is done from time to time.
             evaluates = ended or is_due(eval_every, before, now)
-            if val_loader is not None and val_split is not None and evaluates:
-                started = time.perf_counter()
-                metrics, predictions = validate(averaged, val_loader, world, **forward)
-                score = select_metric(metrics, trainer.best_metric)
-                best = best.after(score, now.step)
-                log.write("val", epoch, now, scalars(metrics) | {"time/val_s": time.perf_counter() - started})
-                log.message(f"step {now.step}: {trainer.best_metric} {percent(score)}, {best.describe()}")
-                log.draw(draw_examples(predictions, val_split, log.pictures) if world.is_main else (), now)
-            if evaluates or is_due(save_every, before, now):
-                save()
+            evaluate_and_save(evaluates, evaluates or is_due(save_every, before, now))
         log.message(FaultLog.union(world.gather(faults)).describe())
 
     # The result: the best weights on the test split, or on the validation split where there is none.

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from detkit.config import build_from_checkpoint
 from detkit.engine.checkpoint import load_checkpoint, save_checkpoint
-from detkit.engine.run_folder import remove_unused
+from detkit.engine.own_folder import RUN, own_folder
 from detkit.errors import UserError
 from detkit.model.tail import TwoFC
 
@@ -20,8 +20,6 @@ def run_truncate_svd(config: DictConfig) -> dict[str, Any]:
 
     Raises UserError where the model of the checkpoint has no plain two_fc tail.
     """
-    folder = Path(config.run_dir)
-    remove_unused(folder)
     saved = load_checkpoint(config.checkpoint, trust=config.trust)
     detector = build_from_checkpoint(saved)
     tail = getattr(getattr(detector, "roi_head", None), "tail", None)
@@ -33,8 +31,9 @@ def run_truncate_svd(config: DictConfig) -> dict[str, Any]:
     after = sum(parameter.numel() for parameter in detector.parameters())
     settings = deepcopy(saved["config"])
     settings["model"]["tail"]["ranks"] = list(ranks)
-    path = folder / "checkpoints" / "best.pt"
     kept = {key: saved[key] for key in ("classes", "preprocess", "position")}
-    save_checkpoint(path, {**kept, "model": detector.state_dict(), "ema": None, "config": settings})
+    with own_folder(Path(config.run_dir), RUN) as folder:
+        path = folder / "checkpoints" / "best.pt"
+        save_checkpoint(path, {**kept, "model": detector.state_dict(), "ema": None, "config": settings})
     print(f"{before / 1e6:.2f} M parameters became {after / 1e6:.2f} M\nwritten to {path}")
     return {"checkpoint": str(path), "parameters_before": before, "parameters_after": after}

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from detkit.data.annotations import Annotations
 from detkit.engine.detect import detect_split
 from detkit.engine.distributed import World
+from detkit.interrupt import Asked
 from detkit.metric.evaluate import evaluate
 from detkit.metric.records import GroundTruth, Predictions
 from detkit.model.detector import Detector
@@ -26,16 +27,17 @@ def validate(
     precision: str,
     channels_last: bool,
     progress: Callable[[int], Any] | None = None,
+    asked: Asked | None = None,
 ) -> tuple[dict[str, Any], Predictions]:
     """(metrics of the whole split, predictions): the metrics on every process, all the predictions on the main one.
 
-    loader: of `evaluation_loader`. The detector is put in eval mode for the time and back.
+    loader: of `evaluation_loader`. The detector is put in eval mode for the time and back. asked: of `detect_split`.
     """
     annotations: Annotations = loader.dataset.annotations  # type: ignore[attr-defined]
     world.share_buffers(detector)
     with eval_mode(detector):
         predictions = detect_split(
-            detector, loader, world, precision=precision, channels_last=channels_last, progress=progress
+            detector, loader, world, precision=precision, channels_last=channels_last, progress=progress, asked=asked
         )
     metrics = evaluate(predictions, ground_truth_of(annotations), annotations.classes) if world.is_main else {}
     return world.broadcast(metrics), predictions

@@ -38,18 +38,23 @@ def tiny_voc(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def run_fake() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """run_fake(root, run_dir, *overrides, processes=1, dies_in=None): trains the fake in processes of its own.
+    """run_fake(root, run_dir, *overrides, processes=1, dies_in=None, signalled=None): trains the fake, in processes.
 
-    dies_in: the step in which it is killed; no part of its config, so that who goes on from there is not killed too.
+    dies_in: the step in which it is killed. signalled: the step in which it sends itself a signal, and which. Neither
+    is a part of its config, so that who goes on from there does not end too.
     """
 
-    def run(*arguments: Any, processes: int = 1, dies_in: int | None = None) -> subprocess.CompletedProcess[str]:
+    def run(
+        *arguments: Any, processes: int = 1, dies_in: int | None = None, signalled: tuple[int, int] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         launcher = [sys.executable]
         if processes > 1:
             launcher += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
         command = [*launcher, str(HERE / "fake_detector.py"), *map(str, arguments)]
         environment = os.environ | {"PYTHONPATH": f"{HERE.parents[1]}{os.pathsep}{HERE}", "OMP_NUM_THREADS": "1"}
         environment |= {} if dies_in is None else {"FAKE_DIES_IN": str(dies_in)}
+        if signalled is not None:
+            environment |= {"FAKE_SIGNALLED_IN": str(signalled[0]), "FAKE_SIGNAL": str(int(signalled[1]))}
         return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
 
     return run

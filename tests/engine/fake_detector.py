@@ -22,7 +22,8 @@ class FakeDetector(Detector):
     """Learns the mean box of each image. Noise and batch norm make random state and buffers matter.
 
     poison: the id of an image whose box loss is NaN. Where the environment has FAKE_DIES_IN, the process kills itself
-    with SIGKILL in its step of that number.
+    with SIGKILL in its step of that number; with FAKE_SIGNAL and FAKE_SIGNALLED_IN it sends itself that signal in that
+    step, or, if it is 0, in its first prediction.
     """
 
     stages = ("backbone", "head", "absent")
@@ -41,6 +42,7 @@ class FakeDetector(Detector):
         self.steps += 1
         if os.environ.get("FAKE_DIES_IN") == str(self.steps):
             os.kill(os.getpid(), 9)
+        self._signal(self.steps)
         output = self._output(batch) + 0.1 * torch.randn(len(batch), 1)
         box = sum((output[:, :4] * 0).sum() for _ in batch.image_ids) / len(batch)
         for row, target in zip(output, batch.targets or (), strict=True):
@@ -50,7 +52,12 @@ class FakeDetector(Detector):
                 box = box * float("nan")
         return {"box": box, "class": output[:, 4:].square().mean()}
 
+    def _signal(self, step: int) -> None:
+        if os.environ.get("FAKE_SIGNALLED_IN") == str(step):
+            os.kill(os.getpid(), int(os.environ["FAKE_SIGNAL"]))
+
     def predict(self, batch: Batch) -> list[Detections]:
+        self._signal(0)
         output = self._output(batch)
         found = []
         for row, size in zip(output, batch.original_sizes, strict=True):
@@ -92,10 +99,14 @@ def fake_config(root: Path, run_dir: Path, *overrides: str) -> DictConfig:
 if __name__ == "__main__":
     from detkit.cli import _report, _user_error
     from detkit.engine.train import train
+    from detkit.interrupt import Interrupted, answered_at_once
 
     torch.set_num_threads(1)
     try:
-        train(fake_config(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:]))
+        with answered_at_once():
+            train(fake_config(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:]))
+    except Interrupted as end:
+        sys.exit(end.exit_code)
     except Exception as problem:
         known = _user_error(problem)
         if known is None:
