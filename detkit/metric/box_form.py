@@ -81,7 +81,10 @@ def check_scores(scores: NDArray[np.float64], path: Path, places: Sequence[str])
 def _refuse_shares(numbers: NDArray[np.float64], path: Path, key: str) -> None:
     # whole numbers are pixels: a box of one pixel is none of a share
     if len(numbers) and (np.abs(numbers) <= 1.5).all() and (numbers != np.round(numbers)).any():
-        raise UserError(f"{path}: all boxes are within 0..1.5, shares of the picture and no pixels; add {key}=yolo")
+        raise UserError(
+            f"{path}: all boxes are within 0..1.5, shares of the picture and no pixels; "
+            f"add {key}=yolo where they are cx cy w h"
+        )
 
 
 def _refuse_corners(numbers: NDArray[np.float64], sizes: NDArray[np.float64], path: Path, key: str) -> None:

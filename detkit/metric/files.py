@@ -10,6 +10,7 @@ from detkit.errors import UserError
 from detkit.metric.box_form import check_form
 from detkit.metric.coco_json import coco_results, read_coco_objects, read_coco_results
 from detkit.metric.evaluate import evaluate
+from detkit.metric.form_match import refuse_other_form
 from detkit.metric.records import Predictions
 from detkit.metric.reference import Reference
 from detkit.metric.text_boxes import read_text_detections, read_text_objects
@@ -41,6 +42,9 @@ def evaluate_files(
         ground_truth_boxes = boxes
     reference = read_ground_truth(ground_truth, inclusive=inclusive, boxes=ground_truth_boxes, images=images)
     found, classes = read_predictions(predictions, reference, inclusive=inclusive, boxes=boxes)
+    if boxes is None:
+        offset = float(inclusive and Path(predictions).is_dir())
+        refuse_other_form(found, reference.ground_truth, Path(predictions), offset)
     metrics = evaluate(
         found,
         reference.ground_truth,

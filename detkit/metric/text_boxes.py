@@ -60,6 +60,12 @@ def read_text_detections(
     classes = list(reference.classes)
     if not reference.category_of:  # text files do not list their classes, so one may be without any object
         classes += sorted({row[1] for row in rows} - set(classes))
+    named = {row[1] for row in rows}
+    if named and reference.classes and not named & set(reference.classes):
+        raise UserError(
+            f"{folder}: none of its classes ({', '.join(sorted(named)[:5])}) is in the ground truth, "
+            f"which has {', '.join(reference.classes[:5])}"
+        )
     labels = find_indices([row[1] for row in rows], numbered(classes), "class", folder)
     numbers = np.array([row[2] for row in rows], np.float64).reshape(-1, 5)
     boxes, scores = (numbers[:, :4], numbers[:, 4]) if form == "yolo" else (numbers[:, 1:], numbers[:, 0])
