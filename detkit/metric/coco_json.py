@@ -30,7 +30,7 @@ def read_coco_objects(path: Path, form: str | None = None) -> Reference:
     image, category, xywh = _columns(objects, path, "image_id", "category_id", "bbox")
     numbers = _numbers(xywh, path, "bbox", 4)
     index = find_indices(image, image_of, "image_id", path)
-    size_of = {str(row["id"]): (row.get("width"), row.get("height")) for row in content["images"]}
+    size_of = {str(row["id"]): (_side(row.get("width")), _side(row.get("height"))) for row in content["images"]}
     sizes = np.array([size_of[name] for name in image_ids], np.float64).reshape(-1, 2)
     sizes[~(sizes > 0)] = np.nan
     boxes = to_xyxy(numbers, form, path=path, places=_entries(objects), key="ground_truth_boxes", sizes=sizes[index])
@@ -168,3 +168,9 @@ def _numbers(values: Sequence[Any], path: Path, key: str, width: int | None = No
 
 def _entries(rows: Sequence[Any]) -> list[str]:
     return [f"entry {number}" for number in range(len(rows))]
+
+
+def _side(value: Any) -> float:
+    """A width or height, NaN where the file says none."""
+    known = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < 1e9
+    return float(value) if known else float("nan")

@@ -61,7 +61,7 @@ def by_file_name(files: Sequence[str]) -> dict[str, int]:
     whole = [name.replace("\\", "/") for name in files]
     names |= numbered(whole)
     for shorten in shorter:
-        short = [shorten(name) if name else name for name in whole]
+        short = [shorten(name) if PurePosixPath(name).name else name for name in whole]
         counts = Counter(short)
         names = {name: index for index, name in enumerate(short) if counts[name] == 1} | names
     return names
