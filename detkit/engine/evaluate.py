@@ -220,10 +220,22 @@ def merge_data(given: Mapping[str, Any], saved: Mapping[str, Any], trust: Sequen
 def _evaluate_files(config: DictConfig, run_dir: Path) -> dict[str, Any]:
     if config.predictions is None or config.ground_truth is None or config.checkpoint is not None:
         raise UserError("predictions=... and ground_truth=... go together, and without checkpoint=")
-    metrics = evaluate_files(config.predictions, config.ground_truth, inclusive=config.inclusive)
+    metrics = evaluate_files(
+        config.predictions,
+        config.ground_truth,
+        inclusive=config.inclusive,
+        boxes=config.boxes,
+        ground_truth_boxes=config.ground_truth_boxes,
+        images=config.images,
+    )
     metrics["environment"] = describe_environment(torch.device("cpu"))
     with own_folder(run_dir, EVALUATION) as folder:
         write_metrics(folder, metrics)
     print(format_table(metrics))
+    protocol = metrics["protocol"]
+    print(f"boxes of predictions read as {protocol['boxes']}, of ground truth as {protocol['ground_truth_boxes']}")
+    for count, what in (("num_objects", "objects"), ("num_detections", "detections")):
+        if protocol[count] == 0:
+            print(f"there are no {what} at all: these numbers say nothing of a detector", file=sys.stderr)
     print(f"written to {folder}")
     return metrics

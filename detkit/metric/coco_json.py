@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detkit.errors import UserError
+from detkit.metric.box_form import check_scores, to_xyxy
 from detkit.metric.records import GroundTruth, Predictions
-from detkit.metric.reference import Reference, find_indices, from_xywh, numbered
+from detkit.metric.reference import Reference, by_file_name, find_file, find_indices, numbered
+from detkit.text_file import read_json
 
 
-def read_coco_objects(path: Path) -> Reference:
+def read_coco_objects(path: Path, form: str | None = None) -> Reference:
     """The objects of an annotation file {"images", "annotations", "categories"}; raises UserError naming the fault."""
     content = _read_json(path)
+    if isinstance(content, dict) and "shapes" in content:
+        raise UserError(f"{path} is a labelme file; convert the folder to COCO json or VOC xml, and give that")
     if not isinstance(content, dict) or not {"images", "annotations", "categories"} <= content.keys():
         raise UserError(f"{path} is no COCO annotation file: it must hold images, annotations and categories")
     image_ids, image_files = _by_id(content["images"], path, "file_name")
@@ -25,12 +28,18 @@ def read_coco_objects(path: Path) -> Reference:
     image_of, category_of = numbered(image_ids), numbered(category_ids)
     objects = content["annotations"]
     image, category, xywh = _columns(objects, path, "image_id", "category_id", "bbox")
-    boxes = from_xywh(_numbers(xywh, path, "bbox", 4))
+    numbers = _numbers(xywh, path, "bbox", 4)
+    index = find_indices(image, image_of, "image_id", path)
+    size_of = {str(row["id"]): (_side(row.get("width")), _side(row.get("height"))) for row in content["images"]}
+    sizes = np.array([size_of[name] for name in image_ids], np.float64).reshape(-1, 2)
+    sizes[~(sizes > 0)] = np.nan
+    boxes = to_xyxy(numbers, form, path=path, places=_entries(objects), key="ground_truth_boxes", sizes=sizes[index])
     crowd = np.array([bool(row.get("iscrowd", 0)) for row in objects], np.bool_)
-    area = [row.get("area", box[2] * box[3]) for row, box in zip(objects, xywh, strict=True)]
+    of_box = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    area = [row["area"] if row.get("area") is not None else of for row, of in zip(objects, of_box, strict=True)]
     return Reference(
         ground_truth=GroundTruth(
-            image=find_indices(image, image_of, "image_id", path),
+            image=index,
             boxes=boxes,
             labels=find_indices(category, category_of, "category_id", path),
             num_images=len(image_ids),
@@ -40,13 +49,14 @@ def read_coco_objects(path: Path) -> Reference:
             image_ids=image_ids,
         ),
         classes=classes,
-        file_of=numbered([Path(name).stem for name in image_files]),
+        file_of=by_file_name(image_files),
+        sizes=sizes,
         image_of=image_of,
         category_of=category_of,
     )
 
 
-def read_coco_results(path: Path, reference: Reference) -> Predictions:
+def read_coco_results(path: Path, reference: Reference, form: str | None = None) -> Predictions:
     """A list of {"image_id", "category_id", "bbox" [x, y, w, h], "score"}, or a dict with it under "annotations".
 
     Where that dict lists images and categories too, its ids mean those, by file and class name.
@@ -60,10 +70,14 @@ def read_coco_results(path: Path, reference: Reference) -> Predictions:
         image_of = _by_name(content["images"], path, "file_name", reference.file_of)
         category_of = _by_name(content["categories"], path, "name", numbered(reference.classes))
     image, category, xywh, scores = _columns(rows, path, "image_id", "category_id", "bbox", "score")
+    index = find_indices(image, image_of, "image_id", path)
+    numbers, places = _numbers(xywh, path, "bbox", 4), _entries(rows)
+    checked = _numbers(scores, path, "score")
+    check_scores(checked, path, places)
     return Predictions(
-        image=find_indices(image, image_of, "image_id", path),
-        boxes=from_xywh(_numbers(xywh, path, "bbox", 4)),
-        scores=_numbers(scores, path, "score"),
+        image=index,
+        boxes=to_xyxy(numbers, form, path=path, places=places, key="boxes", sizes=reference.sizes_of(index)),
+        scores=checked,
         labels=find_indices(category, category_of, "category_id", path),
     )
 
@@ -98,16 +112,20 @@ def coco_results(
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist; give a .json file or a folder of .txt files") from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as json: {error}") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
 
 
 def _columns(rows: Sequence[Mapping[str, Any]], path: Path, *keys: str) -> list[list[Any]]:
     """The values of each key, which every row must have."""
+    if not isinstance(rows, list):
+        raise UserError(f"{path}: the place of {', '.join(keys)} must be a list, is {type(rows).__name__}")
     for number, row in enumerate(rows):
+        if not isinstance(row, dict):
+            raise UserError(f"{path}: entry {number} is {str(row)[:100]}, must be a dict with {', '.join(keys)}")
         missing = [key for key in keys if key not in row]
         if missing:
             raise UserError(f"{path}: entry {number}, {str(row)[:100]}, has no {', '.join(missing)}")
@@ -117,25 +135,42 @@ def _columns(rows: Sequence[Mapping[str, Any]], path: Path, *keys: str) -> list[
 def _by_id(rows: Sequence[Mapping[str, Any]], path: Path, name: str) -> tuple[list[str], list[str]]:
     """The ids and the names of images or categories by ascending id, as pycocotools breaks ties."""
     ids, names = _columns(rows, path, "id", name)
-    order = sorted(range(len(ids)), key=ids.__getitem__)
+    same_kind = all(isinstance(row_id, (int, float)) for row_id in ids)
+    order = sorted(range(len(ids)), key=lambda k: ids[k] if same_kind else str(ids[k]))
     return [str(ids[k]) for k in order], [str(names[k]) for k in order]
 
 
 def _by_name(rows: Sequence[Mapping[str, Any]], path: Path, key: str, index_of: Mapping[str, int]) -> Mapping[str, int]:
     """The index of each id of `rows` in the ground truth, found by file or class name."""
     ids, names = _by_id(rows, path, key)
-    names = [Path(name).stem for name in names] if key == "file_name" else names
+    if key == "file_name":
+        names = [find_file(name, index_of) for name in names]
     return {row_id: index_of[name] for row_id, name in zip(ids, names, strict=True) if name in index_of}
 
 
 def _numbers(values: Sequence[Any], path: Path, key: str, width: int | None = None) -> NDArray[np.float64]:
     """float64 [N], or [N, width], all finite."""
-    shape = (len(values),) if width is None else (len(values), width)
+    for number, value in enumerate(values):
+        row = value if isinstance(value, (list, tuple)) else [value]
+        good = all(isinstance(item, (int, float)) and not isinstance(item, bool) for item in row)
+        if not good or len(row) != (width or 1) or isinstance(value, (list, tuple)) != (width is not None):
+            must = f"{width} numbers" if width else "a number"
+            raise UserError(f"{path}: {key} of entry {number} is {str(value)[:100]}, must be {must}")
     try:
-        numbers = np.array(values, np.float64).reshape(shape)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{path}: every {key} must be {width or 'a'} number{'s' if width else ''}: {error}") from error
+        numbers = np.array(values, np.float64).reshape((len(values),) if width is None else (len(values), width))
+    except OverflowError as error:
+        raise UserError(f"{path}: a {key} is too large a number") from error
     bad = np.flatnonzero(~np.isfinite(numbers).reshape(len(values), width or 1).all(axis=1))
     if len(bad):
         raise UserError(f"{path}: {key} of entry {bad[0]} is {values[bad[0]]}, must be finite")
     return numbers
+
+
+def _entries(rows: Sequence[Any]) -> list[str]:
+    return [f"entry {number}" for number in range(len(rows))]
+
+
+def _side(value: Any) -> float:
+    """A width or height, NaN where the file says none."""
+    known = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < 1e9
+    return float(value) if known else float("nan")
