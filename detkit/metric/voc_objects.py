@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 
@@ -28,10 +27,11 @@ def read_voc_objects(folder: Path) -> Reference:
     for file in files:
         try:
             parsed.append(parse_voc(file))
-        except (OSError, ElementTree.ParseError, ValueError) as error:
+        except OSError as error:
             raise UserError(f"{file} cannot be read: {error}") from error
-        if parsed[-1].bad:
-            raise UserError(f"{file}: {parsed[-1].bad[0]}")
+        for slip in parsed[-1].slips:
+            if slip.kind != "inverted box":  # whose corners are in order now
+                raise UserError(f"{file}: {slip.message}")
     rows = [(index, *item[:3]) for index, content in enumerate(parsed) for item in content.objects]
     for index, name, box, _ in rows:
         if box[2] <= box[0] or box[3] <= box[1]:
