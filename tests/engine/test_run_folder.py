@@ -4,13 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from detkit.engine.run_folder import (
-    OF_A_TRAINING,
-    check_of_a_training,
-    check_same_classes,
-    check_same_training,
-    find_run,
-)
+from detkit.engine.run_folder import OF_A_TRAINING, check_same_classes, check_same_training, find_run
 from detkit.errors import UserError
 
 
@@ -41,12 +35,14 @@ def test_what_may_change_and_what_may_not() -> None:
         "config": {"seed": 0, "trainer": {"budget": "1ep", "ema": None}, "data": {"root": "a"}, "model": {"x": [1]}},
     }
     same = {"seed": 0, "trainer": {"budget": "9ep", "ema": None}, "data": {"root": "b"}, "model": {"x": [1]}}
-    check_same_training(saved, same, Path("p"))
+    check_same_training(saved, same, Path("p"), 1)
     other = {"trainer": {"budget": "1ep", "ema": 0.9}, "data": {"root": "a"}, "model": {"x": [2], "y": 1}}
     with pytest.raises(UserError) as error:
-        check_same_training(saved, other, Path("p"))
+        check_same_training(saved, other, Path("p"), 1)
     for part in ("model.x=[2] (was [1])", "model.y=1 (was <absent>)", "seed=<absent> (was 0)", "trainer.ema=0.9"):
         assert part in str(error.value)
+    with pytest.raises(UserError, match="saved by 1 processes"):
+        check_same_training(saved, same, Path("p"), 2)
 
 
 @pytest.mark.parametrize(
@@ -67,4 +63,4 @@ def test_classes_are_compared_by_name(now: list[str], told: str) -> None:
 
 def test_what_is_no_checkpoint_of_a_training_is_told() -> None:
     with pytest.raises(UserError, match=r"resume=p is not a checkpoint of a training \(it has no optim"):
-        check_of_a_training({"model": {}, "config": {}}, Path("p"))
+        check_same_training({"model": {}, "config": {}}, {}, Path("p"), 1)
