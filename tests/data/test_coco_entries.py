@@ -123,7 +123,7 @@ def test_run_lengths_against_pycocotools() -> None:
                 assert box is None
             else:
                 assert box is not None
-                ys, xs = np.nonzero(mask)
+                _, xs = np.nonzero(mask)
                 assert box == (xs.min(), box[1], xs.max() + 1, box[3])
                 assert [box[0], box[1], box[2] - box[0], box[3] - box[1]] == expected.tolist()
 
@@ -180,14 +180,14 @@ def test_what_is_no_coco_file(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=message):
             parse_coco(content, "x.json")
     path = tmp_path / "a.json"
-    with pytest.raises(UserError, match="cannot read .*a.json: No such file"):
+    with pytest.raises(UserError, match=r"cannot read .*a.json: No such file"):
         read_coco_file(path)
     content = json.dumps({"images": [], "categories": [{"id": 1, "name": "größe"}]}, ensure_ascii=False)
     for encoding in ("utf-8", "utf-8-sig", "utf-16"):
         path.write_bytes(content.encode(encoding))
         assert read_coco_file(path).categories[0].name == "größe"
     path.write_bytes(content.encode("latin-1"))
-    with pytest.raises(UserError, match="a.json is not UTF-8 .*save it as UTF-8"):
+    with pytest.raises(UserError, match=r"a.json is not UTF-8 .*save it as UTF-8"):
         read_coco_file(path)
     path.write_text('{"images": [], "categories": [],}')
     with pytest.raises(UserError, match="a comma too many"):
