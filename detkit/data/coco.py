@@ -2,123 +2,157 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from detkit.data.annotations import Annotations
 from detkit.data.builder import AnnotationBuilder, RawObject, nearest
+from detkit.data.coco_entries import CocoCategory, CocoFile, CocoImage, read_coco_file
+from detkit.data.picture_finder import Found, PictureFinder
 from detkit.errors import UserError
-from detkit.types import Size
+
+_PICTURES = ("images", "data", "imgs")  # what tools call the folder of pictures
 
 
 def read_coco(root: str | Path, split: str, classes: Sequence[str] | None = None) -> Annotations:
     """One split of a data set in COCO form.
 
-    The file is the first of annotations/instances_<split>.json, annotations/<split>.json, <split>.json and
-    <split>/_annotations.coco.json below `root`; `split` may also be the path of a json file. Images are looked for
-    in images/<split>, <split>, images, beside the json and in `root` itself.
+    The file is the first of annotations/instances_<split>.json, annotations/<split>.json, <split>.json,
+    <split>/_annotations.coco.json and <split>/labels.json below `root`; `split` may also be the path of a json file,
+    and `root` that of one which `split` names. Pictures are looked for in images/<split>, <split>, beside the json,
+    in `root`, and in folders images, data and imgs of these.
 
     Crowd regions come out as difficult. Labels follow ascending category id, or `classes` where given; image ids
-    are those of the file as strings, and `category_ids` are its class numbers, so results can be written back.
-    Boxes [x, y, width, height], 0-based, become [x, y, x + width, y + height].
+    are those of the file as strings, and `category_ids` are its class numbers, so results can be written back. A
+    category that only stands above others, without objects, is no class.
     Raises UserError where the file does not exist or is not COCO json; broken entries become faults.
     """
-    root = Path(root)
+    root, split = Path(root), str(split)
+    base = root.parent if root.is_file() else root
     path = _json_file(root, split)
-    content = _load(path)
-    names = {entry["id"]: str(entry["name"]) for entry in sorted(content["categories"], key=lambda entry: entry["id"])}
-    ids = {name: number for number, name in names.items()}
-    builder = AnnotationBuilder(list(names.values()) if classes is None else classes, f"data.root={root} split={split}")
+    file = read_coco_file(path)
+    categories, note = _without_placeholder(file, classes)
+    if classes is None and not categories:
+        reasons = "".join(f"; {fault.message}" for fault in file.faults if "categories" in fault.message)
+        raise UserError(f"{path} has no categories, so there are no classes{reasons}")
+    ids: dict[str, int | str] = {}
+    for category in categories:
+        ids.setdefault(category.name, category.number)
+    builder = AnnotationBuilder(list(ids) if classes is None else classes, f"data.root={root} split={split}")
+    builder.note(note)
+    for fault in file.faults:
+        builder.fault(*fault)
     for name in builder.classes:
         if name not in ids:
             builder.fault("unknown class", path, f"has no category {name!r} of data.classes{nearest(name, list(ids))}")
 
-    objects = _objects_by_image(content.get("annotations", []), names, builder, path)
-    folder, present = _image_folder(root, path, split, content["images"])
-    for entry in content["images"]:
-        found = objects.pop(entry["id"], [])
-        file = os.path.join(folder, entry["file_name"])
-        if entry["file_name"] not in present and not os.path.isfile(file):
-            builder.fault("missing image", file, "annotated but there is no such image")
+    objects = _objects_by_image(file)
+    pictures = _Pictures(base, path, split, file.images)
+    builder.looked_in(path, *pictures.finder.folders)
+    for image in file.images:
+        found = objects.pop(image.id, [])
+        picture = pictures.find(image.file_name)
+        if picture.path is None:
+            builder.fault(picture.kind, path, f"image {image.id}: {picture.reason}")
             continue
-        size = _size(entry)
-        if size == (0, 0):
-            builder.fault("missing size", path, f"image {entry['id']} declares no size")
-        builder.add(path=file, image_id=str(entry["id"]), size=size, objects=found, where=f"{path} image {entry['id']}")
+        builder.add(
+            path=picture.path, image_id=image.id, size=image.size, objects=found, where=f"{path} image {image.id}"
+        )
     for image_id in objects:
-        builder.fault("missing image", path, f"has annotations of image {image_id} but no such image")
+        if image_id not in file.broken:
+            builder.fault("missing image", path, f"has annotations of image {image_id} but no such image")
     known = all(name in ids for name in builder.classes)
     return builder.build(category_ids=[ids[name] for name in builder.classes] if known else None)
 
 
-def _objects_by_image(
-    entries: list[dict[str, Any]], names: dict[int, str], builder: AnnotationBuilder, path: Path
-) -> dict[int, list[RawObject]]:
-    objects: dict[int, list[RawObject]] = defaultdict(list)
-    for entry in entries:
-        try:
-            x, y, width, height = (float(value) for value in entry["bbox"])
-            area = float(entry["area"]) if "area" in entry else None
-            name = names.get(entry["category_id"], f"category {entry['category_id']}")
-            found = RawObject(name, (x, y, x + width, y + height), bool(entry.get("iscrowd", 0)), area)
-            objects[entry["image_id"]].append(found)
-        except (KeyError, TypeError, ValueError) as error:
-            builder.fault("unreadable box", path, f"annotation {entry.get('id')}: {type(error).__name__} {error}")
+def _without_placeholder(file: CocoFile, classes: Sequence[str] | None) -> tuple[list[CocoCategory], str]:
+    """The categories that are classes, and a note on what was left out: Roboflow writes its project as category 0.
+
+    That is a name that has nothing above it and no objects, while others name it as theirs.
+    """
+    used = {item.category_id for item in file.objects}
+    parents = {category.above for category in file.categories if category.above != category.name}
+    left_out = [
+        category
+        for category in file.categories
+        if category.name in parents
+        and category.above.lower() in ("none", "")
+        and category.id not in used
+        and (classes is None or category.name not in classes)
+    ]
+    if not left_out:
+        return file.categories, ""
+    named = ", ".join(f"{category.name!r} (id {category.id})" for category in left_out)
+    note = f"{file.path}: {named} has no objects and is only the supercategory of others: it is no class"
+    return [category for category in file.categories if category not in left_out], note if classes is None else ""
+
+
+def _objects_by_image(file: CocoFile) -> dict[str, list[RawObject]]:
+    names = {category.id: category.name for category in file.categories}
+    objects: dict[str, list[RawObject]] = defaultdict(list)
+    for item in file.objects:
+        name = names.get(item.category_id) or f"category {item.category_id}"
+        objects[item.image_id].append(RawObject(name, item.box, item.crowd, item.area))
     return objects
 
 
+class _Pictures:
+    """Finds the pictures of a file; where all are in the first folder at a look into its listing each."""
+
+    def __init__(self, base: Path, path: Path, split: str, images: Sequence[CocoImage]) -> None:
+        name = path.stem.removeprefix("instances_") if split.endswith(".json") else split
+        above = [path.parent.parent] if base in path.parent.parents else []
+        places = [base / "images" / name, base / name, path.parent, *above, base]
+        inner = [place / folder for place in places for folder in ("", *_PICTURES)]
+        tried = list(dict.fromkeys([*places[:2], *inner]))
+        folders = [folder for folder in tried if folder.is_dir()]
+        self.finder = PictureFinder(folders or tried, base)
+        self._first = str(folders[0]) if folders else ""
+        self._listed = set(os.listdir(self._first)) if folders else set()
+
+    def find(self, name: str) -> Found:
+        """The picture that an entry names."""
+        if name in self._listed:
+            return Found(os.path.join(self._first, name))
+        return self.finder.find(name)
+
+
 def _json_file(root: Path, split: str) -> Path:
-    tried = [
-        root / "annotations" / f"instances_{split}.json",
-        root / "annotations" / f"{split}.json",
-        root / f"{split}.json",
-        root / split / "_annotations.coco.json",
-    ]
-    if split.endswith(".json"):
-        tried = [root / split, Path(split)]
-    for path in tried:
-        if path.is_file():
-            return path
+    if root.is_file():
+        return _beside(root, split)
+    tried = _candidates(root, split)
+    path = next((path for path in tried if path.is_file()), None)
+    if path is not None:
+        return path
     found = [path.stem.removeprefix("instances_") for path in sorted(root.glob("annotations/*.json"))]
     found += [path.stem for path in sorted(root.glob("*.json"))]
-    found += [path.parent.name for path in sorted(root.glob("*/_annotations.coco.json"))]
+    found += [path.parent.name for name in _INSIDE for path in sorted(root.glob(f"*/{name}"))]
     raise UserError(
         f"data.root={root} has no split {split!r}{nearest(split, found)}; tried "
         + ", ".join(str(path) for path in tried)
     )
 
 
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path}: {error}") from error
-    missing = {"images", "categories"} - set(content) if isinstance(content, dict) else {"images", "categories"}
-    if missing:
-        raise UserError(f"{path} is not COCO json: it has no {', '.join(sorted(missing))}")
-    return content
+_INSIDE = ("_annotations.coco.json", "labels.json")  # Roboflow, FiftyOne
 
 
-def _image_folder(
-    root: Path, path: Path, split: str, images: list[dict[str, Any]]
-) -> tuple[str, frozenset[str] | set[str]]:
-    """The first candidate that holds one of the images, and the names in it: one listing is cheaper than N stats."""
-    candidates = [root / "images" / split, root / split, root / "images", path.parent, root]
-    for folder in candidates:
-        if folder.is_dir():
-            present = set(os.listdir(folder))
-            for entry in images[:100]:
-                if entry["file_name"] in present or (folder / entry["file_name"]).is_file():
-                    return str(folder), present
-    return str(root / "images"), frozenset()
+def _candidates(root: Path, split: str) -> list[Path]:
+    if split.endswith(".json"):
+        return [root / split, Path(split)]
+    named = [root / "annotations" / f"instances_{split}.json", root / "annotations" / f"{split}.json"]
+    return [*named, root / f"{split}.json", *(root / split / name for name in _INSIDE)]
 
 
-def _size(entry: dict[str, Any]) -> Size:
-    try:
-        return int(entry["height"]), int(entry["width"])
-    except (KeyError, TypeError, ValueError):
-        return 0, 0
+def _beside(file: Path, split: str) -> Path:
+    """The json of a split where data.root is a file: that one, or one that lies like it."""
+    for folder in (file.parent, file.parent.parent):
+        for path in _candidates(folder, split):
+            if path.is_file():
+                return path
+    name = file.stem.removeprefix("instances_")
+    raise UserError(
+        f"data.root={file} is one file, which is the split {name!r}, and there is no {split!r} beside it: "
+        f"set data.root={file.parent} data.train_split={name} and data.val_split=null, or another file"
+    )

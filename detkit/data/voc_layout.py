@@ -12,6 +12,7 @@ from pathlib import Path
 from detkit.data.builder import nearest
 from detkit.data.image import is_picture
 from detkit.data.picture_finder import list_pictures, walk_files
+from detkit.data.split_names import SAME
 from detkit.errors import UserError
 from detkit.text_file import read_lines
 
@@ -20,7 +21,6 @@ ANNOTATIONS = ("annotations", "annotation", "annots", "xmls", "xml", "labels", "
 PICTURES = ("jpegimages", "jpegimage", "images", "image", "imgs", "img", "pictures", "photos", "data")
 LISTS = ("ImageSets/Main", "ImageSets", ".")
 ALL = "all"  # the split of everything, where there are no lists
-SAME = (("val", "valid", "validation"), ("train", "training"), ("test", "testing"))  # one split by several names
 
 
 class VocPlace:

@@ -1,0 +1,303 @@
+"""The entries of a COCO json file as typed rows: one parser for whoever reads such files."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from detkit.data.annotations import Fault
+from detkit.data.coco_mask import segmentation_box
+from detkit.errors import UserError
+from detkit.text_file import read_json
+from detkit.types import Size
+
+_FLAGS = {"0": False, "1": True, "false": False, "true": True, "": False}
+
+
+class CocoImage(NamedTuple):
+    """An entry of images: its id as text, its file, and (height, width), 0, 0 where that is not declared."""
+
+    id: str
+    file_name: str
+    size: Size
+
+
+class CocoCategory(NamedTuple):
+    """An entry of categories: its id as text and as the file has it, its name, and that of the one above it."""
+
+    id: str
+    number: int | str
+    name: str
+    above: str
+
+
+class CocoObject(NamedTuple):
+    """An entry of annotations: its place in the list, box xyxy in pixels, crowd, area in square pixels."""
+
+    entry: int
+    image_id: str
+    category_id: str
+    box: tuple[float, float, float, float]
+    crowd: bool
+    area: float
+
+
+@dataclass
+class CocoFile:
+    """What a file holds; categories are by ascending id. What could not be read is among the faults.
+
+    broken: the ids of the images that are left out as their entries are faults.
+    """
+
+    path: Path
+    images: list[CocoImage] = field(default_factory=list)
+    categories: list[CocoCategory] = field(default_factory=list)
+    objects: list[CocoObject] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    broken: set[str] = field(default_factory=set)
+
+    def fault(self, kind: str, message: str) -> None:
+        """Record something wrong in this file."""
+        self.faults.append(Fault(kind, str(self.path), message))
+
+
+def read_coco_file(path: str | Path) -> CocoFile:
+    """Read the images, categories and annotations of a COCO json file.
+
+    Ids are compared as text: 1, 1.0 and "1" are the same. Numbers may be written as text. Boxes [x, y, width, height]
+    become xyxy; where there is none, that around the segmentation counts. Entries that lack what they need, negative
+    sizes and ids that repeat are faults with the number of the entry, from 0. `annotations` may be missing or null.
+    Raises UserError where the file cannot be read, or has no list of images or of categories.
+    """
+    path = Path(path)
+    try:
+        content = read_json(path)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    return parse_coco(content, path)
+
+
+def parse_coco(content: Any, path: str | Path) -> CocoFile:
+    """`read_coco_file` of a content that is read already; path: for messages."""
+    file = CocoFile(Path(path))
+    needed = {"images", "categories"}
+    missing = needed - set(content) if isinstance(content, dict) else needed
+    if missing:
+        raise UserError(f"{path} is not COCO json: it has no {', '.join(sorted(missing))}")
+    _read_images(file, _rows(file, content, "images"))
+    _read_categories(file, _rows(file, content, "categories"))
+    _read_objects(file, _rows(file, content, "annotations"))
+    return file
+
+
+def id_text(value: Any) -> str | None:
+    """An id as the text that it is compared by; None where it is none."""
+    if isinstance(value, str):
+        return value.strip() or None
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _rows(file: CocoFile, content: dict[str, Any], key: str) -> list[Any]:
+    rows = content.get(key)
+    if rows is None and key == "annotations":
+        return []
+    if not isinstance(rows, list):
+        raise UserError(f"{file.path} is not COCO json: {key} is {_short(rows)}, not a list")
+    return rows
+
+
+def _read_images(file: CocoFile, rows: list[Any]) -> None:
+    names: dict[str, str] = {}  # file -> id
+    seen: dict[str, str] = {}  # id -> file
+    for number, row in enumerate(rows):
+        where = f"entry {number} of images"
+        if not isinstance(row, dict):
+            file.fault("unreadable entry", f"{where} is {_short(row)}, not an object")
+            continue
+        image_id, name = id_text(row.get("id")), row.get("file_name")
+        if image_id is None or not isinstance(name, str) or not name.strip() or "\0" in name:
+            key = "id" if image_id is None else "file_name"
+            file.fault("unreadable entry", f"{where} has no {key}: it has {_short(row)}")
+            if image_id is not None:
+                file.broken.add(image_id)
+            continue
+        if image_id in seen:
+            other = "" if seen[image_id] == name else f", as {seen[image_id]} and as {name}"
+            file.fault("duplicate id", f"image {image_id} is listed twice{other}; its first entry counts")
+            continue
+        seen[image_id] = name
+        if name in names:
+            file.fault("duplicate image", f"images {names[name]} and {image_id} are the same file {name}")
+        names.setdefault(name, image_id)
+        size = _size(row)
+        if size == (0, 0):
+            sides = f"width {_short(row.get('width'))} and height {_short(row.get('height'))}"
+            declared = sides if "width" in row or "height" in row else "no size"
+            file.fault("missing size", f"image {image_id} ({name}) declares {declared}")
+        file.images.append(CocoImage(image_id, name, size))
+    file.broken -= seen.keys()
+
+
+def _size(row: dict[str, Any]) -> Size:
+    height, width = _number(row.get("height")), _number(row.get("width"))
+    usable = height is not None and width is not None and 1 <= height < 2**31 and 1 <= width < 2**31
+    return (int(height), int(width)) if usable and height is not None and width is not None else (0, 0)
+
+
+def _read_categories(file: CocoFile, rows: list[Any]) -> None:
+    found: dict[str, CocoCategory] = {}
+    for number, row in enumerate(rows):
+        where = f"entry {number} of categories"
+        category_id = id_text(row.get("id")) if isinstance(row, dict) else None
+        name = id_text(row.get("name")) if isinstance(row, dict) else None  # a name may be a number, too
+        if category_id is None or name is None:
+            key = "id" if category_id is None else "name"
+            file.fault("unreadable entry", f"{where} has no {key}: it has {_short(row)}")
+        elif category_id in found:
+            other = found[category_id].name
+            file.fault("duplicate id", f"category {category_id} is listed twice, as {other!r} and as {name!r}")
+        else:
+            above = row.get("supercategory")
+            number_ = row["id"] if isinstance(row["id"], str) else int(row["id"])
+            found[category_id] = CocoCategory(category_id, number_, name, above if isinstance(above, str) else "none")
+    file.categories = sorted(found.values(), key=lambda category: _ascending(category.id))
+    ids: dict[str, list[str]] = {}
+    for category in file.categories:
+        ids.setdefault(category.name, []).append(category.id)
+    for name, same in ids.items():
+        if len(same) > 1:
+            file.fault(
+                "duplicate class",
+                f"categories {' and '.join(same)} are both called {name!r}, and taken as one class",
+            )
+
+
+def _ascending(category_id: str) -> tuple[bool, int, str]:
+    """Numbers by value, then what is none by letters."""
+    digits = category_id.removeprefix("-")
+    is_number = digits.isascii() and digits.isdecimal() and len(digits) < 20
+    return not is_number, int(category_id) if is_number else 0, category_id
+
+
+def _read_objects(file: CocoFile, rows: list[Any]) -> None:
+    texts: dict[Any, str] = {}  # ids repeat, so each is put into text once
+    for number, row in enumerate(rows):
+        try:
+            image, category = row["image_id"], row["category_id"]
+            image_id = texts.get(image) or _id(texts, image, "image_id")
+            category_id = texts.get(category) or _id(texts, category, "category_id")
+            bbox = row.get("bbox")
+            x, y, width, height = bbox if bbox else _box_of_segmentation(row)
+            if not (type(x) is type(y) is type(width) is type(height) is float):
+                x, y, width, height = _coordinate(x), _coordinate(y), _coordinate(width), _coordinate(height)
+            if not math.isfinite(x + y + width + height):
+                raise ValueError(f"bbox {_short(bbox)} is not finite")
+            if width < 0 or height < 0:
+                raise ValueError(f"bbox {_short(bbox)} has a negative width or height: it is [x, y, width, height]")
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
+            file.fault("unreadable box", f"{_name(number, row)}: {_explain(row, error)}")
+            continue
+        area, crowd = row.get("area"), row.get("iscrowd")
+        if type(area) is not float or not 0 <= area < math.inf:
+            area = _area(file, number, row, width * height)
+        if crowd is not None and type(crowd) is not int:
+            crowd = _crowd(file, number, row)
+        box = (x, y, x + width, y + height)
+        file.objects.append(CocoObject(number, image_id, category_id, box, bool(crowd), area))
+    _find_repeated(file, rows)
+
+
+def _id(texts: dict[Any, str], value: Any, key: str) -> str:
+    text = id_text(value)
+    if text is None:
+        raise ValueError(f"{key} is {_short(value)}")
+    texts[value] = text
+    return text
+
+
+def _box_of_segmentation(row: dict[str, Any]) -> tuple[float, float, float, float]:
+    """[x, y, width, height]; raises ValueError where there is nothing to put a box around."""
+    segmentation = row.get("segmentation")
+    box = None if segmentation in (None, [], {}, "") else segmentation_box(segmentation)
+    if box is None:
+        declared = f"bbox is {_short(row['bbox'])}" if "bbox" in row else "no bbox"
+        raise ValueError(f"{declared}, and no segmentation to put a box around")
+    return box[0], box[1], box[2] - box[0], box[3] - box[1]
+
+
+def _coordinate(value: Any) -> float:
+    number = _number(value)
+    if number is None:
+        raise ValueError(f"bbox holds {_short(value)}, no number")
+    return number
+
+
+def _number(value: Any) -> float | None:
+    """A number, also one written as text; None for what is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _area(file: CocoFile, number: int, row: dict[str, Any], of_box: float) -> float:
+    """The declared area, or that of the box where there is none."""
+    declared = row.get("area")
+    if declared is None:
+        return of_box
+    area = _number(declared)
+    if area is None or not 0 <= area < math.inf:
+        file.fault("unreadable area", f"{_name(number, row)}: area is {_short(declared)}; that of its box counts")
+        return of_box
+    return area
+
+
+def _crowd(file: CocoFile, number: int, row: dict[str, Any]) -> bool:
+    declared = row["iscrowd"]
+    text = str(declared).strip().lower()
+    as_number = _number(declared)
+    if text in _FLAGS:
+        return _FLAGS[text]
+    if as_number in (0, 1):
+        return bool(as_number)
+    file.fault("unreadable iscrowd", f"{_name(number, row)}: iscrowd is {_short(declared)}; taken as 0")
+    return False
+
+
+def _find_repeated(file: CocoFile, rows: list[Any]) -> None:
+    ids = [text for row in rows if isinstance(row, dict) and (text := id_text(row.get("id"))) is not None]
+    if len(set(ids)) == len(ids):
+        return
+    repeated = {text: count for text, count in Counter(ids).items() if count > 1}
+    for text, count in repeated.items():
+        file.fault("duplicate id", f"annotation id {text} is given to {count} entries; each counts as an object")
+
+
+def _name(number: int, row: Any) -> str:
+    text = id_text(row.get("id")) if isinstance(row, dict) else None
+    return f"entry {number} of annotations" + (f" (id {text})" if text is not None else "")
+
+
+def _explain(row: Any, error: Exception) -> str:
+    if not isinstance(row, dict):
+        return f"is {_short(row)}, not an object"
+    if isinstance(error, KeyError):
+        return f"no {error.args[0]}"
+    for key in ("image_id", "category_id"):
+        if id_text(row[key]) is None:
+            return f"{key} is {_short(row[key])}"
+    if isinstance(error, ValueError) and "unpack" not in str(error):
+        return str(error)
+    return f"bbox is {_short(row.get('bbox'))}, must be four numbers x, y, width, height"
+
+
+def _short(value: Any) -> str:
+    text = "null" if value is None else repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

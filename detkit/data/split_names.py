@@ -1,0 +1,3 @@
+"""The names that tools give to the same split."""
+
+SAME = (("val", "valid", "validation"), ("train", "training"), ("test", "testing"))
