@@ -165,10 +165,14 @@ def measure_proposals(
     )
 
     def regions() -> Any:
+        waiting: dict[str, Any] = {}  # for those before it: batches come by canvas
+        order = list(annotations.image_ids)[::-1]
         for batch in loader:
             with autocast(device, precision):
                 found = detector.propose(to_device(batch, device, channels_last))
-            yield from (boxes.float().cpu() for boxes in found)
+            waiting |= zip(batch.image_ids, (boxes.float().cpu() for boxes in found), strict=True)
+            while order and order[-1] in waiting:
+                yield waiting.pop(order.pop())
 
     with eval_mode(detector):
         return proposal_recall(regions(), ground_truth_of(annotations), annotations.classes)
