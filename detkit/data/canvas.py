@@ -35,7 +35,7 @@ def canvas_groups(annotations: Annotations, preprocess: Preprocess) -> NDArray[n
     if fixed_canvas(preprocess) is not None:
         return None
     sizes = annotations.sizes.copy()
-    for index in np.flatnonzero((sizes <= 0).any(axis=1)):
+    for index in np.flatnonzero((sizes <= 0).any(axis=1)).tolist():
         try:
             sizes[index] = read_image_size(annotations.image_paths[index])
         except UserError:  # told when it is read
