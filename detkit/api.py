@@ -16,9 +16,12 @@ from PIL import Image
 from torch import Tensor
 
 from detkit.config import build_from_checkpoint, build_source, with_test_settings
+from detkit.data.builder import nearest
+from detkit.data.canvas import run_in_order
 from detkit.data.dataset import Sample
 from detkit.data.image import read_image, to_rgb
 from detkit.data.loader import collate
+from detkit.data.pixels import array_to_rgb, tensor_to_rgb
 from detkit.data.preprocess import Decoded, Preprocess
 from detkit.engine.checkpoint import load_checkpoint
 from detkit.engine.detect import autocast, place_for_inference, to_device
@@ -27,6 +30,7 @@ from detkit.errors import UserError
 from detkit.model.detector import Detector
 from detkit.proposal.cache import Source
 from detkit.types import Batch, Detections, Target
+from detkit.values import check_value
 
 OneImage: TypeAlias = "str | PathLike[str] | NDArray[Any] | Image.Image | Tensor"
 NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -52,6 +56,9 @@ def load(
     trust: modules of your own whose parts the checkpoint may name, ["mynet"]; they are imported.
     Raises UserError naming the file where it is missing or no checkpoint. Code in a checkpoint is never run.
     """
+    for part, settings in (("preprocess", preprocess), ("postprocess", postprocess)):
+        for key, value in settings.items():
+            _checked(f"{part}.{key}", value)
     content = load_checkpoint(Path(checkpoint), trust=trust)
     content = with_test_settings(content, preprocess=preprocess, postprocess=postprocess)
     return LoadedDetector(
@@ -91,44 +98,77 @@ class LoadedDetector:
 
     @overload
     def predict(
-        self, inputs: OneImage, *, score_threshold: float | None = ..., batch_size: int = ...
+        self,
+        inputs: OneImage,
+        *,
+        score_threshold: float | None = ...,
+        batch_size: int = ...,
+        classes: Sequence[str] | None = ...,
     ) -> Detections: ...
 
     @overload
     def predict(
-        self, inputs: list[Any] | tuple[Any, ...], *, score_threshold: float | None = ..., batch_size: int = ...
+        self,
+        inputs: list[Any] | tuple[Any, ...],
+        *,
+        score_threshold: float | None = ...,
+        batch_size: int = ...,
+        classes: Sequence[str] | None = ...,
     ) -> list[Detections]: ...
 
     def predict(
-        self, inputs: Any, *, score_threshold: float | None = None, batch_size: int = 1
+        self,
+        inputs: Any,
+        *,
+        score_threshold: float | None = None,
+        batch_size: int = 1,
+        classes: Sequence[str] | None = None,
     ) -> Detections | list[Detections]:
         """The objects in one image (-> Detections) or in a sequence of images (-> a list, in order).
 
-        An image is a path, an array [H, W, 3] uint8 RGB, a PIL image, or a tensor [3, H, W] uint8 or float 0..1.
+        An image is a path, an array [H, W, 3] RGB, [H, W] or [H, W, 4], a PIL image, or a tensor [3, H, W]; integers
+        are 0..255, floats 0..1. Of a file with several pictures (an animated GIF) it is the first.
         A sequence is a list, a tuple, or an array or tensor of images stacked along a first dimension.
         Boxes are in pixels of the image as given; a file is turned upright by its EXIF tag first.
         score_threshold: keep scores of at least this; None keeps all above the threshold in the detector's config.
-        batch_size: images in one forward pass.
-        Raises UserError naming the input that is no image.
+        batch_size: images in one forward pass; only images of one canvas share it, so it changes no detection.
+        classes: keep these, by name; None keeps all.
+        Raises UserError naming the input that is no image, and the value that cannot be.
         """
+        options: dict[str, Any] = {"score_threshold": score_threshold, "batch_size": batch_size, "classes": classes}
         if _is_one(inputs):
-            return next(self.stream([inputs], score_threshold=score_threshold))
-        return list(self.stream(inputs, score_threshold=score_threshold, batch_size=batch_size))
+            return next(self.stream([inputs], **options))
+        return list(self.stream(inputs, **options))
 
     def stream(
-        self, inputs: Iterable[OneImage], *, score_threshold: float | None = None, batch_size: int = 1
+        self,
+        inputs: Iterable[OneImage],
+        *,
+        score_threshold: float | None = None,
+        batch_size: int = 1,
+        classes: Sequence[str] | None = None,
     ) -> Iterator[Detections]:
-        """As `predict`, one by one: holds no more than `batch_size` images, so a video or a long list fits."""
-        if batch_size < 1:
-            raise UserError(f"batch_size={batch_size}: at least 1")
-        images: list[Decoded] = []
-        for item in inputs:
-            images.append(self._decoded(item))
-            if len(images) == batch_size:
-                yield from self._forward(images, score_threshold)
-                images = []
-        if images:
-            yield from self._forward(images, score_threshold)
+        """As `predict`, one by one: a video or a long list fits.
+
+        Holds no more than `batch_size` images, and four times as many where they are of several sizes.
+        """
+        score_threshold = _checked("score_threshold", score_threshold)
+        batch_size = _checked("batch_size", batch_size)
+        labels = None if classes is None else torch.tensor(self.labels_of(classes))
+
+        def forward(samples: list[Sample]) -> list[Detections]:
+            return [self._kept(one, score_threshold, labels) for one in self._forward(samples)]
+
+        samples = (self._sample(str(index), item) for index, item in enumerate(inputs))
+        return run_in_order(samples, self.preprocess.pad_multiple, batch_size, forward)
+
+    def labels_of(self, classes: Sequence[str] | str) -> list[int]:
+        """The labels of classes by name; raises UserError for a name that the detector does not have."""
+        names = _checked("classes", [classes] if isinstance(classes, str) else list(classes))
+        for name in names:
+            if name not in self.classes:
+                raise UserError(f"classes={name}: the detector has no such class{nearest(name, self.classes)}")
+        return [self.classes.index(name) for name in names]
 
     @torch.inference_mode()
     def propose(self, image: OneImage) -> Tensor:
@@ -139,14 +179,26 @@ class LoadedDetector:
         if not callable(propose := getattr(self.detector, "propose", None)):
             raise UserError(f"{type(self.detector).__name__} proposes no regions: only two-stage detectors do")
         with autocast(self.device, self.precision):
-            return propose(self._batch([self._decoded(image)]))[0].float().cpu()
+            return propose(self._batch([self._sample("0", image)]))[0].float().cpu()
 
     @torch.inference_mode()
-    def _forward(self, images: Sequence[Decoded], score_threshold: float | None) -> list[Detections]:
+    def _forward(self, samples: Sequence[Sample]) -> list[Detections]:
         with autocast(self.device, self.precision):
-            found = self.detector.predict(self._batch(images))
-        named = [replace(one.to("cpu"), names=self.classes) for one in found]
-        return named if score_threshold is None else [one[one.scores >= score_threshold] for one in named]
+            found = self.detector.predict(self._batch(samples))
+        return [replace(one.to("cpu"), names=self.classes) for one in found]
+
+    @staticmethod
+    def _kept(found: Detections, score_threshold: float | None, labels: Tensor | None) -> Detections:
+        if score_threshold is not None:
+            found = found[found.scores >= score_threshold]
+        return found if labels is None else found[torch.isin(found.labels, labels)]
+
+    def _sample(self, name: str, item: OneImage) -> Sample:
+        image, size = self._decoded(item)
+        target = Target(image_id=name, original_size=size)
+        if self.source is not None:
+            target["proposals"] = torch.from_numpy(self.preprocess.to_input(self.source(image), size))
+        return Sample(torch.from_numpy(np.ascontiguousarray(self.preprocess(image, size))).permute(2, 0, 1), target)
 
     def _decoded(self, item: OneImage) -> Decoded:
         if isinstance(item, (str, PathLike)) and self.source is None:  # which looks for regions in all pixels
@@ -154,14 +206,7 @@ class LoadedDetector:
         image = as_rgb(item)
         return image, (image.shape[0], image.shape[1])
 
-    def _batch(self, images: Sequence[Decoded]) -> Batch:
-        samples = []
-        for index, (image, size) in enumerate(images):
-            target = Target(image_id=str(index), original_size=size)
-            if self.source is not None:
-                target["proposals"] = torch.from_numpy(self.preprocess.to_input(self.source(image), size))
-            canvas = torch.from_numpy(np.ascontiguousarray(self.preprocess(image, size))).permute(2, 0, 1)
-            samples.append(Sample(canvas, target))
+    def _batch(self, samples: Sequence[Sample]) -> Batch:
         batch = replace(collate(samples, self.preprocess.pad_multiple), targets=None)
         return to_device(batch, self.device, channels_last=True)
 
@@ -174,21 +219,19 @@ def as_rgb(image: OneImage) -> NDArray[np.uint8]:
     if isinstance(image, (str, PathLike)):
         return read_image(Path(image))
     if isinstance(image, Image.Image):
+        if 0 in image.size:
+            raise UserError(f"a PIL image of {image.size[0]} x {image.size[1]} has no pixels")
         return to_rgb(image)
     if isinstance(image, Tensor):
-        if image.ndim != 3 or image.shape[0] != 3 or not (image.dtype == torch.uint8 or image.is_floating_point()):
-            raise UserError(
-                f"a tensor image is [3, H, W] uint8 or float 0..1, not {list(image.shape)} {image.dtype}"
-                + ("; for [H, W, 3] pass an array or use .permute(2, 0, 1)" if image.shape[-1:] == (3,) else "")
-            )
-        if image.is_floating_point():
-            image = (image * 255).round().clamp(0, 255).to(torch.uint8)
-        return image.detach().permute(1, 2, 0).contiguous().cpu().numpy()
+        return tensor_to_rgb(image)
     if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise UserError(f"an array image is [H, W, 3] uint8 RGB, not {list(image.shape)} {image.dtype}")
-        return image
+        return array_to_rgb(image)
     raise UserError(f"an image is a path, an array, a PIL image or a tensor, not {type(image).__name__}")
+
+
+def _checked(key: str, value: Any) -> Any:
+    """A value as the command line would take it."""
+    return check_value("predict", key, value.item() if isinstance(value, np.generic) else value)
 
 
 def _is_one(inputs: Any) -> bool:

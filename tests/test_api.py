@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 import detkit
-from detkit.api import LoadedDetector
+from detkit.api import LoadedDetector, as_rgb
 from detkit.data.preprocess import ShortSide
 from detkit.engine.checkpoint import save_checkpoint
 from detkit.errors import UserError
@@ -110,8 +110,17 @@ def test_a_stream_reads_no_further_than_a_batch(detector, scene):
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (np.zeros((10, 10, 3)), "float64"),
-        (np.zeros((10, 10), np.uint8), r"\[10, 10\]"),
+        (np.zeros((10, 10, 3), bool), "bool"),
+        (np.zeros((10, 10, 2), np.uint8), r"\[10, 10, 2\]"),
+        (np.zeros((3, 10, 10), np.uint8), "transpose"),
+        (np.zeros((0, 10, 3), np.uint8), "no pixels"),
+        (torch.zeros(3, 10, 0), "no pixels"),
+        (Image.new("RGB", (0, 3)), "0 x 3"),
+        (np.full((9, 9, 3), 256), "256..256: integers are 0..255"),
+        (np.full((9, 9), -1, np.int16), "-1..-1"),
+        (torch.full((3, 9, 9), 200.0), "200..200: floats are 0..1; divide by 255"),
+        (torch.full((3, 9, 9), -2.0), "normalised"),
+        (torch.full((3, 9, 9), torch.nan), "NaN"),
         (torch.zeros(10, 10, 3), "permute"),
         (7, "int"),
         ("no/such.jpg", "no/such.jpg"),
@@ -176,7 +185,7 @@ def test_settings_that_make_no_sense_are_named(checkpoint):
     for side in (0, "wide"):
         with pytest.raises(UserError, match=rf"preprocess\.side={side}"):
             detkit.load(checkpoint, preprocess={"side": side})
-    with pytest.raises(UserError, match="decode=half: choose full or reduced"):
+    with pytest.raises(UserError, match=r"preprocess\.decode=half: must be null or full or reduced"):
         detkit.load(checkpoint, preprocess={"decode": "half"})
 
 
@@ -229,3 +238,34 @@ def test_regions_from_outside_are_proposed_in_the_frame_of_the_image(scene):
 def test_a_detector_without_regions_says_so(detector, scene):
     with pytest.raises(UserError, match="only two-stage detectors"):
         detector.propose(scene)
+
+
+def test_every_kind_of_array_is_the_same_image(detector, scene):
+    grey, clear = scene[:, :, 0], np.dstack([scene, np.full(scene.shape[:2], 255, np.uint8)])
+    wide = scene.astype(np.uint16) * 257
+    for image in (
+        grey,
+        clear,
+        wide,
+        scene / 255,
+        scene.astype(np.int64),
+        scene.astype(np.int16),
+        grey[:, :, None],
+        torch.from_numpy(grey),
+        torch.from_numpy(grey)[None].half() / 255,
+        torch.from_numpy(grey)[None].int(),
+    ):
+        np.testing.assert_array_equal(as_rgb(image), scene)
+
+
+def test_classes_are_filtered_by_name(detector, scene):
+    assert detector.predict(scene, classes=["white"]).labels.tolist() == [1]
+    assert detector.predict(scene, classes="all").labels.tolist() == [0]
+    with pytest.raises(UserError, match=r"classes=wihte: .*did you mean 'white'"):
+        detector.predict(scene, classes=["wihte"])
+
+
+@pytest.mark.parametrize("wrong", [{"score_threshold": 50}, {"batch_size": 0}, {"batch_size": 1.5}])
+def test_a_value_that_cannot_be_is_told_at_the_call(detector, scene, wrong):
+    with pytest.raises(UserError, match=f"{next(iter(wrong))}="):
+        detector.stream([scene], **wrong)

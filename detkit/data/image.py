@@ -6,6 +6,7 @@ import math
 import os
 import re
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,30 @@ def read_image(path: str | Path, *, upright: bool = True, reduction: int = 1) ->
         raise
     except Exception as error:  # on broken bytes a decoder may raise anything
         raise UserError(f"cannot read image {path}: {error}") from error
+
+
+def read_frames(path: str | Path) -> Iterator[tuple[int | None, NDArray[np.uint8]]]:
+    """(number from 0, picture as of `read_image`) of each in a file: of an animation, of a TIFF with several pages.
+
+    The number of the only picture is None; so is that of a file whose others are not of its own kind: the previews of
+    a phone's MPO, the layers of a PSD. Raises UserError naming the file.
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            count = 1 if image.format in ("MPO", "PSD") else int(getattr(image, "n_frames", 1))
+    except Exception:  # said by who reads it
+        count = 1
+    if count == 1:
+        yield None, read_image(path)
+        return
+    with Image.open(path, formats=FORMATS) as image:
+        for index in range(count):
+            try:
+                image.seek(index)
+                frame = to_rgb(ImageOps.exif_transpose(image))
+            except Exception as error:  # on broken bytes a decoder may raise anything
+                raise UserError(f"cannot read picture {index} of {count} in {path}: {error}") from error
+            yield index, frame
 
 
 def read_image_size(path: str | Path, *, upright: bool = True) -> Size:

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Sampler
 
+from detkit.data.canvas import canvas_groups, canvas_of
 from detkit.data.dataset import DetectionDataset, Key, Sample
 from detkit.data.shared_memory import BatchLoader, describe_shortage, free_bytes, share, workers_that_fit
 from detkit.errors import UserError
@@ -23,7 +24,8 @@ from detkit.types import Batch, Target
 def collate(samples: Sequence[Sample], pad_multiple: int = 1) -> Batch:
     """Samples of any size on one canvas, its sides rounded up to `pad_multiple`; zero at the right and bottom."""
     sizes = [(sample.image.shape[1], sample.image.shape[2]) for sample in samples]
-    height, width = (-(-max(side) // pad_multiple) * pad_multiple for side in zip(*sizes, strict=True))
+    tallest, widest = (max(side) for side in zip(*sizes, strict=True))
+    height, width = canvas_of((tallest, widest), pad_multiple)
     images = torch.zeros(len(samples), 3, height, width, dtype=torch.uint8)
     targets: list[Any] = [dict(sample.target) for sample in samples]
     proposals = [target.pop("proposals", None) for target in targets]
@@ -163,6 +165,7 @@ def build_loader(
     rank: int = 0,
     world_size: int = 1,
     aspect_grouping: bool = False,
+    one_canvas: bool = False,
     pin_memory: bool = False,
     drop_last: bool = False,
     persistent: bool = False,
@@ -171,9 +174,14 @@ def build_loader(
     """A loader of `Batch`es whose `batch_sampler` is a `ResumableBatchSampler`: set its position before iterating.
 
     aspect_grouping: a batch holds wide images or tall ones, by the sizes that the annotations declare.
+    one_canvas: a batch holds images of one canvas, as far as their sizes are known before they are read.
     persistent: keep the workers from one epoch to the next. sides: of the sampler.
     """
-    sizes = dataset.annotations.sizes
+    sizes, groups = dataset.annotations.sizes, None
+    if one_canvas and batch_size > 1:
+        groups = canvas_groups(dataset.annotations, dataset.preprocess)
+    elif aspect_grouping:
+        groups = (sizes[:, 0] > sizes[:, 1]).astype(np.int64)
     sampler = ResumableBatchSampler(
         len(dataset),
         batch_size,
@@ -181,7 +189,7 @@ def build_loader(
         shuffle=shuffle,
         rank=rank,
         world_size=world_size,
-        groups=(sizes[:, 0] > sizes[:, 1]).astype(np.int64) if aspect_grouping else None,
+        groups=groups,
         drop_last=drop_last,
         sides=sides,
     )

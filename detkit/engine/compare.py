@@ -22,6 +22,7 @@ from detkit.engine.environment import describe_environment, device_name
 from detkit.engine.evaluate import run_eval
 from detkit.engine.examples import DRAWN_FROM
 from detkit.engine.own_folder import COMPARISON, own_folder
+from detkit.engine.protocol import check_one_protocol
 from detkit.engine.run_folder import INCIDENTAL, differences
 from detkit.engine.side_by_side import measure_side_by_side
 from detkit.engine.sweep import sweep_folder, write_sweep
@@ -76,22 +77,6 @@ def _compare(config: DictConfig, folder: Path) -> dict[str, Any]:
     if all(row["checkpoint"] is None for row in rows):
         raise UserError("nothing could be measured: " + "; ".join(error for row in rows for error in row["errors"]))
     return comparison
-
-
-def check_one_protocol(contenders: Sequence[Contender]) -> None:
-    """Raise UserError where trainings would be measured on different images, or in different precisions."""
-    found: dict[tuple[str, ...], str] = {}
-    for contender in contenders:
-        if contender.checkpoint is None:
-            (data, trainer), *_ = [(job.data, job.trainer) for job in contender.jobs]
-            split = data.test_split or data.val_split
-            if split is None:
-                raise UserError(f"{contender.name}: no split to measure on: set data.test_split or data.val_split")
-            asked = (f"data.root={data.root}", f"split={split}", f"trainer.precision={trainer.precision}")
-            found.setdefault(asked, contender.name)
-    if len(found) > 1:
-        lines = [f"{name}: {', '.join(asked)}" for asked, name in found.items()]
-        raise UserError("these would not be measured alike:\n" + "\n".join(lines) + "\nset data=... for all of them")
 
 
 def finished_metrics(job: DictConfig) -> dict[str, Any] | None:

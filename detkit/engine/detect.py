@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from torch.utils.data import DataLoader
 
 from detkit.data.annotations import Annotations
+from detkit.data.canvas import CanvasLoader
 from detkit.data.dataset import DetectionDataset, Sample
 from detkit.data.image import read_image
 from detkit.data.loader import build_loader, collate
@@ -91,8 +91,11 @@ def evaluation_loader(
     repair: str,
     proposals: Proposals | None = None,
     read: Callable[..., NDArray[np.uint8]] = read_image,
-) -> DataLoader:
+) -> CanvasLoader:
     """The batches of this process's share of a split: every image once, broken ones as blanks, nothing augmented.
+
+    A batch holds images of one canvas, so that none is padded for another's sake; with `batch_size` 1 they come in
+    the order of the split.
 
     proposals: of all images of the split in order, for a detector that takes them from outside. read: of the data set.
     """
@@ -105,7 +108,7 @@ def evaluation_loader(
         proposals=proposals,
         read=read,
     )
-    return build_loader(
+    loader = build_loader(
         dataset,
         batch_size=batch_size,
         shuffle=False,
@@ -113,14 +116,16 @@ def evaluation_loader(
         num_workers=num_workers,
         rank=world.rank,
         world_size=world.size,
+        one_canvas=True,
         pin_memory=world.device.type == "cuda",
     )
+    return CanvasLoader(loader, preprocess.pad_multiple)
 
 
 @torch.inference_mode()
 def detect_split(
     detector: Detector,
-    loader: DataLoader,
+    loader: CanvasLoader,
     world: World,
     *,
     precision: str,
@@ -128,12 +133,12 @@ def detect_split(
     progress: Any = None,
     asked: Asked | None = None,
 ) -> Predictions:
-    """The detections of the whole split on the main process; on the others, of their share only.
+    """The detections of the whole split on the main process, image by image; on the others, of their share only.
 
     detector: in eval mode. loader: of `evaluation_loader`. progress: called with the number of images done.
     asked: to end; where any process is, all stop after the batch and raise Agreed.
     """
-    index_of = {image_id: index for index, image_id in enumerate(loader.dataset.annotations.image_ids)}  # type: ignore[attr-defined]
+    index_of = {image_id: index for index, image_id in enumerate(loader.dataset.annotations.image_ids)}
     images: list[int] = []
     found: list[Detections] = []
     for batch in loader:
@@ -149,4 +154,7 @@ def detect_split(
         raise Agreed(number)
     mine = Predictions.from_detections(found, np.array(images, np.int64))
     parts: Sequence[Predictions] = world.gather(mine)
-    return Predictions.concatenate(parts) if world.is_main else mine
+    if not world.is_main:
+        return mine
+    found_in_all = Predictions.concatenate(parts)
+    return found_in_all.select(np.argsort(found_in_all.image, kind="stable"))

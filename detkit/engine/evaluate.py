@@ -162,10 +162,14 @@ def measure_proposals(
     )
 
     def regions() -> Any:
+        waiting: dict[str, Any] = {}  # for those before it: batches come by canvas
+        order = list(annotations.image_ids)[::-1]
         for batch in loader:
             with autocast(device, precision):
                 found = detector.propose(to_device(batch, device, channels_last))
-            yield from (boxes.float().cpu() for boxes in found)
+            waiting |= zip(batch.image_ids, (boxes.float().cpu() for boxes in found), strict=True)
+            while order and order[-1] in waiting:
+                yield waiting.pop(order.pop())
 
     with eval_mode(detector):
         return proposal_recall(regions(), ground_truth_of(annotations), annotations.classes)
@@ -198,18 +202,16 @@ def read_test_split(data: Mapping[str, Any], split: str | None, classes: Sequenc
 
 
 def merge_data(given: Mapping[str, Any], saved: Mapping[str, Any], trust: Sequence[str] = ()) -> dict[str, Any]:
-    """The data config of the command line, filled up with that of the checkpoint where it is null.
+    """The data config of the command line, filled up with that of the checkpoint where it is missing (???).
 
-    trust: as the checkpoint was loaded with.
-
+    What is null was chosen to be, on the command line or by a data config. trust: as the checkpoint was loaded with.
     Raises UserError where neither has a reader, and where the checkpoint would run anything but detkit's own.
     """
-    missing = {str(key) for key in OmegaConf.missing_keys(given)} if OmegaConf.is_config(given) else set()
-    chosen = {key: given[key] for key in given if key not in missing and given[key] is not None}
+    chosen = {str(key): given[key] for key in given if not OmegaConf.is_missing(given, key)}
     data = dict(saved) | chosen
     if "root" in chosen and "reader" not in chosen and not Path(str(chosen["root"])).expanduser().is_dir():
         raise UserError(f"data.root={chosen['root']} does not exist (current folder: {Path.cwd()})")
-    if "reader" not in data:
+    if data.get("reader") is None:
         raise UserError("this checkpoint says nothing of data: choose data=voc data.root=DIR (or data=coco, data=yolo)")
     target = str(data["reader"]["_target_"]) if "reader" not in chosen else None
     if target is not None and not READERS.fullmatch(target):

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import sys
 import time
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext, suppress
+from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +21,9 @@ from tqdm import tqdm
 
 from detkit.api import LoadedDetector, load
 from detkit.config import build
-from detkit.data.image import IMAGE_SUFFIXES, read_image
+from detkit.data.image import read_frames
 from detkit.engine.own_folder import PREDICTIONS, own_folder
+from detkit.engine.source import Input, find_inputs
 from detkit.engine.video import VIDEO_SUFFIXES, VideoReader, VideoWriter
 from detkit.errors import UserError
 from detkit.types import Detections
@@ -30,86 +32,81 @@ from detkit.visualize.draw import draw_detections
 
 def run_predict(cfg: DictConfig) -> dict[str, Any]:
     """Predict as `configs/predict.yaml` says, into `cfg.run_dir`; returns the summary that it prints."""
-    files = find_sources(cfg.source)  # before the checkpoint: a mistyped path answers at once
-    detector = load(
-        cfg.checkpoint,
-        device=cfg.device,
-        precision=cfg.precision,
-        runtime=cfg.runtime,
-        preprocess=cfg.preprocess,
-        postprocess=cfg.postprocess,
-        source=build(cfg.get("proposal"), "proposal"),
-        trust=cfg.trust,
-    )
-    with own_folder(Path(cfg.run_dir), PREDICTIONS) as run_dir:
-        return predict_files(
-            detector,
-            files,
-            run_dir,
-            root=Path(cfg.source) if Path(cfg.source).is_dir() else None,
-            score_threshold=cfg.score_threshold,
-            batch_size=cfg.batch_size,
-            pictures=cfg.pictures,
+    source = cfg.source if isinstance(cfg.source, (str, int)) else list(cfg.source)
+    with TemporaryDirectory(prefix="detkit_") as fetched:
+        inputs = find_inputs(source, Path(fetched))  # before the checkpoint: a mistyped path answers at once
+        detector = load(
+            cfg.checkpoint,
+            device=cfg.device,
+            precision=cfg.precision,
+            runtime=cfg.runtime,
+            preprocess=cfg.preprocess,
+            postprocess=cfg.postprocess,
+            source=build(cfg.get("proposal"), "proposal"),
+            trust=cfg.trust,
         )
-
-
-def find_sources(source: str) -> list[Path]:
-    """The pictures and videos that `source` names: a file, all below a folder, or the matches of a glob, sorted.
-
-    Raises UserError where there is none.
-    """
-    path = Path(source)
-    known = IMAGE_SUFFIXES | VIDEO_SUFFIXES
-    if path.is_file():
-        return [path]
-    if path.is_dir():
-        found = [file for file in path.rglob("*") if file.suffix.lower() in known and file.is_file()]
-    else:
-        found = [Path(name) for name in glob.glob(source, recursive=True) if Path(name).is_file()]
-    if not found:
-        reason = "is a folder without pictures or videos" if path.is_dir() else "is no file, folder or matching pattern"
-        raise UserError(f"source={source} {reason} (known: {' '.join(sorted(known))})")
-    return sorted(found)
+        classes = None if cfg.classes is None else list(cfg.classes)
+        if classes is not None:
+            detector.labels_of(classes)  # a mistyped one, too
+        with own_folder(Path(cfg.run_dir), PREDICTIONS) as run_dir:
+            return predict_files(
+                detector,
+                inputs,
+                run_dir,
+                root=Path(source) if isinstance(source, str) and Path(source).is_dir() else None,
+                score_threshold=cfg.score_threshold,
+                batch_size=cfg.batch_size,
+                classes=classes,
+                pictures=cfg.pictures,
+            )
 
 
 def predict_files(
     detector: LoadedDetector,
-    files: list[Path],
+    inputs: Sequence[Path] | Mapping[Input, str],
     run_dir: Path,
     *,
     root: Path | None = None,
     score_threshold: float | None = 0.5,
     batch_size: int = 1,
+    classes: Sequence[str] | None = None,
     pictures: bool = True,
 ) -> dict[str, Any]:
     """Write `predictions.json` and, if asked, `pictures/` into `run_dir`; a file that cannot be read is skipped.
 
-    root: names in both are relative to this folder. predictions.json is a list with one row per picture or frame,
-    complete up to the last one even where the run is interrupted.
+    inputs: files and cameras, as mapping with the name of each for the rows. root: names of pictures are relative to
+    this folder. predictions.json is a list with one row per picture or frame, complete up to the last one even where
+    the run is interrupted; of a camera that is how it ends. classes: keep these alone.
     Returns files, images, detections, unreadable, seconds. Raises UserError where no file could be read.
     """
     start = time.perf_counter()
     counts: Counter[str] = Counter()
-    classes: Counter[str] = Counter()
-    options = {"score_threshold": score_threshold, "batch_size": batch_size}
+    per_class: Counter[str] = Counter()
+    files = list(inputs)
+    called = inputs if isinstance(inputs, Mapping) else {file: str(file) for file in files}
+    options: dict[str, Any] = {"score_threshold": score_threshold, "batch_size": batch_size, "classes": classes}
+    faults: list[str] = []
     run_dir.mkdir(parents=True, exist_ok=True)
     names = picture_names(files, root)
-    videos = [file for file in files if file.suffix.lower() in VIDEO_SUFFIXES]
-    images = [file for file in files if file not in set(videos)]
+    videos = [file for file in files if isinstance(file, int) or file.suffix.lower() in VIDEO_SUFFIXES]
+    images = [file for file in files if isinstance(file, Path) and file not in set(videos)]
     with JsonRows(run_dir / "predictions.json") as rows:
         folder = run_dir / "pictures" if pictures else None
-        for row in _predict_images(detector, images, names, folder, options):
-            _count(row, counts, classes)
+        found = [_predict_images(detector, images, names, called, folder, options)]
+        found += [_predict_video(detector, video, called[video], names[video], folder, options) for video in videos]
+        for row in chain.from_iterable(found):
+            _count(row, counts, per_class)
             rows.add(row)
-        for video in videos:
-            for row in _predict_video(detector, video, names[video], folder, options):
-                _count(row, counts, classes)
-                rows.add(row)
+            if "error" in row:
+                faults.append(row["error"])
+                if len(files) > 1:
+                    tqdm.write(f"skipped: {row['error']}", file=sys.stderr)
     seconds = time.perf_counter() - start
     if not counts["images"]:
-        raise UserError(f"none of the {len(files)} files could be read, the first: {files[0]}")
-    per_class = ", ".join(f"{name} {count}" for name, count in classes.most_common())
-    print(f"{counts['images']} images, {counts['detections']} detections" + (f" ({per_class})" if per_class else ""))
+        first = faults[0] if faults else f"{called[files[0]]} has no pictures"
+        raise UserError(first if len(files) == 1 else f"none of the {len(files)} files could be read: {first}")
+    listed = ", ".join(f"{name} {count}" for name, count in per_class.most_common())
+    print(f"{counts['images']} images, {counts['detections']} detections" + (f" ({listed})" if listed else ""))
     if counts["unreadable"]:
         print(f"{counts['unreadable']} files could not be read; predictions.json names them")
     print(f"{1000 * seconds / counts['images']:.0f} ms per image with reading and writing; written to {run_dir}")
@@ -120,12 +117,15 @@ def predict_files(
     }
 
 
-def picture_names(files: list[Path], root: Path | None) -> dict[Path, Path]:
+def picture_names(files: Sequence[Input], root: Path | None) -> dict[Input, Path]:
     """A relative name without collisions for the annotated copy of each file, .jpg."""
-    names: dict[Path, Path] = {}
+    names: dict[Input, Path] = {}
     taken: set[Path] = set()
     for file in files:
-        plain = file.relative_to(root) if root is not None else Path(file.name)
+        if isinstance(file, int):
+            plain = Path(f"camera{file}")
+        else:
+            plain = file.relative_to(root) if root is not None else Path(file.name)
         name, number = plain.with_suffix(".jpg"), 1
         while name in taken:
             number += 1
@@ -157,46 +157,67 @@ class JsonRows:
         self._file.close()
 
 
+class Picture(NamedTuple):
+    """A picture that is with the detector. frame: its number in its file, where that has several."""
+
+    file: Path
+    frame: int | None
+    image: NDArray[np.uint8]
+
+
 def _predict_images(
-    detector: LoadedDetector, files: list[Path], names: dict[Path, Path], folder: Path | None, options: dict[str, Any]
+    detector: LoadedDetector,
+    files: list[Path],
+    names: Mapping[Input, Path],
+    called: Mapping[Input, str],
+    folder: Path | None,
+    options: dict[str, Any],
 ) -> Iterator[dict[str, Any]]:
-    read: list[tuple[Path, NDArray[np.uint8]]] = []
     again = detector.preprocess.decode == "reduced"  # what is drawn on has all pixels, what the detector sees has not
-    with tqdm(total=len(files), unit="image", disable=len(files) < 2, file=sys.stderr) as bar:
-        for position, file in enumerate(files):
+    pictures: deque[Picture] = deque()
+    errors: list[dict[str, Any]] = []
+
+    def read() -> Iterator[Path | NDArray[np.uint8]]:
+        for file in tqdm(files, unit="image", disable=len(files) < 2, file=sys.stderr):
             try:
-                read.append((file, read_image(file)))
+                for frame, image in read_frames(file):
+                    pictures.append(Picture(file, frame, image))
+                    yield file if again and frame is None else image
             except UserError as error:
-                tqdm.write(f"skipped: {error}", file=sys.stderr)
-                yield {"image": str(file), "error": str(error)}
-            bar.update()
-            if len(read) == options["batch_size"] or (read and position == len(files) - 1):
-                found = detector.predict([path if again else image for path, image in read], **options)
-                for (path, image), detections in zip(read, found, strict=True):
-                    if folder is not None:
-                        _save(folder / names[path], image, detections)
-                    yield {"image": str(path), **_row(image, detections)}
-                read = []
+                errors.append({"image": called[file], "error": str(error)})
+
+    for detections in detector.stream(read(), **options):
+        file, frame, image = pictures.popleft()
+        if folder is not None:
+            name = names[file] if frame is None else names[file].with_name(f"{names[file].stem}_{frame:04d}.jpg")
+            _save(folder / name, image, detections)
+        numbered = {} if frame is None else {"frame": frame}
+        yield {"image": called[file], **numbered, **_row(image, detections)}
+        yield from errors
+        errors.clear()
+    yield from errors
 
 
 def _predict_video(
-    detector: LoadedDetector, file: Path, name: Path, folder: Path | None, options: dict[str, Any]
+    detector: LoadedDetector, file: Input, called: str, name: Path, folder: Path | None, options: dict[str, Any]
 ) -> Iterator[dict[str, Any]]:
     try:
         reader = VideoReader(file)
     except UserError as error:
-        tqdm.write(f"skipped: {error}", file=sys.stderr)
-        yield {"video": str(file), "error": str(error)}
+        yield {"video": called, "error": str(error)}
         return
     if folder is not None:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    with VideoWriter(folder / name, reader.fps) if folder is not None else nullcontext() as writer:
-        frames = tqdm(reader, total=reader.num_frames or None, unit="frame", desc=file.name, file=sys.stderr)
+    with (
+        suppress(KeyboardInterrupt) if isinstance(file, int) else nullcontext(),  # which ends a camera, and in order
+        VideoWriter(folder / name, reader.fps) if folder is not None else nullcontext() as writer,
+    ):
+        frames = tqdm(reader, total=reader.num_frames or None, unit="frame", desc=called, file=sys.stderr)
         for index, frame in enumerate(frames):
-            detections = detector.predict(frame, score_threshold=options["score_threshold"])
+            detections = detector.predict(frame, **{**options, "batch_size": 1})
             if writer is not None:
                 writer.write(np.asarray(draw_detections(frame, detections)))
-            yield {"video": str(file), "frame": index, "time_s": index / reader.fps, **_row(frame, detections)}
+            yield {"video": called, "frame": index, "time_s": index / reader.fps, **_row(frame, detections)}
 
 
 def _save(path: Path, image: NDArray[np.uint8], detections: Detections) -> None:

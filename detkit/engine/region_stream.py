@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from detkit.data.canvas import CanvasLoader
 from detkit.engine.detect import autocast, to_device
 from detkit.engine.examples import spread
 from detkit.types import Target
@@ -31,7 +31,7 @@ class ImageRegions(NamedTuple):
 @torch.inference_mode()
 def stream_regions(
     detector: Any,
-    loader: DataLoader,
+    loader: CanvasLoader,
     *,
     precision: str,
     channels_last: bool,

@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 from torch import nn
-from torch.utils.data import DataLoader
 
 from detkit.data.annotations import Annotations
+from detkit.data.canvas import CanvasLoader
 from detkit.engine.detect import detect_split
 from detkit.engine.distributed import World
 from detkit.interrupt import Asked
@@ -21,7 +21,7 @@ from detkit.model.detector import Detector
 
 def validate(
     detector: Detector,
-    loader: DataLoader,
+    loader: CanvasLoader,
     world: World,
     *,
     precision: str,
@@ -33,7 +33,7 @@ def validate(
 
     loader: of `evaluation_loader`. The detector is put in eval mode for the time and back. asked: of `detect_split`.
     """
-    annotations: Annotations = loader.dataset.annotations  # type: ignore[attr-defined]
+    annotations: Annotations = loader.dataset.annotations
     world.share_buffers(detector)
     with eval_mode(detector):
         predictions = detect_split(

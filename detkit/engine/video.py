@@ -16,17 +16,23 @@ VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".m
 
 
 class VideoReader:
-    """The frames of a video file as uint8 [H, W, 3] RGB, in order, read while iterating (once).
+    """The frames of a video file, or of the camera of that number, as uint8 [H, W, 3] RGB, read while iterating (once).
 
     fps: frames per second, 25 where the file does not say. num_frames: as the file says, 0 where it does not.
     Raises UserError naming the file where it cannot be opened.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._capture = cv2.VideoCapture(str(path))
+    def __init__(self, path: Path | int) -> None:
+        if isinstance(path, int):
+            self._capture = _open_camera(path)
+        else:
+            self._capture = cv2.VideoCapture(str(path))
         if not self._capture.isOpened():
-            raise UserError(f"cannot open {path} as a video")
+            raise UserError(
+                f"source={path}: there is no camera {path} here"
+                if isinstance(path, int)
+                else f"cannot open {path} as a video"
+            )
         self.fps = self._capture.get(cv2.CAP_PROP_FPS) or 25.0
         self.num_frames = max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
 
@@ -39,6 +45,16 @@ class VideoReader:
                 yield np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), np.uint8)
         finally:
             self._capture.release()
+
+
+def _open_camera(number: int) -> cv2.VideoCapture:
+    """Without what OpenCV tells of every way in which it is not there."""
+    level = cv2.getLogLevel()  # type: ignore[attr-defined]
+    cv2.setLogLevel(0)  # type: ignore[attr-defined]
+    try:
+        return cv2.VideoCapture(number)
+    finally:
+        cv2.setLogLevel(level)  # type: ignore[attr-defined]
 
 
 class VideoWriter:

@@ -90,18 +90,20 @@ def test_classes_must_be_those_of_the_model(trained: Path, tmp_path: Path) -> No
 
 
 def test_data_of_the_command_line_wins_over_that_of_the_checkpoint(tmp_path: Path) -> None:
-    saved = {"root": "old", "val_split": "val", "reader": {"_target_": "detkit.data.voc.read_voc"}}
-    given = OmegaConf.create({"root": str(tmp_path), "val_split": None, "reader": None})
+    saved = {"root": "old", "test_split": "test", "reader": {"_target_": "detkit.data.voc.read_voc"}}
+    given = OmegaConf.create({"root": str(tmp_path), "test_split": "???", "reader": "???"})
     assert merge_data(given, saved) == saved | {"root": str(tmp_path)}
+    given.test_split = None
+    assert merge_data(given, saved) == saved | {"root": str(tmp_path), "test_split": None}
     with pytest.raises(UserError, match=r"data.root=.*new does not exist"):  # a saved reader may draw a set there
-        merge_data(OmegaConf.create({"root": str(tmp_path / "new"), "reader": None}), saved)
+        merge_data(OmegaConf.create({"root": str(tmp_path / "new"), "reader": "???"}), saved)
     assert merge_data(OmegaConf.create({"root": "???"}), saved)["root"] == "old"
 
 
 @pytest.mark.parametrize("target", ["os.system", "detkit.data.voc.os.system", "detkit.data.voc.read_voc.x", "read_voc"])
 def test_a_checkpoint_cannot_name_any_reader(target: str) -> None:
     with pytest.raises(UserError, match="choose data="):
-        merge_data(OmegaConf.create({"reader": None}), {"reader": {"_target_": target}})
+        merge_data(OmegaConf.create({"reader": "???"}), {"reader": {"_target_": target}})
     assert merge_data({"reader": {"_target_": target}}, {"reader": None})["reader"]["_target_"] == target
 
 

@@ -12,7 +12,8 @@ from PIL import Image
 
 from detkit.api import LoadedDetector
 from detkit.data.preprocess import ShortSide
-from detkit.engine.predict import JsonRows, find_sources, picture_names, predict_files
+from detkit.engine.predict import JsonRows, picture_names, predict_files
+from detkit.engine.source import find_sources
 from detkit.engine.video import VideoReader, VideoWriter
 from detkit.errors import UserError
 from detkit.model.detector import Detector

@@ -30,7 +30,7 @@ from detkit.engine.checkpoint import find_checkpoint, load_checkpoint
 from detkit.engine.environment import describe_environment
 from detkit.engine.evaluate import merge_data, read_test_split
 from detkit.engine.examples import spread
-from detkit.engine.predict import find_sources
+from detkit.engine.source import find_sources
 from detkit.engine.timing import interleaved_ms
 from detkit.errors import UserError
 
