@@ -11,6 +11,12 @@ from detkit.errors import UserError
 # A checkpoint comes from outside; what it names is built only from these packages, so it can run nothing else.
 TRUSTED = ("detkit.model.", "detkit.data.preprocess.")
 
+# What the config of a training may name besides: readers, augmentations, optimizers, schedules.
+OF_A_TRAINING = (
+    *TRUSTED, "detkit.data.", "detkit.engine.optimizer.", "detkit.engine.schedule.", "detkit.proposal.", "torch.optim.",
+    "albumentations.",
+)  # fmt: skip
+
 
 def check_targets(config: Any, trust: str | Sequence[str] = (), where: str = "config") -> None:
     """Raise UserError for a `_target_` outside the trusted packages, anywhere below `config`.
@@ -26,6 +32,16 @@ def check_targets(config: Any, trust: str | Sequence[str] = (), where: str = "co
     elif isinstance(config, (list, tuple)):
         for index, value in enumerate(config):
             check_targets(value, trust, f"{where}[{index}]")
+
+
+def check_own_targets(config: Any, trust: str | Sequence[str], where: str) -> None:
+    """Raise UserError for a `_target_` that is neither detkit's, nor an optimizer of torch's, nor trusted.
+
+    For the config of a whole training, which names more than the parts of a detector.
+    """
+    for target in named_in(config):
+        if not is_part_of(target, OF_A_TRAINING):
+            check_target(target, trust, f"{where}: _target_={target}")
 
 
 def check_target(target: str, trust: str | Sequence[str], where: str) -> None:

@@ -29,12 +29,12 @@ def free_bytes() -> int | None:
 def workers_that_fit(num_workers: int, batch_bytes: int, free: int | None) -> tuple[int, int]:
     """(workers, batches that each reads ahead) whose batches fit into `free` bytes: as many as asked, two, if possible.
 
-    One batch more is in the hands of whoever takes them.
+    Two more are in the hands of whoever takes them, who lets one go when the next is there.
     """
     for ahead in (2, 1):
-        if free is None or (num_workers * ahead + 1) * batch_bytes <= free:
+        if free is None or (num_workers * ahead + 2) * batch_bytes <= free:
             return num_workers, ahead
-    most = free // max(1, batch_bytes) - 1 if free is not None else 0
+    most = free // max(1, batch_bytes) - 2 if free is not None else 0
     return max(0, min(num_workers, most)), 1
 
 

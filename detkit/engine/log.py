@@ -119,8 +119,7 @@ class RunLog:
         if not self._show:
             return
         if self._bar is not None:
-            done = now.seconds if self._budget.timed else now.step
-            self._bar.n = min(done, self._budget.total)
+            self._bar.n = min(1.0, self._budget.passed(now)) * self._budget.total
             # tqdm's own postfix begins with a comma
             head, status = f"epoch {epoch:.2f} step {now.step}", self._status(now, values)
             self._bar.bar_format = f"{head} {{percentage:3.0f}}%|{{bar:20}}| {status}"

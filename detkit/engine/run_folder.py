@@ -48,7 +48,7 @@ def find_run(resume: str | bool | None, run_dir: Path, *, any_name: bool = True)
     return checkpoint, checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
 
 
-def check_same_training(saved: Mapping[str, Any], settings: Mapping[str, Any], path: Path, processes: int) -> None:
+def check_same_training(saved: Mapping[str, Any], settings: Mapping[str, Any], path: Path) -> None:
     """Raise UserError that names what differs between `settings` and those of the checkpoint `saved` at `path`.
 
     Also where it is no checkpoint of a training, or not all of one.
@@ -59,13 +59,11 @@ def check_same_training(saved: Mapping[str, Any], settings: Mapping[str, Any], p
             f"resume={path} is not a checkpoint of a training (it has no {', '.join(absent)}): to start from its "
             f"weights, use finetune={path}"
         )
-    if len(saved["rng"]) != processes:
-        raise UserError(f"resume={path}: saved by {len(saved['rng'])} processes, it cannot go on with {processes}")
     different = differences(saved["config"], settings, CONTINUABLE)
     if different:
         raise UserError(
             f"resume={path}: this is another training than the one it was saved by: {', '.join(different)}\n"
-            "repeat the command of the first run and add resume=..."
+            "repeat the command of the first run and add resume=..., or write resume=... alone"
         )
 
 

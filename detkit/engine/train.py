@@ -37,6 +37,7 @@ from detkit.engine.optimizer import set_lr
 from detkit.engine.own_folder import RUN, own_folder
 from detkit.engine.random_state import deterministic, get_random_state, seed_everything, set_random_state
 from detkit.engine.results import percent
+from detkit.engine.resume import continued, describe_other_processes, position_of, said_by_command
 from detkit.engine.run_folder import (
     check_same_classes,
     check_same_training,
@@ -60,32 +61,40 @@ def train(config: DictConfig, overrides: Sequence[str] | None = None) -> dict[st
     Everything it makes is in the run folder, `config.run_dir`. Under torchrun every process calls this.
     Raises UserError for what the config gets wrong, TrainingDiverged where a loss is no longer a number.
     """
-    with join_world(config.device) as world, deterministic(config.trainer.deterministic):
-        # The run: its folder, and the checkpoint it goes on from.
-        run_dir = Path(config.run_dir)
-        path, folder = world.broadcast(find_run(config.resume, run_dir, any_name=named_by_time(run_dir)))
-        goes_on = path is not None or config.resume is True
-        with own_folder(folder, RUN, world, goes_on=goes_on) as own:
-            try:
-                return _train(config.copy(), world, path, own, overrides)
-            except KeyboardInterrupt:
-                if world.is_main and (own / "checkpoints" / "last.pt").is_file():
-                    print(f"stopped; to go on: detkit train resume={own}", file=sys.stderr)
-                raise
+    # The run: its folder, and the checkpoint it goes on from.
+    run_dir = Path(config.run_dir)
+    path, folder = find_run(config.resume, run_dir, any_name=named_by_time(run_dir))
+    saved = None if path is None else load_checkpoint(path, trust=config.trust)
+    config = config.copy() if path is None or saved is None else continued(config, saved, path, said_by_command())
+    goes_on = saved is not None or config.resume is True
+    with (
+        join_world(config.device) as world,
+        deterministic(config.trainer.deterministic),
+        own_folder(folder, RUN, world, goes_on=goes_on) as own,
+    ):
+        try:
+            return _train(config, world, saved, own, overrides)
+        except KeyboardInterrupt:
+            if world.is_main and (own / "checkpoints" / "last.pt").is_file():
+                print(f"stopped; to go on: detkit train resume={own}", file=sys.stderr)
+            raise
 
 
 def _train(
-    config: DictConfig, world: World, path: Path | None, folder: Path, overrides: Sequence[str] | None
+    config: DictConfig,
+    world: World,
+    saved: dict[str, Any] | None,
+    folder: Path,
+    overrides: Sequence[str] | None,
 ) -> dict[str, Any]:
     trainer = config.trainer
     config.run_dir = str(folder)
     settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    saved = None if path is None else load_checkpoint(path, trust=config.trust)
     start = find_start(settings, saved, overrides)
     if start is not None:
         settings |= start.settings
-    if path is not None and saved is not None:
-        check_same_training(saved, settings, path, world.size)
+    if saved is not None:
+        check_same_training(saved, settings, folder)
     check_assembly(settings)  # before the data are read and regions computed
     check_metric(trainer.best_metric, "trainer.best_metric")
     check_patience(trainer.patience, evaluates=None not in (config.data.val_split, trainer.eval_every))
@@ -98,8 +107,8 @@ def _train(
         source = build(settings.get("proposal"), "proposal")  # of regions, for models that take them from outside
         proposals = find_proposals(source, annotations, repair=config.data.repair, **config.proposing)
     classes = annotations.classes
-    if path is not None and saved is not None:
-        check_same_classes(saved["classes"], classes, path)
+    if saved is not None:
+        check_same_classes(saved["classes"], classes, folder)
     preprocess = build_preprocess(settings["preprocess"])
     read = read_image if config.decoded_dir is None else DecodedImages(config.decoded_dir)
     mix = build(config.get("mix"), "mix")  # makes one picture of several
@@ -141,9 +150,13 @@ def _train(
 
     # How long, and how often.
     steps_per_epoch = Fraction(len(loader), trainer.accumulate)
-    budget = Duration.parse(trainer.budget, "trainer.budget", steps_per_epoch)
-    eval_every = parse_optional(trainer.eval_every, "trainer.eval_every", steps_per_epoch)
-    save_every = parse_optional(trainer.save_every, "trainer.save_every", steps_per_epoch)
+    now, (epoch, batch) = Progress(), (0, 0) if saved is None else position_of(saved, world.size)
+    if saved is not None:
+        now = Progress(saved["position"]["step"], saved["position"]["elapsed_s"])
+    ahead = Fraction(epoch * len(loader) + batch, trainer.accumulate) - now.step
+    budget = Duration.parse(trainer.budget, "trainer.budget", steps_per_epoch, ahead)
+    eval_every = parse_optional(trainer.eval_every, "trainer.eval_every", steps_per_epoch, ahead)
+    save_every = parse_optional(trainer.save_every, "trainer.save_every", steps_per_epoch, ahead)
     timed = any(duration is not None and duration.timed for duration in (budget, eval_every, save_every))
 
     # The model, and what changes it.
@@ -176,17 +189,18 @@ def _train(
     forward = {"precision": trainer.precision, "channels_last": trainer.channels_last}
 
     # Where we are: at the start, or where the checkpoint was written.
-    now, stream, best, metrics = Progress(), BatchStream(loader), Best(), {}
+    stream, best, metrics, others = BatchStream(loader, epoch, batch), Best(), {}, ""
     unevaluated = False  # whether an evaluation was due at this step and did not come to its end
     if saved is None:
         seed_everything(config.seed + world.rank)  # every process samples its own anchors and regions
     else:
-        position = saved["position"]
-        now = Progress(position["step"], position["elapsed_s"])
-        stream = BatchStream(loader, position["epoch"], position["batch"])
         best, metrics = Best(**saved["best"]), saved["metrics"]
-        unevaluated = position.get("unevaluated", False)
-        set_random_state(saved["rng"][world.rank])
+        unevaluated = saved["position"].get("unevaluated", False)
+        if len(saved["rng"]) == world.size:
+            set_random_state(saved["rng"][world.rank])
+        else:
+            seed_everything(config.seed + world.rank + 1000 * now.step)
+            others = describe_other_processes(saved, world.size, config)
     stream.mixed = mix is not None and budget.passed(now) < mix.until
 
     def save() -> None:
@@ -223,6 +237,7 @@ def _train(
     with answered_later() as asked, RunLog(folder, budget, now, **config.logger, silent=not world.is_main) as log:
         log.message(headline(folder, annotations, detector, world, budget, now))
         log.message(splits.describe())
+        log.message(others)
         if isinstance(read, DecodedImages):
             log.message(read.need([annotations] if val_split is None else [annotations, val_split]))
         if transferred is not None:
@@ -238,8 +253,8 @@ def _train(
             unevaluated = False
             score = select_metric(metrics, trainer.best_metric)
             best = best.after(score, now.step)
-            epoch = float(now.step / steps_per_epoch)
-            log.write("val", epoch, now, scalars(metrics) | {"time/val_s": time.perf_counter() - started})
+            epochs = float((now.step + ahead) / steps_per_epoch)
+            log.write("val", epochs, now, scalars(metrics) | {"time/val_s": time.perf_counter() - started})
             log.message(f"step {now.step}: {trainer.best_metric} {percent(score)}, {best.describe()}")
             log.draw(draw_examples(predictions, val_split, log.pictures) if world.is_main else (), now)
 
@@ -283,11 +298,14 @@ def _train(
             faults.add(batches)
             images = sum(len(batch) for batch in batches) * world.size
             window.add(values, images=images, seconds=seconds, waited=stream.waited - waited)
-            epoch, ended = float(now.step / steps_per_epoch), budget.passed(now) >= 1
-            log.show(epoch, now, window.means())
+            epochs, ended = float((now.step + ahead) / steps_per_epoch), budget.passed(now) >= 1
+            log.show(epochs, now, window.means())
             if ended or now.step % log.every == 0:
                 log.write(
-                    "train", epoch, now, world.mean(window.means()) | {"train/lr": lr, "train/mixed": int(stream.mixed)}
+                    "train",
+                    epochs,
+                    now,
+                    world.mean(window.means()) | {"train/lr": lr, "train/mixed": int(stream.mixed)},
                 )
                 window.clear()
 

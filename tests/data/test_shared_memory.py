@@ -16,10 +16,10 @@ MB = 10**6
     ("workers", "free", "fitting"),
     [
         (2, None, (2, 2)),  # not known here
-        (2, 50 * MB, (2, 2)),  # four in the queues, one in hand
-        (2, 49 * MB, (2, 1)),
-        (4, 49 * MB, (3, 1)),
-        (4, 19 * MB, (0, 1)),
+        (2, 60 * MB, (2, 2)),  # four in the queues, two in hand
+        (2, 59 * MB, (2, 1)),
+        (4, 59 * MB, (3, 1)),
+        (4, 29 * MB, (0, 1)),
         (4, 0, (0, 1)),
     ],
 )

@@ -1,0 +1,101 @@
+"""Going on with a run: what the command says must be what the run was, and what it does not say is as in the run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from detkit.engine.run_folder import CONTINUABLE, differences
+from detkit.errors import UserError
+from detkit.overrides import parse
+from detkit.trust import check_own_targets
+
+# Sections of plain settings, which a later version may have more of.
+SECTIONS = ("trainer", "loader", "logger", "evaluation", "proposing")
+
+
+def said_by_command() -> list[str] | None:
+    """The dotted places of the config that the command line of `detkit train` sets; None where that is all of it.
+
+    All of it is said by an experiment, by a config of the user's own, and where no command line made the config.
+    """
+    if not HydraConfig.initialized():
+        return None
+    hydra = HydraConfig.get()
+    if hydra.job.name != "train" or hydra.job.config_name != "train":
+        return None
+    groups = {str(group).partition("@")[0] for group in hydra.runtime.choices}
+    places = []
+    for override in parse(list(hydra.overrides.task)):
+        key = override.key_or_group
+        place = override.package or key.replace("/", ".")
+        if key in groups and (key == "experiment" or place == "_global_"):
+            return None
+        places.append(place)
+    return places
+
+
+def continued(config: DictConfig, saved: Mapping[str, Any], path: Path, said: list[str] | None) -> DictConfig:
+    """The config of a training that goes on from checkpoint `saved` at `path`: the run's, with what may differ as said.
+
+    config: as composed from the command. said: of `said_by_command`. Raises UserError naming what differs and must not.
+    """
+    if said is None or "rng" not in saved:
+        return config.copy()
+    before = saved["config"]
+    check_own_targets(before, saved["trust"], f"resume={path}")
+    now: Any = OmegaConf.to_container(config, resolve=True)
+    strange = [
+        text
+        for text in differences(before, now, CONTINUABLE)
+        if any(_is_at(text.partition("=")[0], place) for place in said)
+    ]
+    if strange:
+        raise UserError(
+            f"resume={path}: this is another training than the one it was saved by: {', '.join(strange)}\n"
+            f"resume=... alone goes on as the run was; what may differ: {', '.join(CONTINUABLE)}"
+        )
+    settings = deepcopy(dict(before))
+    for key, value in now.items():
+        if key not in settings:
+            settings[key] = value
+        elif key in SECTIONS:
+            settings[key] = {**value, **settings[key]}
+    for place in said:
+        if any(_is_at(place, name) for name in CONTINUABLE):
+            _copy(now, settings, place.split("."))
+    settings["resume"] = now["resume"]
+    return OmegaConf.create(settings)
+
+
+def position_of(saved: Mapping[str, Any], processes: int) -> tuple[int, int]:
+    """(epoch, batches of it that every process has had) where `processes` go on with a training.
+
+    Where they are others than before, no image of the epoch is left out; a few may come twice.
+    """
+    position = saved["position"]
+    return position["epoch"], position["batch"] * len(saved["rng"]) // processes
+
+
+def describe_other_processes(saved: Mapping[str, Any], processes: int, config: DictConfig) -> str:
+    """What is no longer as before, where a training goes on with another number of processes."""
+    before, accumulate = len(saved["rng"]), config.trainer.accumulate
+    return (
+        f"saved by {before} processes, goes on with {processes}: random numbers are drawn anew, and a step takes "
+        f"{processes * accumulate} batches of {config.loader.batch_size} in place of {before * accumulate}"
+    )
+
+
+def _is_at(key: str, place: str) -> bool:
+    return key == place or key.startswith(f"{place}.")
+
+
+def _copy(source: Any, target: Any, path: list[str]) -> None:
+    for key in path[:-1]:
+        source, target = source[key], target[key]
+    target[path[-1]] = source[path[-1]]
