@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import cv2
 import numpy as np
@@ -49,12 +50,13 @@ class VideoReader:
 
 def _open_camera(number: int) -> cv2.VideoCapture:
     """Without what OpenCV tells of every way in which it is not there."""
-    level = cv2.getLogLevel()  # type: ignore[attr-defined]
-    cv2.setLogLevel(0)  # type: ignore[attr-defined]
+    logging: Any = cv2.utils.logging  # type: ignore[attr-defined]  # which its stubs leave out
+    level = logging.getLogLevel()
+    logging.setLogLevel(0)
     try:
         return cv2.VideoCapture(number)
     finally:
-        cv2.setLogLevel(level)  # type: ignore[attr-defined]
+        logging.setLogLevel(level)
 
 
 class VideoWriter:

@@ -29,11 +29,11 @@ def rows(folder: Path) -> list[dict[str, object]]:
 
 def write_pictures(folder: Path) -> None:
     """a.jpg, b.jpg, anim.gif of three frames, anim.webp of two, pages.tif of four, phone.mpo of two that are one."""
-    shades = [Image.new("RGB", (64, 48), (40 * index, 90, 200 - 40 * index)) for index in range(5)]
-    shades[0].save(folder / "a.jpg")
-    shades[1].save(folder / "b.jpg")
-    for name, count in (("anim.gif", 3), ("anim.webp", 2), ("pages.tif", 4), ("phone.mpo", 2)):
-        shades[0].save(folder / name, save_all=True, append_images=shades[1:count])
+    for name, count in (
+        ("a.jpg", 1), ("b.jpg", 1), ("anim.gif", 3), ("anim.webp", 2), ("pages.tif", 4), ("phone.mpo", 2),
+    ):  # fmt: skip
+        shades = [Image.new("RGB", (64, 48), (40 * index, 90, 200 - 40 * index)) for index in range(count)]
+        shades[0].save(folder / name, save_all=count > 1, append_images=shades[1:])
 
 
 def frames(*numbers: int | None) -> Callable[[Path, str], None]:

@@ -22,7 +22,7 @@ from detkit.bridge.export.metadata import describe
 from detkit.bridge.export.parity import difference, summarise
 from detkit.bridge.export.program import Program, write_program
 from detkit.bridge.export.session import OnnxGraph
-from detkit.bridge.export.write import write_onnx
+from detkit.bridge.export.write import OPSETS, write_onnx
 from detkit.config import build, build_from_checkpoint, build_source, with_test_settings
 from detkit.data.image import read_image
 from detkit.data.synthetic_scene import draw_scene
@@ -42,18 +42,23 @@ def run_export(config: DictConfig) -> int:
     if config.format not in FORMATS:
         raise UserError(f"format={config.format}: choose one of {', '.join(FORMATS)}")
     suffix, write = FORMATS[config.format]
+    if config.opset is not None and config.format != "onnx":
+        raise UserError(f"opset={config.opset}: only format=onnx has one")
+    if config.opset is not None and config.opset not in OPSETS:
+        raise UserError(f"opset={config.opset}: choose one of {', '.join(map(str, OPSETS))}")
     checkpoint = find_checkpoint(config.checkpoint)
+    path = output_path(config.output, checkpoint, suffix)
     saved = load_checkpoint(checkpoint, trust=config.trust)
     if "onnx" in saved:
         raise UserError(f"checkpoint={checkpoint} is an exported file already")
-    path = Path(config.output or checkpoint.with_suffix(suffix))
     saved = with_test_settings(saved, preprocess=config.preprocess, postprocess=config.postprocess)
     detector = build_from_checkpoint(saved)
     source = build(config.get("proposal"), "proposal") or build_source(saved, for_any_image=True)
     eager = LoadedDetector(detector, classes=saved["classes"], device="cpu", source=source)
     name = saved["config"].get("name") or path.stem
     images, where = test_images(config, saved)  # before the long work: a mistyped path answers at once
-    write(Graph(deepcopy(detector)), path, describe(detector, saved, name=name, licence=config.licence))
+    options = {} if config.opset is None else {"opset": config.opset}
+    write(Graph(deepcopy(detector)), path, describe(detector, saved, name=name, licence=config.licence), **options)
     if config.format == "torch":
         written = GraphDetector(Program(path), num_classes=detector.num_classes, preprocess=detector.preprocess)
         exported = LoadedDetector(written, classes=saved["classes"], device="cpu", source=source)
@@ -64,8 +69,29 @@ def run_export(config: DictConfig) -> int:
     report = {"file": path.name, "images": where, **report, "environment": describe_environment(torch.device("cpu"))}
     path.with_suffix(".parity.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(format_report(report))
+    if not any(row["detections"] for row in report["batches"].values()):
+        print(
+            "not checked: nothing was found in these images; give source= with pictures of its objects, or lower "
+            "postprocess.score_threshold, which is written into the file"
+        )
     print(f"written to {path} ({path.stat().st_size / 1e6:.1f} MB) and {path.with_suffix('.parity.json')}")
     return 0 if report["passed"] else 1
+
+
+def output_path(output: str | None, checkpoint: Path, suffix: str) -> Path:
+    """Where the file goes: `output`, or beside the checkpoint.
+
+    Raises UserError for another suffix, and for a folder: a name may not look like what it is not, or replace it.
+    """
+    path = Path(output) if output is not None else checkpoint.with_suffix(suffix)
+    if path.is_dir():
+        raise UserError(f"output={output} is a folder: name a file in it, output={path / checkpoint.stem}{suffix}")
+    if path.suffix != suffix:
+        raise UserError(f"output={output}: the name ends in {suffix}, as in output={path.with_suffix(suffix)}")
+    for parent in path.parents:
+        if parent.exists() and not parent.is_dir():
+            raise UserError(f"output={output}: {parent} is a file, not a folder")
+    return path
 
 
 def test_images(config: DictConfig, saved: dict[str, Any]) -> tuple[list[NDArray[np.uint8]], str]:
@@ -105,8 +131,9 @@ def check(
             for pair in zip(wanted, found, strict=True)
         ]
         batches[str(size)] = summarise(differences, box_px=box_px, score=score)
+    compared = sum(row["detections"] for row in batches.values())
     return {
-        "passed": all(row["passed"] for row in batches.values()),
+        "passed": compared > 0 and all(row["passed"] for row in batches.values()),
         "allowed": {"box_px": box_px, "score": score},
         "batches": batches,
     }

@@ -22,18 +22,22 @@ from detkit.whole_file import whole_file
 INSTALL = 'pip install "detkit-vision[onnx]"'
 INPUTS = ("images", "sizes", "original_sizes", "proposals")
 EXAMPLE_SIZE = (416, 544)  # of a canvas that may be of any size
+OPSETS = (18, 20)  # of ONNX, at which detectors were written and found the same
 LONGEST = 8192  # side of a canvas, in pixels
 
 
-def write_onnx(graph: Graph, path: Path, metadata: str) -> None:
+def write_onnx(graph: Graph, path: Path, metadata: str, opset: int | None = None) -> None:
     """Write `graph` as ONNX: any number of images and, where images keep their shape, canvases of any size.
 
-    Raises UserError where the exporter is not installed, or the detector has a part that ONNX has no operator for.
+    opset: the version of the operators, one of OPSETS; None is that of the exporter. Raises UserError for another one,
+    where the exporter is not installed, and where the detector has a part that ONNX has no operator for.
     """
     try:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise UserError(f"format=onnx needs the exporter of PyTorch: {INSTALL}") from error
+    if opset is not None and opset not in OPSETS:
+        raise UserError(f"opset={opset}: choose one of {', '.join(map(str, OPSETS))}")
     inputs, shapes = example_inputs(graph)
     with quiet():
         program: Any = torch.onnx.export(
@@ -44,6 +48,7 @@ def write_onnx(graph: Graph, path: Path, metadata: str) -> None:
             input_names=INPUTS[: len(inputs)],
             output_names=OUTPUTS,
             custom_translation_table={torch.ops.detkit.survivors.default: survivors_in_onnx},
+            opset_version=opset,
             verbose=False,
         )
     program.model.metadata_props[KEY] = metadata
