@@ -41,10 +41,10 @@ def read_description(root: Path, file: Path | None = None) -> YoloDescription:
             described = _describe(content, path)
             break
     if not described.names:
-        path = next((root / name for name in ("classes.txt", "obj.names") if (root / name).is_file()), None)
-        if path is not None:
-            described.names = _unique(dict(enumerate(read_lines(path))), path)
-            _check_count(described.names, described.count, path)
+        listed = next((root / name for name in ("classes.txt", "obj.names") if (root / name).is_file()), None)
+        if listed is not None:
+            described.names = _unique(dict(enumerate(read_lines(listed))), listed)
+            _check_count(described.names, described.count, listed)
     return described
 
 
