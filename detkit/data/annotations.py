@@ -71,7 +71,8 @@ class Annotations:
     boxes: float32 [M, 4] xyxy pixels, 0-based, half-open, as annotated: not clipped, maybe degenerate.
     labels: int64 [M]. difficult: bool [M], VOC difficult or COCO crowd.
     areas: float64 [M] pixels, where the format declares them (COCO: of the mask); None: those of the boxes.
-    category_ids: the number of each class in the COCO file, to write results back; None elsewhere.
+    category_ids: the number of each class in the COCO file, to write results back, None for one that it lacks
+        (`detkit.data.category_ids`); None elsewhere.
     source: where this came from, for messages. faults: what the reader found wrong, and left out or put right.
     left_out: how many objects have a class name that is not in `classes`, by that name.
     notes: sentences on what is no fault. looked_in: the files and folders that were looked in, for messages.
@@ -87,7 +88,7 @@ class Annotations:
     difficult: NDArray[np.bool_]
     source: str
     areas: NDArray[np.float64] | None = None
-    category_ids: list[int] | None = None
+    category_ids: list[int | str | None] | None = None
     faults: list[Fault] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)

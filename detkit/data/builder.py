@@ -76,7 +76,7 @@ class AnnotationBuilder:
             self._difficult.append(item.difficult)
             self._areas.append(item.area)
 
-    def build(self, category_ids: list[int] | None = None) -> Annotations:
+    def build(self, category_ids: list[int | str | None] | None = None) -> Annotations:
         """The packed result."""
         with np.errstate(over="ignore"):  # what is too large for float32 is infinite, and a fault of its box
             boxes = np.array(self._boxes, np.float64).astype(np.float32).reshape(-1, 4)

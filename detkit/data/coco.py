@@ -25,8 +25,8 @@ def read_coco(root: str | Path, split: str, classes: Sequence[str] | None = None
     in `root`, and in folders images, data and imgs of these.
 
     Crowd regions come out as difficult. Labels follow ascending category id, or `classes` where given; image ids
-    are those of the file as strings, and `category_ids` are its class numbers, so results can be written back. A
-    category that only stands above others, without objects, is no class.
+    are those of the file as strings, and `category_ids` are its class numbers, so results can be written back (None
+    where it lacks a class). A category that only stands above others, without objects, is no class.
     Raises UserError where the file does not exist or is not COCO json; broken entries become faults.
     """
     root, split = Path(root), str(split)
@@ -63,8 +63,7 @@ def read_coco(root: str | Path, split: str, classes: Sequence[str] | None = None
     for image_id in objects:
         if image_id not in file.broken:
             builder.fault("missing image", path, f"has annotations of image {image_id} but no such image")
-    known = all(name in ids for name in builder.classes)
-    return builder.build(category_ids=[ids[name] for name in builder.classes] if known else None)
+    return builder.build(category_ids=[ids.get(name) for name in builder.classes])
 
 
 def _without_placeholder(file: CocoFile, classes: Sequence[str] | None) -> tuple[list[CocoCategory], str]:

@@ -14,6 +14,7 @@ from detkit.errors import UserError
 from detkit.text_file import read_json
 from detkit.types import Size
 
+_BEYOND = 1e30  # pixels; what float32 holds without becoming infinite
 _FLAGS = {"0": False, "1": True, "false": False, "true": True, "": False}
 
 
@@ -195,8 +196,8 @@ def _read_objects(file: CocoFile, rows: list[Any]) -> None:
             x, y, width, height = bbox if bbox else _box_of_segmentation(row)
             if not (type(x) is type(y) is type(width) is type(height) is float):
                 x, y, width, height = _coordinate(x), _coordinate(y), _coordinate(width), _coordinate(height)
-            if not math.isfinite(x + y + width + height):
-                raise ValueError(f"bbox {_short(bbox)} is not finite")
+            if not abs(x) + abs(y) + abs(width) + abs(height) < _BEYOND:  # nan is not below anything
+                raise ValueError(f"bbox {_short(bbox)} is not finite, or beyond any picture")
             if width < 0 or height < 0:
                 raise ValueError(f"bbox {_short(bbox)} has a negative width or height: it is [x, y, width, height]")
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:

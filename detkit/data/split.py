@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 
 from detkit.data.annotations import Annotations
 from detkit.data.builder import check_classes
+from detkit.data.category_ids import fill_category_ids
 from detkit.data.content import require_images, require_objects
 from detkit.errors import UserError
 from detkit.target import build
@@ -34,7 +35,7 @@ def read_split(data: Mapping[str, Any], split: str | None, classes: Sequence[str
     try:
         annotations: Annotations = reader(root, str(split), None if given is None else check_classes(given))
     except UserError as error:
-        if root.is_dir():
+        if root.exists():
             raise
         # said only now: a reader may create its folder, or know better what to do
         if "does not exist" in str(error):
@@ -88,7 +89,8 @@ def read_training_splits(data: Mapping[str, Any]) -> TrainingSplits:
     for use in ("val", "test"):
         name = data.get(f"{use}_split")
         if name is not None and str(name) not in read:
-            read[str(name)] = read_measured_split(data, name, train.classes)
+            measured = read_measured_split(data, name, train.classes)
+            read[str(name)] = fill_category_ids(measured, train.category_ids)
     val, test = (None if data.get(key) is None else read[str(data[key])] for key in ("val_split", "test_split"))
     return TrainingSplits(train, val, test)
 

@@ -7,7 +7,7 @@ import math
 from detkit.types import Size
 
 ROUNDING = 0.01  # a share; exporters round, or cut a picture after they drew on it
-PIXELS = 2.0  # a share of the picture beyond this is none
+PIXELS = 1.5  # a share of the picture beyond this is none; the visibility of a keypoint may be 2
 Box = tuple[float, float, float, float]
 
 

@@ -35,16 +35,16 @@ def read_description(root: Path, file: Path | None = None) -> YoloDescription:
     """
     described = YoloDescription()
     candidates = [root / "data.yaml", root / "dataset.yaml", *sorted(root.glob("*.yaml")), *sorted(root.glob("*.yml"))]
-    for path in [file] if file is not None else dict.fromkeys(candidates):
+    for path in dict.fromkeys(candidates if file is None else [file]):
         content = _load(path) if path.is_file() else {}
         if "names" in content or "train" in content or "val" in content:
             described = _describe(content, path)
             break
     if not described.names:
-        path = next((root / name for name in ("classes.txt", "obj.names") if (root / name).is_file()), None)
-        if path is not None:
-            described.names = _unique(dict(enumerate(read_lines(path))), path)
-            _check_count(described.names, described.count, path)
+        listed = next((root / name for name in ("classes.txt", "obj.names") if (root / name).is_file()), None)
+        if listed is not None:
+            described.names = _unique(dict(enumerate(read_lines(listed))), listed)
+            _check_count(described.names, described.count, listed)
     return described
 
 

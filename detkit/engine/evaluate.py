@@ -16,6 +16,7 @@ from tqdm import tqdm
 from detkit.config import build, build_from_checkpoint, build_source, with_test_settings
 from detkit.data.annotations import Annotations
 from detkit.data.builder import nearest
+from detkit.data.category_ids import fill_category_ids
 from detkit.data.proposals import Proposals
 from detkit.data.split import describe_faults, read_measured_split
 from detkit.engine.checkpoint import load_checkpoint
@@ -54,6 +55,7 @@ def run_eval(config: DictConfig) -> dict[str, Any]:
         detector = place_for_inference(build_from_checkpoint(saved), world.device, config.channels_last, config.runtime)
         data = merge_data(config.data, saved["config"]["data"], saved["trust"])
         annotations = read_test_split(data, config.split, saved["classes"])
+        annotations = fill_category_ids(annotations, saved.get("category_ids"))
         if world.is_main and annotations.faults:
             print(f"faults while reading: {describe_faults(annotations)}", file=sys.stderr)
         source = build(config.get("proposal"), "proposal") or build_source(saved, for_any_image=False)
@@ -209,7 +211,7 @@ def merge_data(given: Mapping[str, Any], saved: Mapping[str, Any], trust: Sequen
     """
     chosen = {str(key): given[key] for key in given if not OmegaConf.is_missing(given, key)}
     data = dict(saved) | chosen
-    if "root" in chosen and "reader" not in chosen and not Path(str(chosen["root"])).expanduser().is_dir():
+    if "root" in chosen and "reader" not in chosen and not Path(str(chosen["root"])).expanduser().exists():
         raise UserError(f"data.root={chosen['root']} does not exist (current folder: {Path.cwd()})")
     if data.get("reader") is None:
         raise UserError("this checkpoint says nothing of data: choose data=voc data.root=DIR (or data=coco, data=yolo)")

@@ -73,7 +73,13 @@ def fit_svm(config: DictConfig) -> None:
         open_folder(folder, settings, world)
         content = {key: saved[key] for key in ("classes", "preprocess", "position")}
         weights |= {f"roi_head.predictor.{name}": value for name, value in fitted.items()}
-        content |= {"model": weights, "ema": None, "config": settings, "metrics": {}}
+        content |= {
+            "category_ids": saved.get("category_ids"),
+            "model": weights,
+            "ema": None,
+            "config": settings,
+            "metrics": {},
+        }
         save_checkpoint(folder / "checkpoints" / "best.pt", content)
     told = dict(zip(classes, samples, strict=True))
     (folder / "svm.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")

@@ -10,6 +10,7 @@ from typing import Any
 from PIL import Image
 
 from detkit.data.annotations import Annotations
+from detkit.data.category_ids import fill_category_ids
 from detkit.engine.load import describe_load
 from detkit.engine.profile import format_profile
 from detkit.engine.validate import ground_truth_of
@@ -33,7 +34,8 @@ def write_predictions(folder: Path, predictions: Predictions, annotations: Annot
     Category ids are those of the COCO file that the annotations came from, elsewhere label + 1, so 1 is the first
     class. Image ids that are whole numbers become numbers. Boxes are [x, y, width, height] in pixels.
     """
-    rows = coco_results(predictions, list(annotations.image_ids), annotations.category_ids)
+    ids = fill_category_ids(annotations, None).category_ids
+    rows = coco_results(predictions, list(annotations.image_ids), ids)  # type: ignore[arg-type]  # none is None
     (folder / "predictions.json").write_text(json.dumps(rows) + "\n", encoding="utf-8")
 
 

@@ -212,6 +212,7 @@ def _train(
             "ema": None if ema is None else ema.module.state_dict(),
             "config": settings,
             "classes": classes,
+            "category_ids": annotations.category_ids,
             "preprocess": preprocess.to_dict(),
             "optimizer": optimizer.state_dict(),
             "scaler": scaler.state_dict(),

@@ -32,6 +32,7 @@ def run_truncate_svd(config: DictConfig) -> dict[str, Any]:
     settings = deepcopy(saved["config"])
     settings["model"]["tail"]["ranks"] = list(ranks)
     kept = {key: saved[key] for key in ("classes", "preprocess", "position")}
+    kept["category_ids"] = saved.get("category_ids")
     with own_folder(Path(config.run_dir), RUN) as folder:
         path = folder / "checkpoints" / "best.pt"
         save_checkpoint(path, {**kept, "model": detector.state_dict(), "ema": None, "config": settings})

@@ -83,7 +83,7 @@ def read_coco_results(path: Path, reference: Reference, form: str | None = None)
 
 
 def coco_results(
-    predictions: Predictions, image_ids: Sequence[str], category_ids: Sequence[int] | None = None
+    predictions: Predictions, image_ids: Sequence[str], category_ids: Sequence[int | str] | None = None
 ) -> list[dict[str, Any]]:
     """The detections as COCO results, for json.dump; scores and boxes keep every digit.
 

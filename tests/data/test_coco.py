@@ -69,7 +69,7 @@ def test_given_classes_choose_and_order(tmp_path: Path) -> None:
     assert annotations.category_ids == [18]
     assert annotations.left_out == {"person": 1}
     missing = read_coco(root, "val", ["dog", "persn"])
-    assert missing.category_ids is None
+    assert missing.category_ids == [18, None]
     assert "did you mean 'person'?" in missing.faults[0].message
 
 

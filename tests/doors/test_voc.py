@@ -7,10 +7,10 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from doors import Door
+from inputs import both, picture, write
 from PIL import Image
 
 from detkit.data.voc import read_voc
@@ -27,18 +27,6 @@ def xml(name: str, inside: str = CAT) -> str:
     return f"<annotation><filename>{name}</filename>{size}{inside}</annotation>"
 
 
-def picture(path: Path) -> None:
-    """A picture of its own for each name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(sum(path.stem.encode())).integers(0, 256, (60, 80, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(path)
-
-
-def write(path: Path, content: str | bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-
-
 def voc(
     insides: dict[str, str], split: str = "train", images: str = "JPEGImages", annotations: str = "Annotations"
 ) -> Callable[[Path], None]:
@@ -50,14 +38,6 @@ def voc(
             write(folder / "ds" / annotations / f"{name}.xml", xml(f"{name}.png", inside))
         if split:
             write(folder / "ds/ImageSets/Main" / f"{split}.txt", "".join(f"{name}\n" for name in insides))
-
-    return make
-
-
-def both(*makes: Callable[[Path], object]) -> Callable[[Path], None]:
-    def make(folder: Path) -> None:
-        for one in makes:
-            one(folder)
 
     return make
 
