@@ -50,7 +50,7 @@ class VideoReader:
 
 def _open_camera(number: int) -> cv2.VideoCapture:
     """Without what OpenCV tells of every way in which it is not there."""
-    logging: Any = cv2.utils.logging  # type: ignore[attr-defined]  # which its stubs leave out
+    logging: Any = cv2.utils.logging  # which its stubs leave out
     level = logging.getLogLevel()
     logging.setLogLevel(0)
     try:
