@@ -41,7 +41,7 @@ class Kind:
     def fits(self, value: Any) -> bool:
         """Whether `value`, a plain object, is of this kind."""
         if self.items is not None:
-            return isinstance(value, list) and all(self.items.read(item) is not MISFIT for item in value)
+            return isinstance(value, list) and all(self.items.fits(item) for item in value)
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
         if self.name in ("whole", "number"):
             whole = isinstance(value, int) or self.name == "number"
@@ -73,9 +73,13 @@ class Rule:
 
     kinds: tuple[Kind, ...]
 
+    def fits(self, value: Any) -> bool:
+        """Whether `value` is of one of the kinds as it is."""
+        return any(kind.fits(value) for kind in self.kinds)
+
     def read(self, value: Any) -> Any:
         """The value as the program takes it, MISFIT where it cannot be: a single value for a list is a list of one."""
-        if any(kind.fits(value) for kind in self.kinds):
+        if self.fits(value):
             return value
         for kind in self.kinds:
             if kind.name == "text" and isinstance(value, (int, float)):
@@ -152,7 +156,7 @@ def check_values(config: DictConfig, verb: str, typed: Mapping[str, Any] | None 
         if rule is None:
             continue
         found = check_value(verb, key, value)
-        if typed and key in typed and rule.is_text:
+        if typed and key in typed and rule.is_text and not rule.fits(value):
             found, literal = rule.read(typed[key]), True
         if literal and (found != value or type(found) is not type(value)):
             with open_dict(config):
