@@ -149,7 +149,8 @@ def _run(name: str, arguments: list[str]) -> int:
         overrides.check_deleted(loader, config_name, options.overrides)
         if not (options.help or options.hydra_help or options.info or options.shell_completion):
             single = for_finetuning(loader, overrides.first_of_sweep(options.overrides), options.overrides)
-            check_config_files(loader, config_name, single, extra_dir)
+            if extra_dir is not None or any(one.startswith("experiment=") for one in single):
+                check_config_files(loader, config_name, single, extra_dir)
             typed.update(typed_text(loader, config_name, single) if extra_dir is not None else {})
         arguments = for_finetuning(loader, _flags_first(arguments, options.overrides), options.overrides)
         with _process_as_hydra_expects(name, arguments), answered_at_once():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import Any
 
 import yaml
@@ -23,8 +24,13 @@ from detkit.errors import UserError
 
 def parse(overrides: list[str]) -> list[Override]:
     """The overrides of a command line; raises UserError for one that cannot be read."""
+    return list(_parse(tuple(overrides)))
+
+
+@lru_cache(maxsize=64)  # one command is looked at several times, and Hydra's parser takes its time
+def _parse(overrides: tuple[str, ...]) -> list[Override]:
     try:
-        return OverridesParser.create().parse_overrides(overrides)
+        return OverridesParser.create().parse_overrides(list(overrides))
     except OverrideParseException as error:
         reason = str(error).partition("\nSee https")[0]
         key, _, value = error.override.partition("=")

@@ -16,7 +16,7 @@ from detkit.config import check_assembly
 from detkit.config_dir import config_dir
 from detkit.overrides import config_loader
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 SEED, COUNT = 20261128, 500
 VALUES = (
