@@ -105,7 +105,7 @@ class _Pictures:
         places = [base / "images" / name, base / name, path.parent, *above, base]
         inner = [place / folder for place in places for folder in ("", *_PICTURES)]
         tried = list(dict.fromkeys([*places[:2], *inner]))
-        folders = [folder for folder in tried if folder.is_dir()]
+        folders = [folder for folder in tried if folder.is_dir() and os.access(folder, os.R_OK | os.X_OK)]
         self.finder = PictureFinder(folders or tried, base)
         self._listed = [(str(folder), frozenset(os.listdir(folder))) for folder in folders]
 
