@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from detkit.data.annotations import Annotations
 from detkit.data.builder import AnnotationBuilder, RawObject, nearest
-from detkit.data.coco_entries import CocoCategory, CocoFile, CocoImage, read_coco_file
+from detkit.data.coco_entries import CocoCategory, CocoFile, CocoObject, read_coco_file
 from detkit.data.picture_finder import Found, PictureFinder
 from detkit.errors import UserError
 
@@ -48,11 +48,14 @@ def read_coco(root: str | Path, split: str, classes: Sequence[str] | None = None
         if name not in ids:
             builder.fault("unknown class", path, f"has no category {name!r} of data.classes{nearest(name, list(ids))}")
 
-    objects = _objects_by_image(file)
-    pictures = _Pictures(base, path, split, file.images)
+    names = {category.id: category.name for category in file.categories}
+    objects: dict[str, list[CocoObject]] = defaultdict(list)
+    for item in file.objects:
+        objects[item.image_id].append(item)
+    pictures = _Pictures(base, path, split)
     builder.looked_in(path, *pictures.finder.folders)
     for image in file.images:
-        found = objects.pop(image.id, [])
+        found = [_raw(item, names) for item in objects.pop(image.id, ())]
         picture = pictures.find(image.file_name)
         if picture.path is None:
             builder.fault(picture.kind, path, f"image {image.id}: {picture.reason}")
@@ -88,33 +91,29 @@ def _without_placeholder(file: CocoFile, classes: Sequence[str] | None) -> tuple
     return [category for category in file.categories if category not in left_out], note if classes is None else ""
 
 
-def _objects_by_image(file: CocoFile) -> dict[str, list[RawObject]]:
-    names = {category.id: category.name for category in file.categories}
-    objects: dict[str, list[RawObject]] = defaultdict(list)
-    for item in file.objects:
-        name = names.get(item.category_id) or f"category {item.category_id}"
-        objects[item.image_id].append(RawObject(name, item.box, item.crowd, item.area))
-    return objects
+def _raw(item: CocoObject, names: Mapping[str, str]) -> RawObject:
+    name = names.get(item.category_id) or f"category {item.category_id}"
+    return RawObject(name, item.box, item.crowd, item.area)
 
 
 class _Pictures:
-    """Finds the pictures of a file; where all are in the first folder at a look into its listing each."""
+    """Finds the pictures of a file; what is called exactly so in one of the folders at a look into its listing."""
 
-    def __init__(self, base: Path, path: Path, split: str, images: Sequence[CocoImage]) -> None:
+    def __init__(self, base: Path, path: Path, split: str) -> None:
         name = path.stem.removeprefix("instances_") if split.endswith(".json") else split
         above = [path.parent.parent] if base in path.parent.parents else []
         places = [base / "images" / name, base / name, path.parent, *above, base]
         inner = [place / folder for place in places for folder in ("", *_PICTURES)]
         tried = list(dict.fromkeys([*places[:2], *inner]))
-        folders = [folder for folder in tried if folder.is_dir()]
+        folders = [folder for folder in tried if folder.is_dir() and os.access(folder, os.R_OK | os.X_OK)]
         self.finder = PictureFinder(folders or tried, base)
-        self._first = str(folders[0]) if folders else ""
-        self._listed = set(os.listdir(self._first)) if folders else set()
+        self._listed = [(str(folder), frozenset(os.listdir(folder))) for folder in folders]
 
     def find(self, name: str) -> Found:
         """The picture that an entry names."""
-        if name in self._listed:
-            return Found(os.path.join(self._first, name))
+        for folder, listed in self._listed:
+            if name in listed:
+                return Found(os.path.join(folder, name))
         return self.finder.find(name)
 
 

@@ -97,10 +97,15 @@ def parse_coco(content: Any, path: str | Path) -> CocoFile:
 def id_text(value: Any) -> str | None:
     """An id as the text that it is compared by; None where it is none."""
     if isinstance(value, str):
-        return value.strip() or None
+        return (value.strip() or None) if _is_text(value) else None
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _is_text(value: str) -> bool:
+    """Whether a string can be a name: JSON may hold halves of a character."""
+    return value.isascii() or not any(0xD800 <= ord(character) < 0xE000 for character in value)
 
 
 def _rows(file: CocoFile, content: dict[str, Any], key: str) -> list[Any]:
@@ -121,7 +126,7 @@ def _read_images(file: CocoFile, rows: list[Any]) -> None:
             file.fault("unreadable entry", f"{where} is {_short(row)}, not an object")
             continue
         image_id, name = id_text(row.get("id")), row.get("file_name")
-        if image_id is None or not isinstance(name, str) or not name.strip() or "\0" in name:
+        if image_id is None or not isinstance(name, str) or not name.strip() or "\0" in name or not _is_text(name):
             key = "id" if image_id is None else "file_name"
             file.fault("unreadable entry", f"{where} has no {key}: it has {_short(row)}")
             if image_id is not None:
@@ -204,7 +209,9 @@ def _read_objects(file: CocoFile, rows: list[Any]) -> None:
             file.fault("unreadable box", f"{_name(number, row)}: {_explain(row, error)}")
             continue
         area, crowd = row.get("area"), row.get("iscrowd")
-        if type(area) is not float or not 0 <= area < math.inf:
+        if type(area) is int:
+            area = float(area) if 0 <= area < _BEYOND else -1.0
+        if type(area) is not float or not 0 <= area < _BEYOND:
             area = _area(file, number, row, width * height)
         if crowd is not None and type(crowd) is not int:
             crowd = _crowd(file, number, row)
@@ -273,6 +280,9 @@ def _crowd(file: CocoFile, number: int, row: dict[str, Any]) -> bool:
 
 
 def _find_repeated(file: CocoFile, rows: list[Any]) -> None:
+    raw = [row.get("id") for row in rows if type(row) is dict]
+    if set(map(type, raw)) == {int} and len(set(raw)) == len(raw):  # the usual file, in the least time
+        return
     ids = [text for row in rows if isinstance(row, dict) and (text := id_text(row.get("id"))) is not None]
     if len(set(ids)) == len(ids):
         return

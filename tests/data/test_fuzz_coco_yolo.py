@@ -171,7 +171,7 @@ def test_no_coco_file_ends_in_anything_but_a_fault_or_a_user_error(tmp_path: Pat
         (tmp_path / "train.json").write_bytes(damaged(random_, text) if random_.random() < 0.3 else text.encode())
         classes = random_.choice((None, None, ["c1"], ["c0", "zebra"]))
         read += holds(lambda classes=classes: read_coco(tmp_path, "train", classes)) is not None  # type: ignore[misc]
-    assert FILES / 4 < read < FILES, read
+    assert FILES / 10 < read < FILES, read
 
 
 @pytest.mark.slow

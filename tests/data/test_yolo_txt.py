@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from detkit.data.yolo_labels import LabelFinder
 from detkit.data.yolo_line import parse_yolo_line
 from detkit.data.yolo_txt import read_yolo
 from detkit.errors import UserError
@@ -91,3 +92,86 @@ def test_errors_say_what_exists(tmp_path: Path) -> None:
     (tmp_path / "data.yaml").write_text("names: [cat\n")
     with pytest.raises(UserError, match=r"cannot read .*data.yaml"):
         read_yolo(tmp_path, "train")
+
+
+@pytest.mark.parametrize(
+    ("line", "keypoints", "found"),
+    [
+        ("1.0 0.5 0.5 1 1", 0, (1, (0, 0, 60, 40))),
+        ("0,0.5,0.5,0.5,0.5", 0, (0, (15, 10, 45, 30))),
+        ("0, 0.5, 0.5, 0.5, 0.5", 0, (0, (15, 10, 45, 30))),
+        ("0;0,5;0,5;0,5;0,5", 0, (0, (15, 10, 45, 30))),
+        ("0 0,5 0,5 0,5 0,5", 0, (0, (15, 10, 45, 30))),
+        ("0\t0.5\t0.5\t1.01\t1", 0, (0, (0, 0, 60, 40))),
+        ("0 0.5 0.5 0.5 0.5 0.1 0.1 2 0.9 0.9 2", 6, (0, (15, 10, 45, 30))),
+        ("0 0.5 0.5 0.5 0.5", 6, (0, (15, 10, 45, 30))),
+    ],
+)
+def test_forms_of_a_line(line: str, keypoints: int, found: object) -> None:
+    index, box = parse_yolo_line(line, (40, 60), keypoints)
+    assert (index, box) == found
+
+
+@pytest.mark.parametrize(
+    ("line", "keypoints", "message"),
+    [
+        ("0 0.5 0.5 0.5 0.5 0.9", 0, "a sixth column, the confidence"),
+        ("0 0.5 0.5 0.5 0.5 0.9 0.1 0.2", 0, "7 numbers after the class: .*kpt_shape"),
+        ("0 0.5 0.5 0.5 0.5 0.9 0.9 0.9", 6, "7 numbers after the class: want 4, and 6"),
+        ("0 32 24 24 24", 0, "32 is no share of the image: pixels"),
+        ("0 nan 0.5 0.5 0.5", 0, "nan is no number"),
+        ("1_0 0.5 0.5 0.5 0.5", 0, "is no number"),
+        ("0.5 0.5 0.5 0.5 0.5", 0, "class 0.5 is no whole number"),
+        ("cat 0.5 0.5 0.5 0.5", 0, "class 'cat' is no number"),
+        ("0 0.5 0.5 -0.5 0.5", 0, "a negative width"),
+        (",", 0, "is no number"),
+    ],
+)
+def test_lines_that_are_none(line: str, keypoints: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_yolo_line(line, (40, 60), keypoints)
+
+
+@pytest.mark.parametrize(
+    ("picture", "labels"),
+    [
+        ("images/train/x.jpg", "labels/train/x.txt"),
+        ("images/train/x.jpg", "Labels/train/x.TXT"),
+        ("train/images/x.jpg", "train/labels/x.jpg.txt"),
+        ("train/x.jpg", "train/x.txt"),
+        ("train/x.jpg", "train/labels/x.txt"),
+        ("train/x.jpg", "labels/train/x.txt"),
+        ("pics/train/x.jpg", "annotations/train/x.txt"),
+        ("x.jpg", "labels/x.txt"),
+    ],
+)
+def test_where_a_label_file_may_be(tmp_path: Path, picture: str, labels: str) -> None:
+    write_image(tmp_path / picture)
+    write_labels(tmp_path / labels, "0 0.5 0.5 1 1")
+    assert LabelFinder(tmp_path).find(tmp_path / picture) == tmp_path / labels
+    (tmp_path / labels).unlink()
+    assert LabelFinder(tmp_path).find(tmp_path / picture) is None
+
+
+def test_no_label_file_is_refused_and_the_places_are_named(tmp_path: Path) -> None:
+    write_image(tmp_path / "images/train/1.jpg")
+    with pytest.raises(UserError, match=r"no label file for any of 1 pictures: 1.txt, .* is in none of .*labels/train"):
+        read_yolo(tmp_path, "train", ["cat"])
+
+
+def test_labels_of_other_splits_are_not_faults_of_this(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        write_image(tmp_path / split / f"{split}.jpg")
+        write_labels(tmp_path / "labels" / f"{split}.txt", "0 0.5 0.5 1 1")
+    assert not read_yolo(tmp_path, "train", ["cat"]).faults
+    write_labels(tmp_path / "train" / "lost.txt", "0 0.5 0.5 1 1")
+    assert [fault.kind for fault in read_yolo(tmp_path, "train", ["cat"]).faults] == ["labels without picture"]
+
+
+def test_paths_of_data_yaml_count_below_the_root(tmp_path: Path) -> None:
+    write_image(tmp_path / "ds/images/train/1.jpg")
+    write_labels(tmp_path / "ds/labels/train/1.txt", "0 0.5 0.5 1 1")
+    for path, train in ((".", "images/train"), ("/far/ds", "images\\train"), ("", "../images/train"),
+                        ("C:\\ds", "C:\\ds\\images\\train"), ("ds", "/home/me/ds/images/train")):  # fmt: skip
+        (tmp_path / "ds/data.yaml").write_text(f"path: {path}\ntrain: {train}\nnames: [cat]\n")
+        assert list(read_yolo(tmp_path / "ds", "train").image_ids) == ["images/train/1"]
