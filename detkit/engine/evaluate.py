@@ -225,9 +225,20 @@ def merge_data(given: Mapping[str, Any], saved: Mapping[str, Any], trust: Sequen
 def _evaluate_files(config: DictConfig, folder: Path) -> dict[str, Any]:
     if config.predictions is None or config.ground_truth is None or config.checkpoint is not None:
         raise UserError("predictions=... and ground_truth=... go together, and without checkpoint=")
-    metrics = evaluate_files(config.predictions, config.ground_truth, inclusive=config.inclusive)
+    metrics = evaluate_files(
+        config.predictions, config.ground_truth, boxes=config.boxes, images=config.images, inclusive=config.inclusive
+    )
     metrics["environment"] = describe_environment(torch.device("cpu"))
     write_metrics(folder, metrics)
     print(format_table(metrics))
+    protocol = metrics["protocol"]
+    print(f"\nboxes={protocol['boxes']} in {config.predictions} and {config.ground_truth}")
+    for count, what, means in (
+        ("num_objects", config.ground_truth, "there is nothing to be found, and no AP"),
+        ("num_detections", config.predictions, "nothing was found, and every AP is 0 or not known"),
+    ):
+        if protocol[count] == 0:
+            kind = "objects that count" if count == "num_objects" else "detections"
+            print(f"{what} has no {kind}: {means}")
     print(f"written to {folder}")
     return metrics

@@ -1,4 +1,4 @@
-"""Evaluation of files: ground truth and predictions in COCO json or in one text file for each image."""
+"""Evaluation of files: ground truth and predictions in COCO json, in text files of an image each, or in VOC's XML."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from detkit.errors import UserError
+from detkit.metric.box_form import Form, WrittenBoxes
 from detkit.metric.coco_json import coco_results, read_coco_objects, read_coco_results
 from detkit.metric.evaluate import evaluate
+from detkit.metric.form_match import refuse_other_form
 from detkit.metric.records import Predictions
 from detkit.metric.reference import Reference
 from detkit.metric.text_boxes import read_text_detections, read_text_objects
+from detkit.metric.voc_objects import find_voc_files, read_voc_objects
 
 __all__ = ["coco_results", "evaluate_files", "read_ground_truth", "read_predictions"]
 
@@ -19,16 +23,21 @@ def evaluate_files(
     predictions: str | Path,
     ground_truth: str | Path,
     *,
+    boxes: str | None = None,
+    images: str | Path | None = None,
     iou_thresholds: Sequence[float] = (0.1, 0.3, 0.5, 0.75),
     confusion_score: float = 0.5,
     inclusive: bool = True,
 ) -> dict[str, Any]:
     """`evaluate` on files: see `read_ground_truth` and `read_predictions` for what they may be.
 
-    iou_thresholds: those of metrics["voc"]["by_iou"]. inclusive: of text files; named in metrics["protocol"].
+    iou_thresholds: those of metrics["voc"]["by_iou"]. boxes, inclusive: named in metrics["protocol"].
     """
-    reference = read_ground_truth(ground_truth, inclusive=inclusive)
-    found, classes = read_predictions(predictions, reference, inclusive=inclusive)
+    reference = read_ground_truth(ground_truth, boxes=boxes, images=images, inclusive=inclusive)
+    found, classes, written = _read_predictions(Path(predictions), reference, boxes, inclusive)
+    if boxes is None:
+        refuse_other_form(Path(predictions), written, _form(Path(predictions), None, inclusive), found,
+                          reference.ground_truth)  # fmt: skip
     metrics = evaluate(
         found,
         reference.ground_truth,
@@ -37,30 +46,55 @@ def evaluate_files(
         confusion_score=confusion_score,
     )
     metrics["protocol"] |= {"predictions": str(predictions), "ground_truth": str(ground_truth)}
+    metrics["protocol"]["boxes"] = boxes or "xywh"
     if Path(predictions).is_dir() or Path(ground_truth).is_dir():
         metrics["protocol"]["text_boxes"] = "inclusive" if inclusive else "half-open"
     return metrics
 
 
-def read_ground_truth(path: str | Path, *, inclusive: bool = True) -> Reference:
-    """Objects from a COCO annotation file, or from a folder of text files of lines `name x y w h` in pixels.
+def read_ground_truth(
+    path: str | Path, *, boxes: str | None = None, images: str | Path | None = None, inclusive: bool = True
+) -> Reference:
+    """Objects from a COCO annotation file, a folder of text files of lines `name x y w h`, or one of VOC's XML files.
 
+    boxes: what four numbers mean, one of box_form.FORMS; None: x, y, w, h in pixels, unless they show that they are
+    not. VOC's boxes say themselves what they are. images: the folder of the pictures, where their sizes are not known.
     inclusive: a text box reaches to the end of pixel x+w, y+h, as the tools that brought this form compute it;
     otherwise to x+w, y+h itself, as COCO boxes always do. Raises UserError naming file and line.
     """
     path = Path(path)
-    return read_text_objects(path, inclusive) if path.is_dir() else read_coco_objects(path)
+    form = _form(path, boxes, inclusive)
+    pictures = None if images is None else Path(images)
+    if not path.is_dir():
+        return read_coco_objects(path, form, pictures)
+    if find_voc_files(path):
+        return read_voc_objects(path)
+    return read_text_objects(path, form, pictures)
 
 
 def read_predictions(
-    path: str | Path, reference: Reference, *, inclusive: bool = True
+    path: str | Path, reference: Reference, *, boxes: str | None = None, inclusive: bool = True
 ) -> tuple[Predictions, list[str]]:
     """Detections and the class names by label, from COCO results or a folder of lines `name score x y w h`.
 
-    `inclusive` as in `read_ground_truth`. Text files may name classes beyond those of text ground truth, which lists
-    none without objects; any other image or class that the reference does not have raises UserError.
+    `boxes`, `inclusive` as in `read_ground_truth`; with boxes=yolo, lines are `class cx cy w h score`. Text files may
+    name classes beyond those of text ground truth, which lists none without objects; any other image or class that
+    the reference does not have raises UserError.
     """
-    path = Path(path)
+    return _read_predictions(Path(path), reference, boxes, inclusive)[:2]
+
+
+def _read_predictions(
+    path: Path, reference: Reference, boxes: str | None, inclusive: bool
+) -> tuple[Predictions, list[str], WrittenBoxes]:
+    form = _form(path, boxes, inclusive)
     if path.is_dir():
-        return read_text_detections(path, reference, inclusive)
-    return read_coco_results(path, reference), reference.classes
+        if find_voc_files(path):
+            raise UserError(f"{path} has VOC's XML files, which have no scores: predictions are COCO json or text files")
+        return read_text_detections(path, reference, form)
+    found, written = read_coco_results(path, reference, form)
+    return found, reference.classes, written
+
+
+def _form(path: Path, boxes: str | None, inclusive: bool) -> Form:
+    return Form.of(boxes, inclusive and path.is_dir())

@@ -1,72 +1,149 @@
 """Boxes in one text file for each image, the form of Object-Detection-Metrics and its successors.
 
-Lines are `name x y w h` for objects and `name score x y w h` for detections, in pixels; a name may hold spaces.
+Lines are `name` and four numbers for objects, `name score` and four numbers for detections; a name may hold spaces.
+What the numbers mean is said by a `Form`; of YOLO, `name` is the number of the class, and the score comes last.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from detkit.errors import UserError
+from detkit.metric.box_form import Form, WrittenBoxes, refuse_scores, to_xyxy
 from detkit.metric.records import GroundTruth, Predictions
-from detkit.metric.reference import Reference, find_indices, from_xywh, numbered
+from detkit.metric.reference import ImageNames, Reference, find_indices, numbered, picture_sizes
+from detkit.text_file import numbered_lines
+
+LETTERS = {"xywh": "x y w h", "xyxy": "left top right bottom", "cxcywh": "cx cy w h", "yolo": "cx cy w h"}
 
 
-def read_text_objects(folder: Path, inclusive: bool) -> Reference:
-    """The objects of a folder; each file is an image, empty files too."""
-    files = sorted(folder.glob("*.txt"))
-    if not files:
-        raise UserError(f"{folder} has no .txt files with lines `name x y w h`")
-    rows = [(index, *row) for index, file in enumerate(files) for row in _read_lines(file, 4, "name x y w h")]
-    classes = sorted({name for _, name, _ in rows})
+class _Row(NamedTuple):
+    image: int
+    where: str  # "FILE line N"
+    name: str
+    score: float
+    box: list[float]
+    difficult: bool
+
+
+def read_text_objects(folder: Path, form: Form, images: Path | None = None) -> Reference:
+    """The objects of a folder; each file is an image, empty files too. A line may end in the word `difficult`.
+
+    images: a folder of the pictures, for their sizes.
+    """
+    wanted = f"name {LETTERS[form.name]}"
+    files = _files(folder, wanted)
+    rows = [row for index, file in enumerate(files) for row in _read_rows(file, index, wanted, objects=True)]
+    _refuse_predictions(rows, folder)
+    classes = sorted({row.name for row in rows})
     label_of = numbered(classes)
+    names = ImageNames([_image_name(file, folder) for file in files])
+    sizes = np.full((len(files), 2), np.nan) if images is None else picture_sizes(names, images)
     ground_truth = GroundTruth(
-        image=np.array([index for index, _, _ in rows], np.int64),
-        boxes=from_xywh(np.array([numbers for _, _, numbers in rows]), inclusive=inclusive),
-        labels=np.array([label_of[name] for _, name, _ in rows], np.int64),
+        image=np.array([row.image for row in rows], np.int64),
+        boxes=to_xyxy(_written(rows, sizes), form),
+        labels=np.array([label_of[row.name] for row in rows], np.int64),
         num_images=len(files),
-        image_ids=[file.stem for file in files],
+        difficult=np.array([row.difficult for row in rows], np.bool_),
+        image_ids=names.names,
     )
-    return Reference(ground_truth=ground_truth, classes=classes, file_of=numbered([file.stem for file in files]))
+    return Reference(ground_truth=ground_truth, classes=classes, names=names, sizes=sizes)
 
 
-def read_text_detections(folder: Path, reference: Reference, inclusive: bool) -> tuple[Predictions, list[str]]:
+def read_text_detections(
+    folder: Path, reference: Reference, form: Form
+) -> tuple[Predictions, list[str], WrittenBoxes]:
     """Detections of a folder whose files are named as those of the images, and the class names by label."""
-    files = sorted(folder.glob("*.txt"))
-    if not files:
-        raise UserError(f"{folder} has no .txt files with lines `name score x y w h`")
-    if len(reference.file_of) != reference.ground_truth.num_images:
-        raise UserError(f"{folder}: two images of the ground truth have one file name; give predictions as COCO json")
-    image = dict(
-        zip(files, find_indices([file.stem for file in files], reference.file_of, "file", folder), strict=True)
-    )
-    rows = [(image[file], *row) for file in files for row in _read_lines(file, 5, "name score x y w h")]
+    wanted = "class cx cy w h score" if form.name == "yolo" else f"name score {LETTERS[form.name]}"
+    files = _files(folder, wanted)
+    taken: dict[int, Path] = {}
+    for file in files:
+        index = reference.names.find(_image_name(file, folder), folder)
+        if index in taken:
+            raise UserError(f"{taken[index]} and {file} are of one image of the ground truth")
+        taken[index] = file
+    rows = [
+        row
+        for index, file in taken.items()
+        for row in _read_rows(file, index, wanted, objects=False, score_last=form.name == "yolo")
+    ]
     classes = list(reference.classes)
     if not reference.category_of:  # text files do not list their classes, so one may be without any object
-        classes += sorted({name for _, name, _ in rows} - set(classes))
+        named = {row.name for row in rows}
+        if rows and classes and not named & set(classes):
+            raise UserError(
+                f"{folder} has the classes {', '.join(sorted(named)[:5])}, and none of those of the ground truth: "
+                f"{', '.join(classes[:5])}"
+            )
+        classes += sorted(named - set(classes))
     label_of = numbered(classes)
+    written = _written(rows, reference.sizes)
+    boxes = to_xyxy(written, form)
+    scores = np.array([row.score for row in rows], np.float64)
+    refuse_scores(scores, written.name)
     predictions = Predictions(
-        image=np.array([index for index, _, _ in rows], np.int64),
-        boxes=from_xywh(np.array([numbers[1:] for _, _, numbers in rows]), inclusive=inclusive),
-        scores=np.array([numbers[0] for _, _, numbers in rows], np.float64),
-        labels=find_indices([name for _, name, _ in rows], label_of, "class", folder),
+        image=np.array([row.image for row in rows], np.int64),
+        boxes=boxes,
+        scores=scores,
+        labels=find_indices([row.name for row in rows], label_of, "class", folder),
     )
-    return predictions, classes
+    return predictions, classes, written
 
 
-def _read_lines(file: Path, count: int, form: str) -> list[tuple[str, list[float]]]:
+def _files(folder: Path, wanted: str) -> list[Path]:
+    files = sorted(path for path in folder.rglob("*.txt") if path.is_file())
+    if not files:
+        raise UserError(f"{folder} has no .txt files with lines `{wanted}`")
+    return files
+
+
+def _image_name(file: Path, folder: Path) -> str:
+    return file.relative_to(folder).as_posix().removesuffix(".txt")
+
+
+def _written(rows: list[_Row], sizes: np.ndarray) -> WrittenBoxes:
+    return WrittenBoxes(
+        numbers=np.array([row.box for row in rows], np.float64).reshape(-1, 4),
+        sizes=sizes[np.array([row.image for row in rows], np.int64)],
+        name=lambda index: rows[index].where,
+    )
+
+
+def _read_rows(file: Path, image: int, wanted: str, *, objects: bool, score_last: bool = False) -> list[_Row]:
+    count = 4 if objects else 5
     rows = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in numbered_lines(file):
         words = line.split()
-        if not words:
-            continue
+        difficult = objects and words[-1] == "difficult" and len(words) > count + 1
+        words = words[:-1] if difficult else words
         try:
             numbers = [float(word) for word in words[-count:]]
         except ValueError:
             numbers = []
         if len(numbers) != count or len(words) <= count or not np.isfinite(numbers).all():
-            raise UserError(f"{file} line {number} is {line!r}, must be `{form}`")
-        rows.append((" ".join(words[:-count]), numbers))
+            raise UserError(f"{file} line {number} is {line!r}, must be `{wanted}`")
+        name, where = " ".join(words[:-count]), f"{file} line {number}"
+        score = 1.0 if objects else numbers[-1] if score_last else numbers[0]
+        box = numbers if objects else numbers[:4] if score_last else numbers[1:]
+        rows.append(_Row(image, where, name, score, box, difficult))
     return rows
+
+
+def _refuse_predictions(rows: list[_Row], folder: Path) -> None:
+    """Raise UserError where every line has one number more than an object: a score, before or after the box."""
+
+    def is_number(word: str) -> bool:
+        try:
+            return np.isfinite(float(word))
+        except ValueError:
+            return False
+
+    names = [row.name.split() for row in rows]
+    if rows and all(len(words) > 1 and "." in words[-1] and is_number(words[-1]) for words in names):
+        raise UserError(
+            f"{folder} is no ground truth: {rows[0].where} has five numbers, as predictions have; "
+            "are predictions= and ground_truth= exchanged?"
+        )

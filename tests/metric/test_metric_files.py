@@ -137,7 +137,7 @@ def row(**changes):
     [
         ([row(image_id=8)], "image_id 8 is not in the ground truth"),
         ([row(category_id=1)], "category_id 1 is not in the ground truth"),
-        ([row(bbox=[1, 2, 3])], "every bbox must be 4 numbers"),
+        ([row(bbox=[1, 2, 3])], "bbox of entry 0 is .1, 2, 3., must be 4 numbers"),
         ([row(), row(score=float("nan"))], "score of entry 1 is nan"),
         ([{"image_id": 7}], "entry 0, .* has no category_id, bbox, score"),
         ({"a": 1}, "is no COCO results file"),
@@ -154,7 +154,7 @@ def test_bad_files_are_named(tmp_path):
     with pytest.raises(UserError, match=r"none\.json does not exist"):
         read_ground_truth(tmp_path / "none.json")
     (tmp_path / "bad.json").write_text("{")
-    with pytest.raises(UserError, match=r"bad\.json cannot be read as json"):
+    with pytest.raises(UserError, match=r"bad\.json is not JSON: line 1"):
         read_ground_truth(tmp_path / "bad.json")
     (tmp_path / "list.json").write_text("[]")
     with pytest.raises(UserError, match="is no COCO annotation file"):
