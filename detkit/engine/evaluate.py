@@ -49,6 +49,8 @@ def run_eval(config: DictConfig) -> dict[str, Any]:
     if config.predictions is not None or config.ground_truth is not None:
         with owned_folder(folder, trains=False) as folder:
             return _evaluate_files(config, folder)
+    if config.boxes is not None or config.images is not None:
+        raise UserError("boxes= and images= are of predictions= and ground_truth= in files, not of a checkpoint")
     if config.checkpoint is None:
         raise UserError("add checkpoint=<a .pt file or a run folder>, or predictions=<file> ground_truth=<file>")
     with join_world(config.device) as world, owned_by_main(world, folder, trains=False) as folder:
@@ -233,12 +235,7 @@ def _evaluate_files(config: DictConfig, folder: Path) -> dict[str, Any]:
     print(format_table(metrics))
     protocol = metrics["protocol"]
     print(f"\nboxes={protocol['boxes']} in {config.predictions} and {config.ground_truth}")
-    for count, what, means in (
-        ("num_objects", config.ground_truth, "there is nothing to be found, and no AP"),
-        ("num_detections", config.predictions, "nothing was found, and every AP is 0 or not known"),
-    ):
-        if protocol[count] == 0:
-            kind = "objects that count" if count == "num_objects" else "detections"
-            print(f"{what} has no {kind}: {means}")
+    for note in protocol["notes"]:
+        print(note)
     print(f"written to {folder}")
     return metrics

@@ -62,9 +62,9 @@ def to_xyxy(written: WrittenBoxes, form: Form) -> NDArray[np.float64]:
     _refuse_negative(written, form)
     if form.name == "yolo":
         if np.isnan(written.sizes).any():
-            index = int(np.flatnonzero(np.isnan(written.sizes).any(axis=1))[0])
+            unknown = int(np.flatnonzero(np.isnan(written.sizes).any(axis=1))[0])
             raise UserError(
-                f"boxes=yolo are shares of the picture, and the size of that of {written.name(index)} is not known: "
+                f"boxes=yolo are shares of the picture, and the size of that of {written.name(unknown)} is not known: "
                 "add images=<the folder of the pictures>"
             )
         if (index := _most(~_shares(written.numbers))) is not None:
@@ -112,7 +112,7 @@ def _convert(numbers: NDArray[np.float64], form: Form, sizes: NDArray[np.float64
 
 def _negative(numbers: NDArray[np.float64], name: str) -> NDArray[np.bool_]:
     size = numbers[:, 2:] - numbers[:, :2] if name == "xyxy" else numbers[:, 2:]
-    return (size < 0).any(axis=1)
+    return np.asarray((size < 0).any(axis=1))
 
 
 def _refuse_negative(written: WrittenBoxes, form: Form) -> None:
@@ -128,7 +128,7 @@ def _refuse_negative(written: WrittenBoxes, form: Form) -> None:
 
 
 def _shares(numbers: NDArray[np.float64]) -> NDArray[np.bool_]:
-    return (np.abs(numbers) <= 1.5).all(axis=1)
+    return np.asarray((np.abs(numbers) <= 1.5).all(axis=1))
 
 
 def _whole(numbers: NDArray[np.float64]) -> bool:
@@ -158,7 +158,7 @@ def _of_shares(written: WrittenBoxes) -> str:
 def _beyond(boxes: NDArray[np.float64], sizes: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Whether a box reaches beyond its picture by more than a rounding; False where the size is unknown."""
     slack = np.maximum(2.0 * (sizes > 2), 0.02 * sizes)
-    return ((boxes[:, 2:] > sizes + slack) | (boxes[:, :2] < -slack)).any(axis=1)
+    return np.asarray(((boxes[:, 2:] > sizes + slack) | (boxes[:, :2] < -slack)).any(axis=1))
 
 
 def _refuse_beyond(written: WrittenBoxes, form: Form, boxes: NDArray[np.float64]) -> None:
@@ -178,7 +178,14 @@ def _refuse_beyond(written: WrittenBoxes, form: Form, boxes: NDArray[np.float64]
         name for name, others in other_forms(written, form).items()
         if 20 * (known & _beyond(others, written.sizes)).sum() <= known.sum()
     ]  # fmt: skip
-    raise UserError(told + (f"add boxes={fits[0]}" if fits else "are they of other pictures, or of another scale?"))
+    raise UserError(
+        told
+        + (
+            f"add boxes={fits[0]} (both files are then read so)"
+            if fits
+            else "are they of other pictures, or of another scale?"
+        )
+    )
 
 
 def _corners(numbers: NDArray[np.float64]) -> int | None:

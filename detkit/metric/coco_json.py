@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,15 @@ def read_coco_objects(path: Path, form: Form = PIXELS, images: Path | None = Non
     """
     content = _read_json(path)
     if isinstance(content, dict) and "shapes" in content:
-        raise UserError(f"{path} is a labelme file of one image; convert them to one COCO file (labelme2coco), or to VOC")
+        raise UserError(
+            f"{path} is a labelme file of one image; convert them to one COCO file (labelme2coco), or to VOC"
+        )
     if not isinstance(content, dict) or not {"images", "annotations", "categories"} <= content.keys():
         raise UserError(f"{path} is no COCO annotation file: it must hold images, annotations and categories")
     image_ids, image_files, image_rows = _by_id(content["images"], path, "images", "file_name")
     category_ids, classes, _ = _by_id(content["categories"], path, "categories", "name")
     if len(set(classes)) < len(classes):
-        twice = next(name for name in classes if classes.count(name) > 1)
+        twice = Counter(classes).most_common(1)[0][0]
         raise UserError(f"{path}: two categories are called {twice!r}")
     image_of, category_of = numbered(image_ids), numbered(category_ids)
     objects = content["annotations"]
@@ -67,9 +70,7 @@ def read_coco_objects(path: Path, form: Form = PIXELS, images: Path | None = Non
     )
 
 
-def read_coco_results(
-    path: Path, reference: Reference, form: Form = PIXELS
-) -> tuple[Predictions, WrittenBoxes]:
+def read_coco_results(path: Path, reference: Reference, form: Form = PIXELS) -> tuple[Predictions, WrittenBoxes]:
     """A list of {"image_id", "category_id", "bbox", "score"}, or a dict with it under "annotations".
 
     Where that dict lists images and categories too, its ids mean those, by file and class name.
@@ -166,7 +167,7 @@ def _by_id(rows: Any, path: Path, kind: str, name: str) -> tuple[list[str], list
         raise UserError(f"{error} (of {kind})") from error
     ids = _ids(raw, path, f"id of {kind},")
     if len(set(ids)) < len(ids):
-        twice = next(text for text in ids if ids.count(text) > 1)
+        twice = Counter(ids).most_common(1)[0][0]
         raise UserError(f"{path}: id {twice} is given to two of {kind}")
     texts = _ids(names, path, f"{name} of {kind},")
     try:
@@ -212,7 +213,7 @@ def _areas(objects: Sequence[Mapping[str, Any]], boxes: NDArray[np.float64], pat
 
 
 def _refuse_corners_by_area(written: WrittenBoxes, area: NDArray[np.float64], form: Form) -> None:
-    """Raise UserError where all areas are those of corners: only a file that says x, y, width, height wrongly has it."""
+    """Raise UserError where every area is that of corners, and not of x, y, width, height."""
     x, y, third, fourth = written.numbers.T
     clear = (x > 0) & (y > 0) & (area > 0)
     corners = np.isclose((third - x) * (fourth - y), area, rtol=0.01) & (third > x)

@@ -10,7 +10,7 @@ from detkit.errors import UserError
 from detkit.metric.box_form import Form, WrittenBoxes
 from detkit.metric.coco_json import coco_results, read_coco_objects, read_coco_results
 from detkit.metric.evaluate import evaluate
-from detkit.metric.form_match import refuse_other_form
+from detkit.metric.form_match import better_form
 from detkit.metric.records import Predictions
 from detkit.metric.reference import Reference
 from detkit.metric.text_boxes import read_text_detections, read_text_objects
@@ -31,13 +31,14 @@ def evaluate_files(
 ) -> dict[str, Any]:
     """`evaluate` on files: see `read_ground_truth` and `read_predictions` for what they may be.
 
-    iou_thresholds: those of metrics["voc"]["by_iou"]. boxes, inclusive: named in metrics["protocol"].
+    iou_thresholds: those of metrics["voc"]["by_iou"]. metrics["protocol"] names boxes and inclusive; its "notes" say
+    what a reader of the numbers must know: that there are no detections or objects, that another form fits better.
     """
     reference = read_ground_truth(ground_truth, boxes=boxes, images=images, inclusive=inclusive)
     found, classes, written = _read_predictions(Path(predictions), reference, boxes, inclusive)
-    if boxes is None:
-        refuse_other_form(Path(predictions), written, _form(Path(predictions), None, inclusive), found,
-                          reference.ground_truth)  # fmt: skip
+    better = better_form(written, _form(Path(predictions), boxes, inclusive), found, reference.ground_truth)
+    if better is not None and boxes is None:
+        raise UserError(f"{predictions}: {better}: write both files in one form and add boxes=<that form>")
     metrics = evaluate(
         found,
         reference.ground_truth,
@@ -47,6 +48,11 @@ def evaluate_files(
     )
     metrics["protocol"] |= {"predictions": str(predictions), "ground_truth": str(ground_truth)}
     metrics["protocol"]["boxes"] = boxes or "xywh"
+    metrics["protocol"]["notes"] = [
+        *([f"{predictions}: {better}; is {ground_truth} in another form?"] if better else []),
+        *([] if len(found) else [f"{predictions} has no detections: nothing was found, so no AP is above 0"]),
+        *([] if (~reference.ground_truth.difficult).any() else [f"{ground_truth} has no objects that count: no AP"]),
+    ]
     if Path(predictions).is_dir() or Path(ground_truth).is_dir():
         metrics["protocol"]["text_boxes"] = "inclusive" if inclusive else "half-open"
     return metrics
@@ -65,10 +71,12 @@ def read_ground_truth(
     path = Path(path)
     form = _form(path, boxes, inclusive)
     pictures = None if images is None else Path(images)
+    if pictures is not None and not pictures.is_dir():
+        raise UserError(f"images={images} is no folder")
     if not path.is_dir():
         return read_coco_objects(path, form, pictures)
     if find_voc_files(path):
-        return read_voc_objects(path)
+        return read_voc_objects(path, pictures)
     return read_text_objects(path, form, pictures)
 
 
@@ -90,7 +98,9 @@ def _read_predictions(
     form = _form(path, boxes, inclusive)
     if path.is_dir():
         if find_voc_files(path):
-            raise UserError(f"{path} has VOC's XML files, which have no scores: predictions are COCO json or text files")
+            raise UserError(
+                f"{path} has VOC's XML files, which have no scores: predictions are COCO json or text files"
+            )
         return read_text_detections(path, reference, form)
     found, written = read_coco_results(path, reference, form)
     return found, reference.classes, written

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import NDArray
 
-from detkit.errors import UserError
 from detkit.metric.box_form import Form, WrittenBoxes, other_forms
 from detkit.metric.records import GroundTruth, Predictions
 
@@ -15,10 +12,8 @@ _GAIN, _GOOD = 0.2, 0.5  # mean IoU: by how much another form must be better, an
 _MOST = 2000  # detections that are looked at, the best
 
 
-def refuse_other_form(
-    path: Path, written: WrittenBoxes, form: Form, predictions: Predictions, ground_truth: GroundTruth
-) -> None:
-    """Raise UserError where another form of box fits the ground truth by far better than the one read.
+def better_form(written: WrittenBoxes, form: Form, predictions: Predictions, ground_truth: GroundTruth) -> str | None:
+    """Name the other form of box that fits the ground truth by far better than the one read; None: none does.
 
     The measure is the mean of each object's best overlap with a detection of its class. A form that makes one box of
     all negative is out, so a wrong alarm needs detections that are all in the wrong place and right by another rule.
@@ -28,10 +23,8 @@ def refuse_other_form(
     for name, boxes in other_forms(written, form).items():
         then = _mean_overlap(boxes[chosen], chosen, predictions, ground_truth)
         if then >= max(_GOOD, now + _GAIN):
-            raise UserError(
-                f"{path}: its boxes fit the ground truth as {name} (mean IoU {then:.2f}), not as {form.name} "
-                f"({now:.2f}): write both files in one form and add boxes=<that form>"
-            )
+            return f"its boxes fit the ground truth as {name} (mean IoU {then:.2f}), not as {form.name} ({now:.2f})"
+    return None
 
 
 def _mean_overlap(

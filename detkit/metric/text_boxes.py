@@ -53,9 +53,7 @@ def read_text_objects(folder: Path, form: Form, images: Path | None = None) -> R
     return Reference(ground_truth=ground_truth, classes=classes, names=names, sizes=sizes)
 
 
-def read_text_detections(
-    folder: Path, reference: Reference, form: Form
-) -> tuple[Predictions, list[str], WrittenBoxes]:
+def read_text_detections(folder: Path, reference: Reference, form: Form) -> tuple[Predictions, list[str], WrittenBoxes]:
     """Detections of a folder whose files are named as those of the images, and the class names by label."""
     wanted = "class cx cy w h score" if form.name == "yolo" else f"name score {LETTERS[form.name]}"
     files = _files(folder, wanted)

@@ -10,7 +10,7 @@ import numpy as np
 from detkit.data.voc import parse_voc
 from detkit.errors import UserError
 from detkit.metric.records import GroundTruth
-from detkit.metric.reference import ImageNames, Reference, numbered
+from detkit.metric.reference import ImageNames, Reference, numbered, picture_sizes
 
 
 def find_voc_files(folder: Path) -> list[Path]:
@@ -19,8 +19,11 @@ def find_voc_files(folder: Path) -> list[Path]:
     return sorted((inner if inner.is_dir() else folder).glob("*.xml"))
 
 
-def read_voc_objects(folder: Path) -> Reference:
-    """The objects of every XML file of a folder, whatever split it is in; raises UserError naming what is broken."""
+def read_voc_objects(folder: Path, images: Path | None = None) -> Reference:
+    """The objects of every XML file of a folder, whatever split it is in; raises UserError naming what is broken.
+
+    images: a folder of the pictures, for the sizes that the files do not give.
+    """
     files = find_voc_files(folder)
     parsed = []
     for file in files:
@@ -39,7 +42,11 @@ def read_voc_objects(folder: Path) -> Reference:
             raise UserError(f"{files[index]}: the box {list(item.box)} of {item.name} is empty or not finite")
     classes = sorted({item.name for _, item in rows})
     label_of = numbered(classes)
-    heights = np.array([voc.size for voc in parsed], np.float64).reshape(-1, 2)
+    names = ImageNames([file.stem for file in files])
+    sizes = np.array([voc.size[::-1] for voc in parsed], np.float64)
+    sizes[sizes == 0] = np.nan
+    if images is not None and np.isnan(sizes).any():
+        sizes = np.where(np.isnan(sizes), picture_sizes(names, images), sizes)
     return Reference(
         ground_truth=GroundTruth(
             image=np.array([index for index, _ in rows], np.int64),
@@ -47,9 +54,9 @@ def read_voc_objects(folder: Path) -> Reference:
             labels=np.array([label_of[item.name] for _, item in rows], np.int64),
             num_images=len(files),
             difficult=np.array([item.difficult for _, item in rows], np.bool_),
-            image_ids=[file.stem for file in files],
+            image_ids=names.names,
         ),
         classes=classes,
-        names=ImageNames([file.stem for file in files]),
-        sizes=np.where(heights > 0, heights, np.nan)[:, ::-1],
+        names=names,
+        sizes=sizes,
     )
