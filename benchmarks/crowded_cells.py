@@ -32,7 +32,7 @@ from detkit.metric.average_precision import area, average_precision  # noqa: E40
 from detkit.metric.coco_json import read_coco_results  # noqa: E402
 from detkit.metric.match import voc_argmax  # noqa: E402
 from detkit.metric.records import GroundTruth  # noqa: E402
-from detkit.metric.reference import Reference, numbered  # noqa: E402
+from detkit.metric.reference import ImageNames, Reference, numbered  # noqa: E402
 
 GRID, IOU, FEWEST = 7, 0.5, 30  # objects that an AP is worked out for
 
@@ -73,11 +73,11 @@ def compare(
     names = Reference(
         ground_truth=truth,
         classes=classes,
-        file_of={},
+        names=ImageNames(annotations.image_ids),
         image_of=numbered(annotations.image_ids),
         category_of={str(label + 1): label for label in range(len(classes))},
     )
-    predictions = read_coco_results(run / "predictions.json", names)
+    predictions, _ = read_coco_results(run / "predictions.json", names)
     rows = []
     kinds = {"alone": ~crowded, "crowded": crowded}
     for label, name in enumerate(classes):

@@ -47,6 +47,8 @@ def run_eval(config: DictConfig) -> dict[str, Any]:
     run_dir = Path(config.run_dir)
     if config.predictions is not None or config.ground_truth is not None:
         return _evaluate_files(config, run_dir)
+    if config.boxes is not None or config.images is not None:
+        raise UserError("boxes= and images= are of predictions= and ground_truth= in files, not of a checkpoint")
     if config.checkpoint is None:
         raise UserError("add checkpoint=<a .pt file or a run folder>, or predictions=<file> ground_truth=<file>")
     with join_world(config.device) as world, own_folder(run_dir, EVALUATION, world) as folder:
@@ -225,21 +227,15 @@ def _evaluate_files(config: DictConfig, run_dir: Path) -> dict[str, Any]:
     if config.predictions is None or config.ground_truth is None or config.checkpoint is not None:
         raise UserError("predictions=... and ground_truth=... go together, and without checkpoint=")
     metrics = evaluate_files(
-        config.predictions,
-        config.ground_truth,
-        inclusive=config.inclusive,
-        boxes=config.boxes,
-        ground_truth_boxes=config.ground_truth_boxes,
-        images=config.images,
+        config.predictions, config.ground_truth, boxes=config.boxes, images=config.images, inclusive=config.inclusive
     )
     metrics["environment"] = describe_environment(torch.device("cpu"))
     with own_folder(run_dir, EVALUATION) as folder:
         write_metrics(folder, metrics)
     print(format_table(metrics))
     protocol = metrics["protocol"]
-    print(f"boxes of predictions read as {protocol['boxes']}, of ground truth as {protocol['ground_truth_boxes']}")
-    for count, what in (("num_objects", "objects"), ("num_detections", "detections")):
-        if protocol[count] == 0:
-            print(f"there are no {what} at all: these numbers say nothing of a detector", file=sys.stderr)
+    print(f"\nboxes={protocol['boxes']} in {config.predictions} and {config.ground_truth}")
+    for note in protocol["notes"]:
+        print(note)
     print(f"written to {folder}")
     return metrics

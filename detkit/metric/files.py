@@ -1,4 +1,4 @@
-"""Evaluation of files: ground truth and predictions in COCO json or in one text file for each image."""
+"""Evaluation of files: ground truth and predictions in COCO json, in text files of an image each, or in VOC's XML."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from detkit.errors import UserError
-from detkit.metric.box_form import check_form
+from detkit.metric.box_form import Form, WrittenBoxes
 from detkit.metric.coco_json import coco_results, read_coco_objects, read_coco_results
 from detkit.metric.evaluate import evaluate
-from detkit.metric.form_match import refuse_other_form
+from detkit.metric.form_match import better_form
 from detkit.metric.records import Predictions
 from detkit.metric.reference import Reference
 from detkit.metric.text_boxes import read_text_detections, read_text_objects
-from detkit.metric.voc_objects import find_voc, read_voc_objects
+from detkit.metric.voc_objects import find_voc_files, read_voc_objects
 
 __all__ = ["coco_results", "evaluate_files", "read_ground_truth", "read_predictions"]
 
@@ -23,28 +23,22 @@ def evaluate_files(
     predictions: str | Path,
     ground_truth: str | Path,
     *,
+    boxes: str | None = None,
+    images: str | Path | None = None,
     iou_thresholds: Sequence[float] = (0.1, 0.3, 0.5, 0.75),
     confusion_score: float = 0.5,
     inclusive: bool = True,
-    boxes: str | None = None,
-    ground_truth_boxes: str | None = None,
-    images: str | Path | None = None,
 ) -> dict[str, Any]:
     """`evaluate` on files: see `read_ground_truth` and `read_predictions` for what they may be.
 
-    iou_thresholds: those of metrics["voc"]["by_iou"]. inclusive: of text files; named in metrics["protocol"].
-    boxes: the form of the predictions, one of FORMS; null is xywh. ground_truth_boxes: that of the ground truth; null
-    is `boxes` where it is a folder of text files, else its own. images: the folder of the pictures of a text folder.
+    iou_thresholds: those of metrics["voc"]["by_iou"]. metrics["protocol"] names boxes and inclusive; its "notes" say
+    what a reader of the numbers must know: that there are no detections or objects, that another form fits better.
     """
-    check_form(boxes, "boxes")
-    check_form(ground_truth_boxes, "ground_truth_boxes")
-    if ground_truth_boxes is None and is_text_folder(ground_truth):
-        ground_truth_boxes = boxes
-    reference = read_ground_truth(ground_truth, inclusive=inclusive, boxes=ground_truth_boxes, images=images)
-    found, classes = read_predictions(predictions, reference, inclusive=inclusive, boxes=boxes)
-    if boxes is None:
-        offset = float(inclusive and Path(predictions).is_dir())
-        refuse_other_form(found, reference.ground_truth, Path(predictions), offset)
+    reference = read_ground_truth(ground_truth, boxes=boxes, images=images, inclusive=inclusive)
+    found, classes, written = _read_predictions(Path(predictions), reference, boxes, inclusive)
+    better = better_form(written, _form(Path(predictions), boxes, inclusive), found, reference.ground_truth)
+    if better is not None and boxes is None:
+        raise UserError(f"{predictions}: {better}: write both files in one form and add boxes=<that form>")
     metrics = evaluate(
         found,
         reference.ground_truth,
@@ -54,53 +48,63 @@ def evaluate_files(
     )
     metrics["protocol"] |= {"predictions": str(predictions), "ground_truth": str(ground_truth)}
     metrics["protocol"]["boxes"] = boxes or "xywh"
-    metrics["protocol"]["ground_truth_boxes"] = "VOC" if is_voc(ground_truth) else ground_truth_boxes or "xywh"
+    metrics["protocol"]["notes"] = [
+        *([f"{predictions}: {better}; is {ground_truth} in another form?"] if better else []),
+        *([] if len(found) else [f"{predictions} has no detections: nothing was found, so no AP is above 0"]),
+        *([] if (~reference.ground_truth.difficult).any() else [f"{ground_truth} has no objects that count: no AP"]),
+    ]
     if Path(predictions).is_dir() or Path(ground_truth).is_dir():
         metrics["protocol"]["text_boxes"] = "inclusive" if inclusive else "half-open"
     return metrics
 
 
-def is_voc(path: str | Path) -> bool:
-    """Tell whether a path is a folder of VOC annotations, or holds one."""
-    return Path(path).is_dir() and find_voc(Path(path)) is not None
-
-
-def is_text_folder(path: str | Path) -> bool:
-    """Tell whether a path is a folder that is read as text files."""
-    return Path(path).is_dir() and not is_voc(path)
-
-
 def read_ground_truth(
-    path: str | Path, *, inclusive: bool = True, boxes: str | None = None, images: str | Path | None = None
+    path: str | Path, *, boxes: str | None = None, images: str | Path | None = None, inclusive: bool = True
 ) -> Reference:
-    """Objects from a COCO annotation file, a VOC folder, or a folder of text files of lines `name x y w h` in pixels.
+    """Objects from a COCO annotation file, a folder of text files of lines `name x y w h`, or one of VOC's XML files.
 
+    boxes: what four numbers mean, one of box_form.FORMS; None: x, y, w, h in pixels, unless they show that they are
+    not. VOC's boxes say themselves what they are. images: the folder of the pictures, where their sizes are not known.
     inclusive: a text box reaches to the end of pixel x+w, y+h, as the tools that brought this form compute it;
-    otherwise to x+w, y+h itself, as COCO boxes always do. boxes, images: as ground_truth_boxes and images of
-    `evaluate_files`. Raises UserError naming file and line.
+    otherwise to x+w, y+h itself, as COCO boxes always do. Raises UserError naming file and line.
     """
     path = Path(path)
+    form = _form(path, boxes, inclusive)
+    pictures = None if images is None else Path(images)
+    if pictures is not None and not pictures.is_dir():
+        raise UserError(f"images={images} is no folder")
     if not path.is_dir():
-        return read_coco_objects(path, boxes)
-    voc = find_voc(path)
-    if voc is not None:
-        if boxes is not None:
-            raise UserError(f"{path} is a VOC folder, whose boxes have one form; leave out ground_truth_boxes={boxes}")
-        return read_voc_objects(voc)
-    if any(path.glob("*.json")) and not any(path.glob("*.txt")):
-        raise UserError(f"{path} has json files (labelme?); convert them to one COCO json or VOC xml, and give that")
-    return read_text_objects(path, inclusive, boxes, None if images is None else Path(images))
+        return read_coco_objects(path, form, pictures)
+    if find_voc_files(path):
+        return read_voc_objects(path, pictures)
+    return read_text_objects(path, form, pictures)
 
 
 def read_predictions(
-    path: str | Path, reference: Reference, *, inclusive: bool = True, boxes: str | None = None
+    path: str | Path, reference: Reference, *, boxes: str | None = None, inclusive: bool = True
 ) -> tuple[Predictions, list[str]]:
     """Detections and the class names by label, from COCO results or a folder of lines `name score x y w h`.
 
-    `inclusive` as in `read_ground_truth`; boxes: their form. Text files may name classes beyond those of text ground
-    truth, which lists none without objects; any other image or class that the reference lacks raises UserError.
+    `boxes`, `inclusive` as in `read_ground_truth`; with boxes=yolo, lines are `class cx cy w h score`. Text files may
+    name classes beyond those of text ground truth, which lists none without objects; any other image or class that
+    the reference does not have raises UserError.
     """
-    path = Path(path)
+    return _read_predictions(Path(path), reference, boxes, inclusive)[:2]
+
+
+def _read_predictions(
+    path: Path, reference: Reference, boxes: str | None, inclusive: bool
+) -> tuple[Predictions, list[str], WrittenBoxes]:
+    form = _form(path, boxes, inclusive)
     if path.is_dir():
-        return read_text_detections(path, reference, inclusive, boxes)
-    return read_coco_results(path, reference, boxes), reference.classes
+        if find_voc_files(path):
+            raise UserError(
+                f"{path} has VOC's XML files, which have no scores: predictions are COCO json or text files"
+            )
+        return read_text_detections(path, reference, form)
+    found, written = read_coco_results(path, reference, form)
+    return found, reference.classes, written
+
+
+def _form(path: Path, boxes: str | None, inclusive: bool) -> Form:
+    return Form.of(boxes, inclusive and path.is_dir())

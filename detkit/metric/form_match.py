@@ -1,55 +1,50 @@
-"""Which form of box lets predictions meet the ground truth: the evidence where no box leaves its picture."""
+"""Whether predictions fit the ground truth far better if their numbers meant something else."""
 
 from __future__ import annotations
-
-from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detkit.errors import UserError
+from detkit.metric.box_form import Form, WrittenBoxes, other_forms
 from detkit.metric.records import GroundTruth, Predictions
 
-_CLOSE = 0.75  # IoU
+_GAIN, _GOOD = 0.2, 0.5  # mean IoU: by how much another form must be better, and how good it must be
+_MOST = 2000  # detections that are looked at, the best
 
 
-def refuse_other_form(found: Predictions, truth: GroundTruth, path: Path, offset: float) -> None:
-    """Raise UserError where predictions read as xywh would meet the ground truth far better as xyxy or cxcywh.
+def better_form(written: WrittenBoxes, form: Form, predictions: Predictions, ground_truth: GroundTruth) -> str | None:
+    """Name the other form of box that fits the ground truth by far better than the one read; None: none does.
 
-    Far better: at IoU 0.75 more than twice as many objects are met, and a fifth of all more. offset: what was added to
-    x+w, y+h of `found`.
+    The measure is the mean of each object's best overlap with a detection of its class. A form that makes one box of
+    all negative is out, so a wrong alarm needs detections that are all in the wrong place and right by another rule.
     """
-    if len(found) == 0 or len(truth) == 0:
-        return
-    first, second = found.boxes[:, :2], found.boxes[:, 2:] - found.boxes[:, :2] - offset
-    met = _met(found, truth)
-    others = {"xyxy": (first, second + offset), "cxcywh": (first - second / 2, first + second / 2 + offset)}
-    for form, corners in others.items():
-        better = _met(replace(found, boxes=np.concatenate(corners, axis=1)), truth)
-        if better > 2 * met and better - met >= 0.2 * len(truth):
-            raise UserError(
-                f"{path}: of {len(truth)} objects {met} are met as x y w h, {better} as {form}; add boxes={form} "
-                "(or boxes=xywh if that is what they are)"
-            )
+    chosen = np.argsort(-predictions.scores, kind="stable")[:_MOST]
+    now = _mean_overlap(predictions.boxes[chosen], chosen, predictions, ground_truth)
+    for name, boxes in other_forms(written, form).items():
+        then = _mean_overlap(boxes[chosen], chosen, predictions, ground_truth)
+        if then >= max(_GOOD, now + _GAIN):
+            return f"its boxes fit the ground truth as {name} (mean IoU {then:.2f}), not as {form.name} ({now:.2f})"
+    return None
 
 
-def _met(found: Predictions, truth: GroundTruth) -> int:
-    """The number of objects that some detection of their image and class overlaps by an IoU of 0.75."""
-    kinds = max(int(found.labels.max()), int(truth.labels.max())) + 1
-    mine, theirs = found.image * kinds + found.labels, truth.image * kinds + truth.labels
-    order = np.argsort(mine, kind="stable")
-    starts, ends = (np.searchsorted(mine[order], theirs, side) for side in ("left", "right"))
-    return sum(
-        bool((_iou(box, found.boxes[order[start:end]]) >= _CLOSE).any())
-        for box, start, end in zip(truth.boxes, starts, ends, strict=True)
-        if end > start
-    )
+def _mean_overlap(
+    boxes: NDArray[np.float64], chosen: NDArray[np.int64], predictions: Predictions, ground_truth: GroundTruth
+) -> float:
+    """Mean over the objects in images and of classes that have a detection; 0 where there is none."""
+    found: dict[tuple[int, int], list[int]] = {}
+    for place, index in enumerate(chosen):
+        found.setdefault((int(predictions.image[index]), int(predictions.labels[index])), []).append(place)
+    best = []
+    for image, label, box in zip(ground_truth.image, ground_truth.labels, ground_truth.boxes, strict=True):
+        places = found.get((int(image), int(label)))
+        if places:
+            best.append(float(_overlap(boxes[places], box).max()))
+    return float(np.mean(best)) if best else 0.0
 
 
-def _iou(box: NDArray[np.float64], boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """float64 [N] of one box xyxy and [N, 4]; boxes of no size have none."""
-    shared = np.clip(np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2]), 0, None).prod(axis=1)
-    areas = np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(axis=1)
-    union = (box[2:] - box[:2]).prod() + areas - shared
-    return np.asarray(shared / np.maximum(union, 1e-12))
+def _overlap(boxes: NDArray[np.float64], box: NDArray[np.float64]) -> NDArray[np.float64]:
+    """IoU [N] of boxes xyxy [N, 4] with one; 0 for those without area."""
+    sides = np.minimum(boxes[:, 2:], box[2:]) - np.maximum(boxes[:, :2], box[:2])
+    common = np.maximum(sides, 0).prod(axis=1)
+    union = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1) + (box[2:] - box[:2]).prod() - common
+    return np.where(union > 0, common / np.where(union > 0, union, 1), 0.0)

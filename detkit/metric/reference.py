@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -10,8 +9,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from detkit.data.builder import nearest
+from detkit.data.image import FORMATS
+from detkit.data.picture_finder import list_pictures
 from detkit.errors import UserError
 from detkit.metric.records import GroundTruth
 
@@ -20,27 +22,69 @@ from detkit.metric.records import GroundTruth
 class Reference:
     """Ground truth read from files, and what predictions call its images and classes.
 
-    file_of: the index of each image by the name of its file, as `by_file_name` does. sizes: float64 [I, 2] width and
-    height of each image, NaN or None where unknown.
-    image_of: the same by COCO image id. category_of: the label of each COCO category id. Both are empty after text
-    files, and `classes` then holds those that occur.
+    names: of the image files, with folder and suffix where known. image_of: the index of each image by COCO id, as
+    text. category_of: the label of each COCO category id. Both are empty where the files have no ids, and `classes`
+    then holds those that occur. sizes: float64 [I, 2] width and height of each image, NaN where unknown.
     """
 
     ground_truth: GroundTruth
     classes: list[str]
-    file_of: Mapping[str, int]
+    names: ImageNames
     image_of: Mapping[str, int] = field(default_factory=dict)
     category_of: Mapping[str, int] = field(default_factory=dict)
-    sizes: NDArray[np.float64] | None = None
+    sizes: NDArray[np.float64] = None  # type: ignore[assignment]  # filled when not given
 
-    def sizes_of(self, image: NDArray[np.int64]) -> NDArray[np.float64] | None:
-        """float64 [N, 2]: the width and height of each of `image`."""
-        return None if self.sizes is None else self.sizes[image]
+    def __post_init__(self) -> None:
+        if self.sizes is None:
+            object.__setattr__(self, "sizes", np.full((self.ground_truth.num_images, 2), np.nan))
+
+
+class ImageNames:
+    """Finds an image by the name of its file: whole; without suffix; without folder where that is one image's alone."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = [name.replace("\\", "/").removeprefix("./") for name in names]
+        self._of: list[dict[str, list[int]]] = [{}, {}, {}]
+        for index, name in enumerate(self.names):
+            for known, key in zip(self._of, _keys(name), strict=True):
+                known.setdefault(key, []).append(index)
+
+    def find(self, name: str, path: Path, key: str = "file") -> int:
+        """The index of the image; raises UserError where it is none, or could be several."""
+        name = name.replace("\\", "/").removeprefix("./")
+        # a text file is called after its image with or without suffix: "a.jpg.txt" or "a.txt", also "v1.2.txt"
+        whole, bare, stem = _keys(name)
+        tries = [(0, whole), (1, whole), (1, bare), (2, PurePosixPath(whole).name), (2, stem)]
+        for known, text in tries:
+            found = self._of[known].get(text, [])
+            if len(found) == 1:
+                return found[0]
+            if found:
+                several = ", ".join(self.names[index] for index in found[:2])
+                raise UserError(f"{path}: {key} {name} could be any of {several}; name it with its folder and suffix")
+        hint = nearest(name, self.names) if len(self.names) <= 100 else f" (it has {len(self.names)})"
+        raise UserError(f"{path}: {key} {name} is not in the ground truth{hint}")
+
+
+def _keys(name: str) -> tuple[str, str, str]:
+    path = PurePosixPath(name)
+    suffix = path.suffix if path.suffix[1:2].isalpha() else ""
+    bare = name.removesuffix(suffix) if suffix else name
+    return name, bare, PurePosixPath(bare).name
 
 
 def numbered(names: Sequence[str]) -> dict[str, int]:
     """The index of each name."""
     return {name: index for index, name in enumerate(names)}
+
+
+def id_text(value: Any) -> str | None:
+    """An id as the text by which it is compared: 1, 1.0 and "1" are the same; None where it is none."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() else None
+    return str(value).strip() or None
 
 
 def find_indices(names: Iterable[Any], index_of: Mapping[str, int], key: str, path: Path) -> NDArray[np.int64]:
@@ -54,21 +98,25 @@ def find_indices(names: Iterable[Any], index_of: Mapping[str, int], key: str, pa
     return np.array([index_of[name] for name in names], np.int64)
 
 
-def by_file_name(files: Sequence[str]) -> dict[str, int]:
-    """The index of each image by its whole name, by that without suffix, and by its stem where only one has it."""
-    names: dict[str, int] = {}
-    shorter = (lambda name: PurePosixPath(name).with_suffix("").as_posix(), lambda name: PurePosixPath(name).stem)
-    whole = [name.replace("\\", "/") for name in files]
-    names |= numbered(whole)
-    for shorten in shorter:
-        short = [shorten(name) if PurePosixPath(name).name else name for name in whole]
-        counts = Counter(short)
-        names = {name: index for index, name in enumerate(short) if counts[name] == 1} | names
-    return names
+def picture_sizes(names: ImageNames, folder: Path) -> NDArray[np.float64]:
+    """float64 [I, 2]: width and height of the picture of each image, from the files below `folder`.
 
-
-def find_file(name: str, index_of: Mapping[str, int]) -> str:
-    """What `index_of`, of `by_file_name`, calls a file: its whole name, without suffix, or its stem."""
-    whole = PurePosixPath(name.replace("\\", "/"))
-    tried = [str(whole), whole.with_suffix("").as_posix() if whole.name else "", whole.stem]
-    return next((name for name in tried if name in index_of), name)
+    Raises UserError where the folder or the picture of an image is missing, or cannot be read.
+    """
+    if not folder.is_dir():
+        raise UserError(f"images={folder} is no folder")
+    paths = list_pictures(folder).paths
+    pictures = ImageNames([path.relative_to(folder).as_posix() for path in paths])
+    sizes = np.full((len(names.names), 2), np.nan)
+    for index, name in enumerate(names.names):
+        try:
+            path = paths[pictures.find(name, folder)]
+        except UserError as error:
+            raise UserError(f"images={folder} has not one picture of image {name}") from error
+        try:
+            with Image.open(path, formats=FORMATS) as image:
+                turned = image.getexif().get(0x0112) in (5, 6, 7, 8)
+                sizes[index] = image.size[::-1] if turned else image.size
+        except Exception as error:  # on broken bytes a decoder may raise anything
+            raise UserError(f"cannot read image {path}: {error}") from error
+    return sizes

@@ -1,122 +1,147 @@
-"""Boxes in one text file for each image, the form of Object-Detection-Metrics and its successors, and of YOLO.
+"""Boxes in one text file for each image, the form of Object-Detection-Metrics and its successors.
 
-Lines are `name x y w h` for objects and `name score x y w h` for detections; a name may hold spaces. The four numbers
-may be of another form; YOLO writes the score last.
+Lines are `name` and four numbers for objects, `name score` and four numbers for detections; a name may hold spaces.
+What the numbers mean is said by a `Form`; of YOLO, `name` is the number of the class, and the score comes last.
 """
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 from detkit.errors import UserError
-from detkit.metric.box_form import check_scores, to_xyxy
+from detkit.metric.box_form import Form, WrittenBoxes, refuse_scores, to_xyxy
 from detkit.metric.records import GroundTruth, Predictions
-from detkit.metric.reference import Reference, by_file_name, find_indices, numbered
+from detkit.metric.reference import ImageNames, Reference, find_indices, numbered, picture_sizes
 from detkit.text_file import numbered_lines
 
+LETTERS = {"xywh": "x y w h", "xyxy": "left top right bottom", "cxcywh": "cx cy w h", "yolo": "cx cy w h"}
 
-def read_text_objects(folder: Path, inclusive: bool, form: str | None = None, images: Path | None = None) -> Reference:
-    """The objects of a folder; each file is an image, empty files too. images: the folder of their pictures."""
-    files = _text_files(folder, "name x y w h")
-    rows = [(index, *row) for index, file in enumerate(files) for row in _read_lines(file, 4, "name x y w h")]
-    stray = next((row for row in rows if re.fullmatch(r"(.* )?\d*\.\d+", row[1])), None)
-    if stray is not None:
-        raise UserError(f"{folder} {stray[3]}: class {stray[1]!r} ends in a score; these are detections")
-    classes = sorted({name for _, name, _, _ in rows})
+
+class _Row(NamedTuple):
+    image: int
+    where: str  # "FILE line N"
+    name: str
+    score: float
+    box: list[float]
+    difficult: bool
+
+
+def read_text_objects(folder: Path, form: Form, images: Path | None = None) -> Reference:
+    """The objects of a folder; each file is an image, empty files too. A line may end in the word `difficult`.
+
+    images: a folder of the pictures, for their sizes.
+    """
+    wanted = f"name {LETTERS[form.name]}"
+    files = _files(folder, wanted)
+    rows = [row for index, file in enumerate(files) for row in _read_rows(file, index, wanted, objects=True)]
+    _refuse_predictions(rows, folder)
+    classes = sorted({row.name for row in rows})
     label_of = numbered(classes)
-    sizes = None if images is None else _sizes(files, images)
-    image = np.array([row[0] for row in rows], np.int64)
+    names = ImageNames([_image_name(file, folder) for file in files])
+    sizes = np.full((len(files), 2), np.nan) if images is None else picture_sizes(names, images)
     ground_truth = GroundTruth(
-        image=image,
-        boxes=to_xyxy(
-            np.array([row[2][:4] for row in rows], np.float64), form, path=folder, places=[row[3] for row in rows],
-            key="ground_truth_boxes", sizes=None if sizes is None else sizes[image], inclusive=inclusive,
-        ),
-        labels=np.array([label_of[row[1]] for row in rows], np.int64),
-        difficult=np.array([len(row[2]) == 5 for row in rows], np.bool_),
+        image=np.array([row.image for row in rows], np.int64),
+        boxes=to_xyxy(_written(rows, sizes), form),
+        labels=np.array([label_of[row.name] for row in rows], np.int64),
         num_images=len(files),
-        image_ids=[file.stem for file in files],
-    )  # fmt: skip
-    return Reference(
-        ground_truth=ground_truth, classes=classes, file_of=by_file_name([file.stem for file in files]), sizes=sizes
+        difficult=np.array([row.difficult for row in rows], np.bool_),
+        image_ids=names.names,
     )
+    return Reference(ground_truth=ground_truth, classes=classes, names=names, sizes=sizes)
 
 
-def read_text_detections(
-    folder: Path, reference: Reference, inclusive: bool, form: str | None = None
-) -> tuple[Predictions, list[str]]:
+def read_text_detections(folder: Path, reference: Reference, form: Form) -> tuple[Predictions, list[str], WrittenBoxes]:
     """Detections of a folder whose files are named as those of the images, and the class names by label."""
-    files = _text_files(folder, "name score x y w h")
-    image = dict(
-        zip(files, find_indices([file.stem for file in files], reference.file_of, "file", folder), strict=True)
-    )
-    line = "name x y w h score" if form == "yolo" else "name score x y w h"
-    rows = [(image[file], *row) for file in files for row in _read_lines(file, 5, line)]
+    wanted = "class cx cy w h score" if form.name == "yolo" else f"name score {LETTERS[form.name]}"
+    files = _files(folder, wanted)
+    taken: dict[int, Path] = {}
+    for file in files:
+        index = reference.names.find(_image_name(file, folder), folder)
+        if index in taken:
+            raise UserError(f"{taken[index]} and {file} are of one image of the ground truth")
+        taken[index] = file
+    rows = [
+        row
+        for index, file in taken.items()
+        for row in _read_rows(file, index, wanted, objects=False, score_last=form.name == "yolo")
+    ]
     classes = list(reference.classes)
     if not reference.category_of:  # text files do not list their classes, so one may be without any object
-        classes += sorted({row[1] for row in rows} - set(classes))
-    named = {row[1] for row in rows}
-    if named and reference.classes and not named & set(reference.classes):
-        raise UserError(
-            f"{folder}: none of its classes ({', '.join(sorted(named)[:5])}) is in the ground truth, "
-            f"which has {', '.join(reference.classes[:5])}"
-        )
-    labels = find_indices([row[1] for row in rows], numbered(classes), "class", folder)
-    numbers = np.array([row[2] for row in rows], np.float64).reshape(-1, 5)
-    boxes, scores = (numbers[:, :4], numbers[:, 4]) if form == "yolo" else (numbers[:, 1:], numbers[:, 0])
-    places, index = [row[3] for row in rows], np.array([row[0] for row in rows], np.int64)
-    xyxy = to_xyxy(
-        boxes, form, path=folder, places=places, key="boxes", sizes=reference.sizes_of(index), inclusive=inclusive
+        named = {row.name for row in rows}
+        if rows and classes and not named & set(classes):
+            raise UserError(
+                f"{folder} has the classes {', '.join(sorted(named)[:5])}, and none of those of the ground truth: "
+                f"{', '.join(classes[:5])}"
+            )
+        classes += sorted(named - set(classes))
+    label_of = numbered(classes)
+    written = _written(rows, reference.sizes)
+    boxes = to_xyxy(written, form)
+    scores = np.array([row.score for row in rows], np.float64)
+    refuse_scores(scores, written.name)
+    predictions = Predictions(
+        image=np.array([row.image for row in rows], np.int64),
+        boxes=boxes,
+        scores=scores,
+        labels=find_indices([row.name for row in rows], label_of, "class", folder),
     )
-    check_scores(scores, folder, places)
-    return Predictions(image=index, boxes=xyxy, scores=scores, labels=labels), classes
+    return predictions, classes, written
 
 
-def _text_files(folder: Path, form: str) -> list[Path]:
-    files = sorted(folder.glob("*.txt"))
+def _files(folder: Path, wanted: str) -> list[Path]:
+    files = sorted(path for path in folder.rglob("*.txt") if path.is_file())
     if not files:
-        raise UserError(f"{folder} has no .txt files with lines `{form}`")
+        raise UserError(f"{folder} has no .txt files with lines `{wanted}`")
     return files
 
 
-def _read_lines(file: Path, count: int, form: str) -> list[tuple[str, list[float], str]]:
-    """(name, numbers, place) of each line; Cartucho's mark `difficult` adds a number."""
+def _image_name(file: Path, folder: Path) -> str:
+    return file.relative_to(folder).as_posix().removesuffix(".txt")
+
+
+def _written(rows: list[_Row], sizes: np.ndarray) -> WrittenBoxes:
+    return WrittenBoxes(
+        numbers=np.array([row.box for row in rows], np.float64).reshape(-1, 4),
+        sizes=sizes[np.array([row.image for row in rows], np.int64)],
+        name=lambda index: rows[index].where,
+    )
+
+
+def _read_rows(file: Path, image: int, wanted: str, *, objects: bool, score_last: bool = False) -> list[_Row]:
+    count = 4 if objects else 5
     rows = []
     for number, line in numbered_lines(file):
         words = line.split()
-        marked = count == 4 and words[-1] == "difficult"
-        words = words[:-1] if marked else words
+        difficult = objects and words[-1] == "difficult" and len(words) > count + 1
+        words = words[:-1] if difficult else words
         try:
             numbers = [float(word) for word in words[-count:]]
         except ValueError:
             numbers = []
         if len(numbers) != count or len(words) <= count or not np.isfinite(numbers).all():
-            raise UserError(f"{file} line {number} is {line!r}, must be `{form}`")
-        rows.append((" ".join(words[:-count]), numbers + [1.0] * marked, f"{file.name} line {number}"))
+            raise UserError(f"{file} line {number} is {line!r}, must be `{wanted}`")
+        name, where = " ".join(words[:-count]), f"{file} line {number}"
+        score = 1.0 if objects else numbers[-1] if score_last else numbers[0]
+        box = numbers if objects else numbers[:4] if score_last else numbers[1:]
+        rows.append(_Row(image, where, name, score, box, difficult))
     return rows
 
 
-def _sizes(files: list[Path], images: Path) -> NDArray[np.float64]:
-    """float64 [I, 2]: width and height of the picture of each text file, the only one of its stem in `images`."""
-    if not images.is_dir():
-        raise UserError(f"images={images} is no folder")
-    pictures: dict[str, list[Path]] = {}
-    for path in sorted(images.iterdir()):
-        if path.suffix.lower() not in (".txt", ".xml", ".json"):
-            pictures.setdefault(path.stem, []).append(path)
-    sizes = []
-    for file in files:
-        found = pictures.get(file.stem, [])
-        if len(found) != 1:
-            raise UserError(f"images={images} has {len(found) or 'no'} pictures {file.stem}.*, of {file}")
+def _refuse_predictions(rows: list[_Row], folder: Path) -> None:
+    """Raise UserError where every line has one number more than an object: a score, before or after the box."""
+
+    def is_number(word: str) -> bool:
         try:
-            with Image.open(found[0]) as picture:
-                sizes.append(picture.size)
-        except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-            raise UserError(f"{found[0]} cannot be read as a picture: {error}") from error
-    return np.array(sizes, np.float64)
+            return np.isfinite(float(word))
+        except ValueError:
+            return False
+
+    names = [row.name.split() for row in rows]
+    if rows and all(len(words) > 1 and "." in words[-1] and is_number(words[-1]) for words in names):
+        raise UserError(
+            f"{folder} is no ground truth: {rows[0].where} has five numbers, as predictions have; "
+            "are predictions= and ground_truth= exchanged?"
+        )

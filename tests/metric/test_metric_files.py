@@ -8,10 +8,13 @@ import pytest
 
 from detkit.errors import UserError
 from detkit.metric.average_precision import curves
+from detkit.metric.box_form import Form, WrittenBoxes, to_xyxy
 from detkit.metric.coco_json import coco_results
 from detkit.metric.files import evaluate_files, read_ground_truth, read_predictions
+from detkit.metric.form_match import better_form
 from detkit.metric.match import group, voc_argmax
-from detkit.metric.records import Predictions
+from detkit.metric.records import GroundTruth, Predictions
+from detkit.metric.reference import ImageNames
 
 THRESHOLDS = (0.1, 0.3, 0.5, 0.75)
 
@@ -137,7 +140,7 @@ def row(**changes):
     [
         ([row(image_id=8)], "image_id 8 is not in the ground truth"),
         ([row(category_id=1)], "category_id 1 is not in the ground truth"),
-        ([row(bbox=[1, 2, 3])], r"bbox of entry 0 is \[1, 2, 3\], must be 4 numbers"),
+        ([row(bbox=[1, 2, 3])], "bbox of entry 0 is .1, 2, 3., must be 4 numbers"),
         ([row(), row(score=float("nan"))], "score of entry 1 is nan"),
         ([{"image_id": 7}], "entry 0, .* has no category_id, bbox, score"),
         ({"a": 1}, "is no COCO results file"),
@@ -172,3 +175,105 @@ def test_empty_files(tmp_path):
     truth = coco_file(tmp_path / "gt.json", annotations=[])
     (tmp_path / "found.json").write_text("[]")
     assert evaluate_files(tmp_path / "found.json", truth)["coco"]["AP"] is None
+
+
+@pytest.mark.parametrize(
+    ("form", "written"),
+    [
+        ("xywh", [8, 6, 20, 12]),
+        ("xyxy", [8, 6, 28, 18]),
+        ("cxcywh", [18, 12, 20, 12]),
+        ("yolo", [0.225, 0.2, 0.25, 0.2]),
+    ],
+)
+def test_forms_of_one_box(form, written):
+    boxes = WrittenBoxes(numbers=np.array([written], float), sizes=np.array([[80.0, 60.0]]), name=str)
+    assert to_xyxy(boxes, Form.of(form, inclusive=False))[0] == pytest.approx([8, 6, 28, 18])
+
+
+def numbers(rows, size=(np.nan, np.nan)):
+    return WrittenBoxes(numbers=np.array(rows, float), sizes=np.tile(size, (len(rows), 1)), name="box {}".format)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "message"),
+    [
+        (numbers([[9, 9, 2, 2], [9, 9, -1, 2]]), r"box 1 has the box .* negative"),
+        (numbers([[0.5, 0.5, 0.2, 0.3]]), r"box 0 .* add boxes=yolo"),
+        (numbers([[0.6, 0.6, 0.9, 0.8]] * 2), r"box 0 .* look like corners"),
+        (numbers([[50, 40, 70, 55], [20, 30, 75, 50]], (80, 60)), r"box 0 .* add boxes=xyxy"),
+        (numbers([[500, 400, 540, 440], [300, 620, 375, 655], [10, 9, 30, 12]]), r"as in corners"),
+    ],
+)
+def test_numbers_that_are_not_believed(boxes, message):
+    with pytest.raises(UserError, match=message):
+        to_xyxy(boxes, Form())
+
+
+@pytest.mark.parametrize(
+    "boxes",
+    [
+        numbers([[0, 0, 1, 1]]),  # one pixel
+        numbers([[60, 40, 19.5, 19], [0, 0, 80, 60]], (80, 60)),
+        numbers([[70, 50, 20, 20], [5, 5, 20, 20], [9, 9, 9, 9]], (80, 60)),  # one of three reaches out
+        numbers([[10, 12, 300, 280], [40, 30, 250, 290], [22, 50, 270, 200], [5, 9, 310, 300]]),  # large, centred
+        numbers([[500, 400, 540, 440], [300, 620, 75, 35], [10, 9, 30, 12]]),
+    ],
+)
+def test_numbers_that_are_believed(boxes):
+    assert np.array_equal(to_xyxy(boxes, Form()), from_corner(boxes.numbers))
+
+
+def from_corner(xywh):
+    return np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
+
+
+def test_a_form_that_the_user_says_is_not_doubted_on_suspicion():
+    boxes = numbers([[500, 400, 540, 440], [300, 620, 375, 655], [10, 9, 30, 12]])
+    assert len(to_xyxy(boxes, Form.of("xywh", inclusive=False))) == 3
+
+
+def test_poor_predictions_are_no_other_form():
+    rng = np.random.default_rng(0)
+    xywh = np.concatenate([rng.uniform(0, 300, (60, 2)), rng.uniform(20, 200, (60, 2))], axis=1)
+    image, labels = np.arange(60) // 3, np.zeros(60, int)
+    truth = GroundTruth(image=image, boxes=from_corner(xywh), labels=labels, num_images=20)
+    for noise in (5, 30, 100):
+        written = np.maximum(xywh + rng.normal(0, noise, xywh.shape), 1)
+        found = Predictions(image=image, boxes=from_corner(written), scores=np.ones(60), labels=labels)
+        assert better_form(numbers(written), Form(), found, truth) is None
+    centred = xywh + np.concatenate([xywh[:, 2:] / 2, np.zeros((60, 2))], axis=1)
+    found = Predictions(image=image, boxes=from_corner(centred), scores=np.ones(60), labels=labels)
+    assert "as cxcywh (mean IoU 1.00)" in better_form(numbers(centred), Form(), found, truth)
+
+
+def test_images_are_found_by_their_whole_name_first():
+    names = ImageNames(["a/1.jpg", "b/1.jpg", "b/1.png", "c/2.jpg", "v1.2"])
+    found = [names.find(name, Path("det")) for name in ("a/1.jpg", "b/1.png", "a/1", "2", "c/2.jpg", "x/2.png", "v1.2")]
+    assert found == [0, 2, 0, 3, 3, 3, 4]
+    for name in ("1", "b/1"):
+        with pytest.raises(UserError, match="could be any of"):
+            names.find(name, Path("det"))
+    with pytest.raises(UserError, match=r"file 3 is not in the ground truth"):
+        names.find("3", Path("det"))
+
+
+def test_two_files_of_one_image_are_refused(tmp_path):
+    reference = read_ground_truth(coco_file(tmp_path / "gt.json"))
+    folder = write(tmp_path / "found", {"b.txt": "dog .5 1 2 10 20", "b.jpg.txt": "dog .5 1 2 10 20"})
+    with pytest.raises(UserError, match="are of one image"):
+        read_predictions(folder, reference)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"images": [{"id": 1, "file_name": "a"}, {"id": "1", "file_name": "b"}]}, "id 1 is given to two of images"),
+        ({"categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "a"}]}, "two categories are called 'a'"),
+        ({"categories": [{"name": "a"}]}, r"entry 0, .* has no id.* \(of categories\)"),
+        ({"annotations": {}}, "there must be a list of entries"),
+    ],
+)
+def test_bad_ground_truth_is_named(tmp_path, change, message):
+    with pytest.raises(UserError, match=message):
+        read_ground_truth(coco_file(tmp_path / "gt.json", **change))
