@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 
@@ -29,9 +28,7 @@ def read_voc_objects(folder: Path, images: Path | None = None) -> Reference:
     for file in files:
         try:
             parsed.append(parse_voc(file))
-        except UserError:
-            raise
-        except (OSError, ElementTree.ParseError, LookupError, ValueError) as error:
+        except OSError as error:
             raise UserError(f"{file} cannot be read: {error}") from error
         for slip in parsed[-1].slips:
             if slip.kind != "inverted box":  # whose corners are in order now
