@@ -9,7 +9,8 @@ from pathlib import Path
 
 from detkit.data.annotations import Annotations
 from detkit.data.builder import AnnotationBuilder, RawObject, nearest
-from detkit.data.coco_entries import CocoCategory, CocoFile, CocoObject, read_coco_file
+from detkit.data.coco_entries import read_coco_file
+from detkit.data.coco_file import CocoCategory, CocoFile, CocoObject
 from detkit.data.picture_finder import Found, PictureFinder
 from detkit.data.split_names import names_of_split
 from detkit.errors import UserError
