@@ -9,8 +9,10 @@ from pathlib import Path
 
 from detkit.data.annotations import Annotations
 from detkit.data.builder import AnnotationBuilder, RawObject, nearest
-from detkit.data.coco_entries import CocoCategory, CocoFile, CocoObject, read_coco_file
+from detkit.data.coco_entries import read_coco_file
+from detkit.data.coco_file import CocoCategory, CocoFile, CocoObject
 from detkit.data.picture_finder import Found, PictureFinder
+from detkit.data.split_names import names_of_split
 from detkit.errors import UserError
 
 _PICTURES = ("images", "data", "imgs")  # what tools call the folder of pictures
@@ -21,8 +23,9 @@ def read_coco(root: str | Path, split: str, classes: Sequence[str] | None = None
 
     The file is the first of annotations/instances_<split>.json, annotations/<split>.json, <split>.json,
     <split>/_annotations.coco.json and <split>/labels.json below `root`; `split` may also be the path of a json file,
-    and `root` that of one which `split` names. Pictures are looked for in images/<split>, <split>, beside the json,
-    in `root`, and in folders images, data and imgs of these.
+    and `root` that of one which `split` names. val, valid and validation are the same, where only one of them exists.
+    Pictures are looked for in images/<split>, <split>, beside the json, in `root`, and in folders images, data and
+    imgs of these.
 
     Crowd regions come out as difficult. Labels follow ascending category id, or `classes` where given; image ids
     are those of the file as strings, and `category_ids` are its class numbers, so results can be written back (None
@@ -30,7 +33,9 @@ def read_coco(root: str | Path, split: str, classes: Sequence[str] | None = None
     Raises UserError where the file does not exist or is not COCO json; broken entries become faults.
     """
     root, split = Path(root), str(split)
-    base = root.parent if root.is_file() else root
+    base = root
+    if root.is_file():
+        base = root.parent.parent if root.parent.name.lower() == "annotations" else root.parent
     path = _json_file(root, split)
     file = read_coco_file(path)
     categories, note = _without_placeholder(file, classes)
@@ -120,7 +125,7 @@ class _Pictures:
 def _json_file(root: Path, split: str) -> Path:
     if root.is_file():
         return _beside(root, split)
-    tried = _candidates(root, split)
+    tried = [path for name in names_of_split(split) for path in _candidates(root, name)]
     path = next((path for path in tried if path.is_file()), None)
     if path is not None:
         return path
@@ -129,7 +134,7 @@ def _json_file(root: Path, split: str) -> Path:
     found += [path.parent.name for name in _INSIDE for path in sorted(root.glob(f"*/{name}"))]
     raise UserError(
         f"data.root={root} has no split {split!r}{nearest(split, found)}; tried "
-        + ", ".join(str(path) for path in tried)
+        + ", ".join(str(path) for path in _candidates(root, split))
     )
 
 

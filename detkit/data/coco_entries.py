@@ -4,65 +4,18 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from detkit.data.annotations import Fault
+from detkit.data.coco_file import CocoCategory, CocoFile, CocoImage, CocoObject
 from detkit.data.coco_mask import segmentation_box
+from detkit.data.coco_value import ascending, id_text, is_text, number_of, shorten
 from detkit.errors import UserError
 from detkit.text_file import read_json
 from detkit.types import Size
 
 _BEYOND = 1e30  # pixels; what float32 holds without becoming infinite
 _FLAGS = {"0": False, "1": True, "false": False, "true": True, "": False}
-
-
-class CocoImage(NamedTuple):
-    """An entry of images: its id as text, its file, and (height, width), 0, 0 where that is not declared."""
-
-    id: str
-    file_name: str
-    size: Size
-
-
-class CocoCategory(NamedTuple):
-    """An entry of categories: its id as text and as the file has it, its name, and that of the one above it."""
-
-    id: str
-    number: int | str
-    name: str
-    above: str
-
-
-class CocoObject(NamedTuple):
-    """An entry of annotations: its place in the list, box xyxy in pixels, crowd, area in square pixels."""
-
-    entry: int
-    image_id: str
-    category_id: str
-    box: tuple[float, float, float, float]
-    crowd: bool
-    area: float
-
-
-@dataclass
-class CocoFile:
-    """What a file holds; categories are by ascending id. What could not be read is among the faults.
-
-    broken: the ids of the images that are left out as their entries are faults.
-    """
-
-    path: Path
-    images: list[CocoImage] = field(default_factory=list)
-    categories: list[CocoCategory] = field(default_factory=list)
-    objects: list[CocoObject] = field(default_factory=list)
-    faults: list[Fault] = field(default_factory=list)
-    broken: set[str] = field(default_factory=set)
-
-    def fault(self, kind: str, message: str) -> None:
-        """Record something wrong in this file."""
-        self.faults.append(Fault(kind, str(self.path), message))
 
 
 def read_coco_file(path: str | Path) -> CocoFile:
@@ -94,26 +47,12 @@ def parse_coco(content: Any, path: str | Path) -> CocoFile:
     return file
 
 
-def id_text(value: Any) -> str | None:
-    """An id as the text that it is compared by; None where it is none."""
-    if isinstance(value, str):
-        return (value.strip() or None) if _is_text(value) else None
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _is_text(value: str) -> bool:
-    """Whether a string can be a name: JSON may hold halves of a character."""
-    return value.isascii() or not any(0xD800 <= ord(character) < 0xE000 for character in value)
-
-
 def _rows(file: CocoFile, content: dict[str, Any], key: str) -> list[Any]:
     rows = content.get(key)
     if rows is None and key == "annotations":
         return []
     if not isinstance(rows, list):
-        raise UserError(f"{file.path} is not COCO json: {key} is {_short(rows)}, not a list")
+        raise UserError(f"{file.path} is not COCO json: {key} is {shorten(rows)}, not a list")
     return rows
 
 
@@ -123,12 +62,12 @@ def _read_images(file: CocoFile, rows: list[Any]) -> None:
     for number, row in enumerate(rows):
         where = f"entry {number} of images"
         if not isinstance(row, dict):
-            file.fault("unreadable entry", f"{where} is {_short(row)}, not an object")
+            file.fault("unreadable entry", f"{where} is {shorten(row)}, not an object")
             continue
         image_id, name = id_text(row.get("id")), row.get("file_name")
-        if image_id is None or not isinstance(name, str) or not name.strip() or "\0" in name or not _is_text(name):
+        if image_id is None or not isinstance(name, str) or not name.strip() or "\0" in name or not is_text(name):
             key = "id" if image_id is None else "file_name"
-            file.fault("unreadable entry", f"{where} has no {key}: it has {_short(row)}")
+            file.fault("unreadable entry", f"{where} has no {key}: it has {shorten(row)}")
             if image_id is not None:
                 file.broken.add(image_id)
             continue
@@ -142,7 +81,7 @@ def _read_images(file: CocoFile, rows: list[Any]) -> None:
         names.setdefault(name, image_id)
         size = _size(row)
         if size == (0, 0):
-            sides = f"width {_short(row.get('width'))} and height {_short(row.get('height'))}"
+            sides = f"width {shorten(row.get('width'))} and height {shorten(row.get('height'))}"
             declared = sides if "width" in row or "height" in row else "no size"
             file.fault("missing size", f"image {image_id} ({name}) declares {declared}")
         file.images.append(CocoImage(image_id, name, size))
@@ -150,7 +89,7 @@ def _read_images(file: CocoFile, rows: list[Any]) -> None:
 
 
 def _size(row: dict[str, Any]) -> Size:
-    height, width = _number(row.get("height")), _number(row.get("width"))
+    height, width = number_of(row.get("height")), number_of(row.get("width"))
     usable = height is not None and width is not None and 1 <= height < 2**31 and 1 <= width < 2**31
     return (int(height), int(width)) if usable and height is not None and width is not None else (0, 0)
 
@@ -163,7 +102,7 @@ def _read_categories(file: CocoFile, rows: list[Any]) -> None:
         name = id_text(row.get("name")) if isinstance(row, dict) else None  # a name may be a number, too
         if category_id is None or name is None:
             key = "id" if category_id is None else "name"
-            file.fault("unreadable entry", f"{where} has no {key}: it has {_short(row)}")
+            file.fault("unreadable entry", f"{where} has no {key}: it has {shorten(row)}")
         elif category_id in found:
             other = found[category_id].name
             file.fault("duplicate id", f"category {category_id} is listed twice, as {other!r} and as {name!r}")
@@ -171,7 +110,7 @@ def _read_categories(file: CocoFile, rows: list[Any]) -> None:
             above = row.get("supercategory")
             number_ = row["id"] if isinstance(row["id"], str) else int(row["id"])
             found[category_id] = CocoCategory(category_id, number_, name, above if isinstance(above, str) else "none")
-    file.categories = sorted(found.values(), key=lambda category: _ascending(category.id))
+    file.categories = sorted(found.values(), key=lambda category: ascending(category.id))
     ids: dict[str, list[str]] = {}
     for category in file.categories:
         ids.setdefault(category.name, []).append(category.id)
@@ -181,13 +120,6 @@ def _read_categories(file: CocoFile, rows: list[Any]) -> None:
                 "duplicate class",
                 f"categories {' and '.join(same)} are both called {name!r}, and taken as one class",
             )
-
-
-def _ascending(category_id: str) -> tuple[bool, int, str]:
-    """Numbers by value, then what is none by letters."""
-    digits = category_id.removeprefix("-")
-    is_number = digits.isascii() and digits.isdecimal() and len(digits) < 20
-    return not is_number, int(category_id) if is_number else 0, category_id
 
 
 def _read_objects(file: CocoFile, rows: list[Any]) -> None:
@@ -202,9 +134,9 @@ def _read_objects(file: CocoFile, rows: list[Any]) -> None:
             if not (type(x) is type(y) is type(width) is type(height) is float):
                 x, y, width, height = _coordinate(x), _coordinate(y), _coordinate(width), _coordinate(height)
             if not abs(x) + abs(y) + abs(width) + abs(height) < _BEYOND:  # nan is not below anything
-                raise ValueError(f"bbox {_short(bbox)} is not finite, or beyond any picture")
+                raise ValueError(f"bbox {shorten(bbox)} is not finite, or beyond any picture")
             if width < 0 or height < 0:
-                raise ValueError(f"bbox {_short(bbox)} has a negative width or height: it is [x, y, width, height]")
+                raise ValueError(f"bbox {shorten(bbox)} has a negative width or height: it is [x, y, width, height]")
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             file.fault("unreadable box", f"{_name(number, row)}: {_explain(row, error)}")
             continue
@@ -223,7 +155,7 @@ def _read_objects(file: CocoFile, rows: list[Any]) -> None:
 def _id(texts: dict[Any, str], value: Any, key: str) -> str:
     text = id_text(value)
     if text is None:
-        raise ValueError(f"{key} is {_short(value)}")
+        raise ValueError(f"{key} is {shorten(value)}")
     texts[value] = text
     return text
 
@@ -233,26 +165,16 @@ def _box_of_segmentation(row: dict[str, Any]) -> tuple[float, float, float, floa
     segmentation = row.get("segmentation")
     box = None if segmentation in (None, [], {}, "") else segmentation_box(segmentation)
     if box is None:
-        declared = f"bbox is {_short(row['bbox'])}" if "bbox" in row else "no bbox"
+        declared = f"bbox is {shorten(row['bbox'])}" if "bbox" in row else "no bbox"
         raise ValueError(f"{declared}, and no segmentation to put a box around")
     return box[0], box[1], box[2] - box[0], box[3] - box[1]
 
 
 def _coordinate(value: Any) -> float:
-    number = _number(value)
+    number = number_of(value)
     if number is None:
-        raise ValueError(f"bbox holds {_short(value)}, no number")
+        raise ValueError(f"bbox holds {shorten(value)}, no number")
     return number
-
-
-def _number(value: Any) -> float | None:
-    """A number, also one written as text; None for what is none."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        return float(value)
-    except (ValueError, OverflowError):
-        return None
 
 
 def _area(file: CocoFile, number: int, row: dict[str, Any], of_box: float) -> float:
@@ -260,9 +182,9 @@ def _area(file: CocoFile, number: int, row: dict[str, Any], of_box: float) -> fl
     declared = row.get("area")
     if declared is None:
         return of_box
-    area = _number(declared)
+    area = number_of(declared)
     if area is None or not 0 <= area < math.inf:
-        file.fault("unreadable area", f"{_name(number, row)}: area is {_short(declared)}; that of its box counts")
+        file.fault("unreadable area", f"{_name(number, row)}: area is {shorten(declared)}; that of its box counts")
         return of_box
     return area
 
@@ -270,12 +192,12 @@ def _area(file: CocoFile, number: int, row: dict[str, Any], of_box: float) -> fl
 def _crowd(file: CocoFile, number: int, row: dict[str, Any]) -> bool:
     declared = row["iscrowd"]
     text = str(declared).strip().lower()
-    as_number = _number(declared)
+    as_number = number_of(declared)
     if text in _FLAGS:
         return _FLAGS[text]
     if as_number in (0, 1):
         return bool(as_number)
-    file.fault("unreadable iscrowd", f"{_name(number, row)}: iscrowd is {_short(declared)}; taken as 0")
+    file.fault("unreadable iscrowd", f"{_name(number, row)}: iscrowd is {shorten(declared)}; taken as 0")
     return False
 
 
@@ -298,17 +220,12 @@ def _name(number: int, row: Any) -> str:
 
 def _explain(row: Any, error: Exception) -> str:
     if not isinstance(row, dict):
-        return f"is {_short(row)}, not an object"
+        return f"is {shorten(row)}, not an object"
     if isinstance(error, KeyError):
         return f"no {error.args[0]}"
     for key in ("image_id", "category_id"):
         if id_text(row[key]) is None:
-            return f"{key} is {_short(row[key])}"
+            return f"{key} is {shorten(row[key])}"
     if isinstance(error, ValueError) and "unpack" not in str(error):
         return str(error)
-    return f"bbox is {_short(row.get('bbox'))}, must be four numbers x, y, width, height"
-
-
-def _short(value: Any) -> str:
-    text = "null" if value is None else repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    return f"bbox is {shorten(row.get('bbox'))}, must be four numbers x, y, width, height"

@@ -10,7 +10,7 @@ from pathlib import Path
 from detkit.data.annotations import Fault
 from detkit.data.builder import nearest
 from detkit.data.picture_finder import PictureFinder, list_pictures
-from detkit.data.split_names import SAME
+from detkit.data.split_names import names_of_split
 from detkit.data.yolo_yaml import YoloDescription
 from detkit.errors import UserError
 from detkit.text_file import numbered_lines
@@ -33,7 +33,7 @@ def find_split(root: Path, split: str, described: YoloDescription) -> YoloSplit:
     val, valid and validation are the same, where only one of them exists. Paths of another machine count by the
     longest tail that exists here. Raises UserError where there is no such split.
     """
-    names = [split, *(other for same in SAME if split in same for other in same if other != split)]
+    names = names_of_split(split)
     entries = next((described.splits[name] for name in names if name in described.splits), None)
     found = YoloSplit()
     if entries is not None:

@@ -41,10 +41,12 @@ def write(root: Path, file: str, images: str, content: dict[str, Any] = CONTENT)
         ("annotations/val.json", "images"),
         ("val.json", "."),
         ("val/_annotations.coco.json", "val"),
+        ("valid/_annotations.coco.json", "valid"),
+        ("labels.json", "data"),
     ],
 )
 def test_layouts(tmp_path: Path, file: str, images: str) -> None:
-    annotations = read_coco(write(tmp_path, file, images), "val")
+    annotations = read_coco(write(tmp_path, file, images), "labels" if file == "labels.json" else "val")
     assert list(annotations.image_ids) == ["7", "3"]
     assert Path(annotations.image_paths[0]).samefile(tmp_path / images / "x.png")
 
@@ -71,6 +73,13 @@ def test_given_classes_choose_and_order(tmp_path: Path) -> None:
     missing = read_coco(root, "val", ["dog", "persn"])
     assert missing.category_ids == [18, None]
     assert "did you mean 'person'?" in missing.faults[0].message
+
+
+def test_the_root_may_be_the_file(tmp_path: Path) -> None:
+    root = write(tmp_path, "annotations/instances_mine.json", "images")
+    assert len(read_coco(root / "annotations" / "instances_mine.json", "mine")) == 2
+    with pytest.raises(UserError, match=r"data.train_split=mine and data.val_split=null"):
+        read_coco(root / "annotations" / "instances_mine.json", "val")
 
 
 def test_a_path_is_a_split_too(tmp_path: Path) -> None:

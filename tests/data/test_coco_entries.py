@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from detkit.data.coco_entries import CocoFile, parse_coco, read_coco_file
+from detkit.data.coco_entries import parse_coco, read_coco_file
+from detkit.data.coco_file import CocoFile
 from detkit.data.coco_mask import segmentation_box
 from detkit.errors import UserError
 
