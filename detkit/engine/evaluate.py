@@ -211,7 +211,9 @@ def merge_data(given: Mapping[str, Any], saved: Mapping[str, Any], trust: Sequen
     What is null was chosen to be, on the command line or by a data config. trust: as the checkpoint was loaded with.
     Raises UserError where neither has a reader, and where the checkpoint would run anything but detkit's own.
     """
-    chosen = {str(key): given[key] for key in given if not OmegaConf.is_missing(given, key)}
+    chosen = {
+        str(key): given[key] for key in given if not (OmegaConf.is_config(given) and OmegaConf.is_missing(given, key))
+    }
     data = dict(saved) | chosen
     if "root" in chosen and "reader" not in chosen and not Path(str(chosen["root"])).expanduser().exists():
         raise UserError(f"data.root={chosen['root']} does not exist (current folder: {Path.cwd()})")

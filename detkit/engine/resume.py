@@ -10,10 +10,10 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from detkit.engine.run_folder import CONTINUABLE, differences
+from detkit.engine.run_folder import CONTINUABLE, check_of_a_training, differences
 from detkit.errors import UserError
 from detkit.overrides import parse
-from detkit.trust import check_own_targets
+from detkit.trust import check_own_targets, named_in, names_of
 
 # Sections of plain settings, which a later version may have more of.
 SECTIONS = ("trainer", "loader", "logger", "evaluation", "proposing")
@@ -43,13 +43,15 @@ def said_by_command() -> list[str] | None:
 def continued(config: DictConfig, saved: Mapping[str, Any], path: Path, said: list[str] | None) -> DictConfig:
     """The config of a training that goes on from checkpoint `saved` at `path`: the run's, with what may differ as said.
 
-    config: as composed from the command. said: of `said_by_command`. Raises UserError naming what differs and must not.
+    config: as composed from the command. said: of `said_by_command`. Raises UserError naming what differs and must not,
+    and where `saved` is no checkpoint of a training or names parts that are neither detkit's nor trusted.
     """
-    if said is None or "rng" not in saved:
+    check_of_a_training(saved, path)
+    if said is None:
         return config.copy()
     before = saved["config"]
-    check_own_targets(before, saved["trust"], f"resume={path}")
     now: Any = OmegaConf.to_container(config, resolve=True)
+    check_own_targets(before, [*names_of(saved["trust"]), *named_in(now)], f"resume={path}")
     strange = [
         text
         for text in differences(before, now, CONTINUABLE)

@@ -48,17 +48,18 @@ def find_run(resume: str | bool | None, run_dir: Path, *, any_name: bool = True)
     return checkpoint, checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
 
 
-def check_same_training(saved: Mapping[str, Any], settings: Mapping[str, Any], path: Path) -> None:
-    """Raise UserError that names what differs between `settings` and those of the checkpoint `saved` at `path`.
-
-    Also where it is no checkpoint of a training, or not all of one.
-    """
+def check_of_a_training(saved: Mapping[str, Any], path: Path) -> None:
+    """Raise UserError where `saved` at `path` is no checkpoint of a training, or not all of one."""
     absent = [key for key in OF_A_TRAINING if key not in saved]
     if absent:
         raise UserError(
             f"resume={path} is not a checkpoint of a training (it has no {', '.join(absent)}): to start from its "
             f"weights, use finetune={path}"
         )
+
+
+def check_same_training(saved: Mapping[str, Any], settings: Mapping[str, Any], path: Path) -> None:
+    """Raise UserError that names what differs between `settings` and those of the checkpoint `saved` at `path`."""
     different = differences(saved["config"], settings, CONTINUABLE)
     if different:
         raise UserError(

@@ -90,7 +90,7 @@ def test_the_default_model_is_nobodys_choice_and_an_experiments_is() -> None:
     loader = config_loader(str(config_dir()))
     assert "model" not in chosen_by(loader, ["data=voc", "model.backbone.frozen_stride=4"]).groups
     assert "model" in chosen_by(loader, ["experiment=modern/faster_rcnn_bccd"]).groups
-    assert "preprocess.height" in chosen_by(loader, ["experiment=modern/ssd_bccd"]).keys
+    assert "optimizer.lr" in chosen_by(loader, ["experiment=modern/ssd_bccd"]).keys
     assert for_finetuning(loader, ["finetune=x", "model.a=1", "seed=1"], ["finetune=x", "model.a=1", "seed=1"]) == [
         "finetune=x", "++model.a=1", "seed=1",
     ]  # fmt: skip

@@ -14,15 +14,16 @@ from detkit.engine.checkpoint import load_checkpoint
 from detkit.engine.resume import continued, position_of
 from detkit.errors import UserError
 
+ONE, TWO = (f"detkit.model.{name}_stage.build_{name}_stage" for name in ("one", "two"))
 RUN = {
-    "seed": 3, "resume": None, "device": "cpu", "optimizer": {"lr": 0.1}, "model": {"_target_": "a"},
+    "seed": 3, "resume": None, "device": "cpu", "optimizer": {"lr": 0.1}, "model": {"_target_": ONE},
     "trainer": {"budget": "2ep", "ema": None}, "data": {"root": "here", "classes": None},
 }  # fmt: skip
 DEFAULTS = {
-    "seed": 0, "resume": "RUN", "device": "auto", "optimizer": {"lr": 0.5}, "model": {"_target_": "b"},
+    "seed": 0, "resume": "RUN", "device": "auto", "optimizer": {"lr": 0.5}, "model": {"_target_": TWO},
     "trainer": {"budget": "9ep", "ema": None, "freeze": []}, "data": {"root": "drawn", "classes": None},
 }  # fmt: skip
-SAVED = {"config": RUN, "rng": [{}]}
+SAVED = {"config": RUN, "rng": [{}], "trust": [], "optimizer": {}, "scaler": {}, "metrics": {}, "best": {}}
 
 
 def go_on(said: list[str] | None) -> dict:
@@ -42,7 +43,11 @@ def test_what_may_differ_is_as_the_command_says() -> None:
 
 @pytest.mark.parametrize(
     ("said", "named"),
-    [("optimizer.lr", "optimizer.lr=0.5 (was 0.1)"), ("model", "model._target_=b (was a)"), ("seed", "seed=0 (was 3)")],
+    [
+        ("optimizer.lr", "optimizer.lr=0.5 (was 0.1)"),
+        ("model", f"model._target_={TWO} (was {ONE})"),
+        ("seed", "seed=0 (was 3)"),
+    ],
 )
 def test_what_must_not_differ_is_named_alone(said: str, named: str) -> None:
     with pytest.raises(UserError) as error:

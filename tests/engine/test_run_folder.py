@@ -4,7 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from detkit.engine.run_folder import OF_A_TRAINING, check_same_classes, check_same_training, find_run
+from detkit.engine.run_folder import (
+    OF_A_TRAINING,
+    check_of_a_training,
+    check_same_classes,
+    check_same_training,
+    find_run,
+)
 from detkit.errors import UserError
 
 
@@ -62,4 +68,4 @@ def test_classes_are_compared_by_name(now: list[str], told: str) -> None:
 
 def test_what_is_no_checkpoint_of_a_training_is_told() -> None:
     with pytest.raises(UserError, match=r"resume=p is not a checkpoint of a training \(it has no optim"):
-        check_same_training({"model": {}, "config": {}}, {}, Path("p"))
+        check_of_a_training({"model": {}, "config": {}}, Path("p"))

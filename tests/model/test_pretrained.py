@@ -100,7 +100,7 @@ def test_other_networks_are_refused(resnet: tuple[Path, Any], tmp_path: Path) ->
 
 
 def test_tails_of_other_shapes_are_refused() -> None:
-    with pytest.raises(UserError, match="only a VGG has such layers, resnet18 has not"):
+    with pytest.raises(UserError, match="only a VGG has fc6 and fc7, resnet18 has not"):
         TwoFC(in_channels=512, size=7, name="resnet18", pretrained=True)
 
 

@@ -99,7 +99,7 @@ def test_wrong_settings_are_named():
 def test_settings_of_the_configs():
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         fast, quality = (
-            build(compose("propose", overrides=[f"proposal=selective_search_{name}"]).proposal)
+            build(compose("propose", overrides=[f"proposal=selective_search_{name}"]).proposal, "proposal")
             for name in ("fast", "quality")
         )
     assert fast == SelectiveSearch()
