@@ -45,8 +45,8 @@ def remove_empty(*, refused: bool) -> None:
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
     timed = named_by_time(folder)
-    if not (refused or timed):
-        return
+    if not (refused or timed) or folder.resolve() in (Path.cwd(), *Path.cwd().parents):
+        return  # where the user is, is the user's
     with suppress(OSError):  # not empty, or gone already
         if folder.is_dir():
             folder.rmdir()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from detkit import cli
 from detkit.engine import own_folder as module
 from detkit.engine.own_folder import EVALUATION, PREDICTIONS, RUN, own_folder
 from detkit.errors import UserError
@@ -85,3 +86,10 @@ def test_what_is_there_is_not_overwritten(tmp_path: Path, there: str, kind: str,
     if kind == RUN and refused == "holds a run":
         with own_folder(tmp_path, kind, goes_on=True):
             pass
+
+
+def test_the_folder_that_the_user_is_in_stays(tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    assert cli.main(["check_data", "data=voc", "data.root=nowhere"]) == 2
+    assert (tmp_path / "empty").is_dir()
