@@ -192,12 +192,15 @@ def _flags_first(arguments: list[str], overrides: list[str]) -> list[str]:
 def _process_as_hydra_expects(verb: str, arguments: list[str]) -> Iterator[None]:
     """Hydra takes its arguments from sys.argv, the name of the job from the environment (or a module), and ends the
     process on an error unless HYDRA_FULL_ERROR is set."""
-    argv, environment = sys.argv, dict(os.environ)
+    from hydra.core.hydra_config import HydraConfig
+
+    argv, environment, before = sys.argv, dict(os.environ), HydraConfig.instance().cfg
     sys.argv = [f"detkit {verb}", *arguments]
     os.environ.update(HYDRA_FULL_ERROR="1", HYDRA_MAIN_MODULE=verb)
     try:
         yield
     finally:
+        HydraConfig.instance().cfg = before  # which --cfg leaves set, for whoever comes after in this process
         sys.argv = argv
         for key in ("HYDRA_FULL_ERROR", "HYDRA_MAIN_MODULE"):
             os.environ.pop(key)

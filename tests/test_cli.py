@@ -203,3 +203,12 @@ def test_new_keys_are_added_with_a_plus(configs):
 def test_every_verb_names_an_existing_tool():
     tools = Path(cli.__file__).parents[1] / "tools"
     assert all((tools / f"{verb}.py").is_file() for verb in cli.VERBS)
+
+
+def test_a_command_leaves_nothing_of_hydra_behind(configs):
+    from hydra.core.hydra_config import HydraConfig
+
+    assert cli.main(["train", "--cfg", "job"]) == 0
+    assert not HydraConfig.initialized()
+    assert cli.main(["train", "seed=3"]) == 0
+    assert not HydraConfig.initialized()
