@@ -51,7 +51,8 @@ def test_contract_and_batched_equals_alone(build: Callable[..., Detector], overr
     torch.manual_seed(0)
     model = chatty(build(*overrides, num_classes=2))
     scenes = [scene(0, 3), scene(1, 0), scene(2, 4)]
-    with torch.inference_mode():
+    # oneDNN sums in another order for another batch size, which random weights enlarge beyond any tolerance
+    with torch.inference_mode(), torch.backends.mkldnn.flags(enabled=False):
         together = model.predict(make_batch(scenes))
         alone = [model.predict(make_batch([one]))[0] for one in scenes]
     for a, b in zip(together, alone, strict=True):
