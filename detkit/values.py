@@ -16,7 +16,6 @@ from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseExceptio
 from detkit.config_dir import config_dir
 from detkit.errors import UserError
 
-KINDS = ("whole", "number", "text", "switch", "any", "part", "null")
 BOUND = re.compile(r"(>=|<=|>|<)(-?[\d.]+)")
 BOUNDS = {
     ">=": ("at least", lambda value, bound: value >= bound),
