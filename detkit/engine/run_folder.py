@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from detkit.engine.checkpoint import find_checkpoint
 from detkit.engine.distributed import World
 from detkit.engine.environment import describe_environment
 from detkit.errors import UserError
+from detkit.model.backbone.origin import Origin
 
 # What neither the weights nor the numbers of a training depend on.
 INCIDENTAL = (
@@ -92,12 +94,25 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any], free: Collect
     ]
 
 
-def open_folder(folder: Path, settings: Mapping[str, Any], world: World) -> None:
-    """Make the folder and write config.yaml (resolved) and environment.json into it."""
+def open_folder(folder: Path, settings: Mapping[str, Any], world: World, origins: Sequence[Origin] = ()) -> None:
+    """Make the folder and write config.yaml (resolved) and environment.json into it.
+
+    origins: of the weights that the training began from; empty where it goes on, and then those in the file stay.
+    """
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     OmegaConf.save(OmegaConf.create(dict(settings)), folder / "config.yaml")
+    file = folder / "environment.json"
     environment = describe_environment(world.device) | {"processes": world.size}
-    (folder / "environment.json").write_text(json.dumps(environment, indent=2) + "\n", encoding="utf-8")
+    environment["weights"] = [asdict(origin) for origin in origins] or _weights_in(file)
+    file.write_text(json.dumps(environment, indent=2) + "\n", encoding="utf-8")
+
+
+def _weights_in(file: Path) -> list[dict[str, Any]]:
+    """What an environment.json of before says of the weights."""
+    try:
+        return list(json.loads(file.read_text(encoding="utf-8")).get("weights", []))
+    except (OSError, ValueError):  # none, or written by halves
+        return []
 
 
 def headline(

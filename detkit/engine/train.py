@@ -49,6 +49,7 @@ from detkit.engine.step import take_step
 from detkit.engine.stream import BatchStream
 from detkit.engine.validate import validate
 from detkit.interrupt import Agreed, answered_later
+from detkit.model.backbone.origin import record_origins
 from detkit.model.depthwise import speed_up_depthwise
 from detkit.proposal.split import find_proposals
 from detkit.visualize.report import write_report
@@ -161,7 +162,8 @@ def _train(
 
     # The model, and what changes it.
     model_config = settings["model"] if saved is None else without_pretrained(settings["model"])
-    detector = build_detector(model_config, len(classes), preprocess)
+    with record_origins() as origins:
+        detector = build_detector(model_config, len(classes), preprocess)
     place_model(detector, world.device, trainer.channels_last)
     if world.device.type == "cpu":
         speed_up_depthwise(detector)
@@ -234,9 +236,10 @@ def _train(
         weights = bytes_of(detector.state_dict()) * (1 if ema is None else 2)
         copies = 1 if saved is not None else 2  # best.pt and last.pt; later one is there while another is written
         check_space(folder, copies * weights, f"{copies} checkpoints" if copies > 1 else "another checkpoint")
-        open_folder(folder, settings, world)
+        open_folder(folder, settings, world, origins)
     with answered_later() as asked, RunLog(folder, budget, now, **config.logger, silent=not world.is_main) as log:
         log.message(headline(folder, annotations, detector, world, budget, now))
+        log.message("\n".join(map(str, origins)))
         log.message(splits.describe())
         log.message(others)
         if isinstance(read, DecodedImages):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import box_area, ps_roi_align, ps_roi_pool, roi_pool
+from torchvision.ops import box_area, ps_roi_align, roi_pool
+from torchvision.ops import ps_roi_pool as rounded_ps_roi_pool
 
 from detkit.errors import UserError
 from detkit.model.part import one_width
 from detkit.ops.crop_warp import crop_warp
+from detkit.ops.ps_roi_pool import ps_roi_pool
 from detkit.ops.roi_align import roi_align
 from detkit.types import FeatureSpec
 
@@ -72,10 +74,23 @@ class _RoIPooler(nn.Module):
         raise NotImplementedError
 
 
-class RoIPool(_RoIPooler):
+class _RoundingPooler(_RoIPooler):
+    """convention: `caffe`, the papers' own layers, whose far corner is the last pixel of a region and not the one after
+    it, or `torchvision`, whose layer rounds our half-open corners as they are. Checkpoints without the key learnt with
+    the latter. settings: of `_RoIPooler`.
+    """
+
+    def __init__(self, *, convention: Literal["caffe", "torchvision"] = "torchvision", **settings: Any) -> None:
+        super().__init__(**settings)
+        self.convention = convention
+
+
+class RoIPool(_RoundingPooler):
     """The maximum over each of k x k cells with rounded borders (Fast R-CNN, section 2.1)."""
 
     def pool(self, feature: Tensor, regions: Tensor, scale: float) -> Tensor:
+        if self.convention == "caffe":
+            regions = regions - regions.new_tensor([0, 0, 0, 1, 1])
         return roi_pool(feature.float(), regions, self.size, scale).to(feature.dtype)
 
 
@@ -101,13 +116,17 @@ class RoIAlign(_SamplingPooler):
         return roi_align(feature, regions, self.size, scale, self.sampling_ratio, self.aligned)
 
 
-class PSRoIPool(_RoIPooler):
-    """The mean over each of k x k cells, every cell from maps of its own: C k k channels give C (R-FCN, equation 1)."""
+class PSRoIPool(_RoundingPooler):
+    """The mean over each of k x k cells, every cell from maps of its own: C k k channels give C (R-FCN, equation 1).
+
+    convention: `caffe` rounds a region to pixels, as R-FCN's layer does, `torchvision` to whole cells of the map.
+    """
 
     gives = "votes"
 
     def pool(self, feature: Tensor, regions: Tensor, scale: float) -> Tensor:
-        return ps_roi_pool(feature.float(), regions, self.size, scale).to(feature.dtype)
+        pool = ps_roi_pool if self.convention == "caffe" else rounded_ps_roi_pool
+        return pool(feature.float(), regions, self.size, scale).to(feature.dtype)
 
 
 class PSRoIAlign(_SamplingPooler):

@@ -14,7 +14,7 @@ from torchvision.ops import Conv2dNormActivation
 
 from detkit.errors import UserError
 from detkit.model.backbone.freeze import Norm
-from detkit.model.backbone.pretrained import Pretrained, timm_model, torchvision_model
+from detkit.model.backbone.pretrained import IMAGENET, Pretrained, timm_model, torchvision_model
 from detkit.model.backbone.timm_backbone import stage_name, stages_between
 from detkit.model.dense import normal_init
 from detkit.model.part import Part
@@ -26,8 +26,9 @@ class TwoFC(nn.Module):
     """Two fully connected layers with ReLU (Fast R-CNN's fc6 and fc7; FPN's two 1024-d layers).
 
     pretrained: start from the classifier of `name`, a VGG of torchvision: true, or a file of its weights (C = 512,
-    k = 7 and 4096 channels are needed). ranks: of both layers as products of two thin ones, which `detkit truncate_svd`
-    makes of trained layers (Fast R-CNN, section 3.1); None: plain layers.
+    k = 7 and 4096 channels are needed). weights: which of torchvision's, where pretrained is true. ranks: of both
+    layers as products of two thin ones, which `detkit truncate_svd` makes of trained layers (Fast R-CNN, section 3.1);
+    None: plain layers.
     """
 
     reads = "cells"
@@ -41,6 +42,7 @@ class TwoFC(nn.Module):
         dropout: float = 0.0,
         name: str = "vgg16",
         pretrained: Pretrained = False,
+        weights: str = IMAGENET,
         ranks: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
@@ -50,17 +52,18 @@ class TwoFC(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.out_features = channels
         if pretrained:
-            self._start_from(name, pretrained)
+            self._start_from(name, pretrained, weights)
         if ranks is not None:
             self.truncate(ranks)
 
-    def _start_from(self, name: str, pretrained: Pretrained) -> None:
+    def _start_from(self, name: str, pretrained: Pretrained, weights: str) -> None:
         if not name.startswith("vgg"):
             raise UserError(
                 f"model.tail.pretrained={pretrained}: only a VGG has fc6 and fc7, {name} has not: set it to "
                 "false, or take model/tail=two_fc"
             )
-        classifier = torchvision_model(name, pretrained=pretrained, key="model.tail", with_classifier=True).classifier
+        net = torchvision_model(name, pretrained=pretrained, weights=weights, key="model.tail", with_classifier=True)
+        classifier = net.classifier
         pairs: list[tuple[Any, Any]] = [(self.fc6, classifier[0]), (self.fc7, classifier[3])]
         for own, given in pairs:
             if own.weight.shape != given.weight.shape:
@@ -118,9 +121,10 @@ class Res5(nn.Module):
         name: str = "resnet50",
         norm: Norm = "frozen",
         pretrained: Pretrained = True,
+        weights: str = IMAGENET,
     ) -> None:
         super().__init__()
-        net = last_stage(name, in_channels, pretrained=pretrained, tail="res5")
+        net = last_stage(name, in_channels, pretrained=pretrained, weights=weights, tail="res5")
         self.layer4 = net.layer4
         self.out_features = net.fc.in_features
         if norm == "frozen":
@@ -130,7 +134,7 @@ class Res5(nn.Module):
         return self.layer4(pooled).mean(dim=(2, 3))
 
 
-def last_stage(name: str | None, in_channels: int, *, pretrained: Pretrained, tail: str) -> Any:
+def last_stage(name: str | None, in_channels: int, *, pretrained: Pretrained, weights: str, tail: str) -> Any:
     """The torchvision ResNet `name`, whose layer4 reads `in_channels`; raises UserError where it does not.
 
     tail: the option of model/tail that asks, for messages.
@@ -140,7 +144,7 @@ def last_stage(name: str | None, in_channels: int, *, pretrained: Pretrained, ta
             f"model/tail={tail} is the last stage of the ResNet that the backbone is cut from, and the backbone is "
             f"{name or 'none'}: take model/backbone=resnet18, resnet50 or resnet101, or another model/tail"
         )
-    net = torchvision_model(name, pretrained=pretrained, key="model.tail")
+    net = torchvision_model(name, pretrained=pretrained, weights=weights, key="model.tail")
     wanted = net.layer4[0].conv1.in_channels
     if in_channels != wanted:
         raise UserError(
@@ -153,8 +157,12 @@ def last_stage(name: str | None, in_channels: int, *, pretrained: Pretrained, ta
 class DilatedRes5(nn.Module):
     """The last stage of a ResNet at the resolution of the one before, then 1x1 to fewer channels (R-FCN, section 2).
 
-    The stage's strides become 1 and its 3x3 convolutions see every second cell, so its weights keep their meaning.
-    Of the whole image: [B, C, H, W] -> [B, D, H, W].
+    The stage's strides become 1 and what comes after them sees every second cell, so its weights keep their meaning:
+    every second cell of the map, both ways, is the stage's own. Of the whole image: [B, C, H, W] -> [B, D, H, W].
+
+    first_dilation: of the convolution that had the stride, 1 for torchvision's, whose stride lies in the 3x3 itself.
+    2 is right for networks whose stride lies in the 1x1 before it (MSRA's ResNets, which R-FCN began from), and is
+    what detkit took for every network at first: checkpoints without the key learnt with it.
     """
 
     reads = "image"
@@ -168,15 +176,18 @@ class DilatedRes5(nn.Module):
         name: str = "resnet101",
         norm: Norm = "frozen",
         pretrained: Pretrained = True,
+        weights: str = IMAGENET,
+        first_dilation: int = 2,
     ) -> None:
         super().__init__()
-        net = last_stage(name, in_channels, pretrained=pretrained, tail="dilated_res5")
+        net = last_stage(name, in_channels, pretrained=pretrained, weights=weights, tail="dilated_res5")
         self.layer4 = net.layer4
         for conv in self.layer4.modules():
             if isinstance(conv, nn.Conv2d):
-                conv.stride = (1, 1)
                 if conv.kernel_size == (3, 3):
-                    conv.dilation = conv.padding = (2, 2)
+                    dilation = first_dilation if conv.stride == (2, 2) else 2
+                    conv.dilation = conv.padding = (dilation, dilation)
+                conv.stride = (1, 1)
         self.reduce = pointwise(net.fc.in_features, channels)
         self.out_features = channels
         if norm == "frozen":

@@ -212,8 +212,9 @@ SELECTIVE = {"config": {"proposal": {"_target_": "detkit.proposal.selective_sear
 
 
 def test_a_part_that_onnx_does_not_have_is_named(build: Callable[..., Detector]) -> None:
-    with pytest.raises(UserError, match=r"model\.roi_pool=PSRoIPool cannot be exported"):
-        Graph(build("model=rfcn_light", "model/roi_pool=ps_roi_pool", num_classes=2))
+    rounded = ("model/roi_pool=ps_roi_pool", "model.roi_pool.convention=torchvision")
+    with pytest.raises(UserError, match=r"model\.roi_pool\.convention=torchvision cannot be exported"):
+        Graph(build("model=rfcn_light", *rounded, num_classes=2))
 
 
 def test_metadata_say_what_the_file_needs(build: Callable[..., Detector], tmp_path: Path) -> None:

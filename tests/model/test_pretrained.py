@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import nn
 
 from detkit.errors import UserError
 from detkit.model.backbone.darknet import Darknet
+from detkit.model.backbone.origin import Origin, record_origins, timm_file
 from detkit.model.backbone.pretrained import torchvision_model, weight_path
 from detkit.model.backbone.resnet import ResNet
 from detkit.model.backbone.timm_backbone import TimmBackbone
@@ -125,3 +127,36 @@ def test_darknet_takes_its_own_files_alone(resnet: tuple[Path, Any], tmp_path: P
     (tmp_path / "other.weights").write_bytes(header + torch.randn(200_000).mul(0.05).numpy().tobytes())
     with pytest.raises(UserError, match=r"other\.weights is of another network: it would have a variance of -"):
         Darknet(name="darknet19", strides=[4], pretrained=str(tmp_path / "other.weights"))
+
+
+def test_published_weights_are_those_that_are_named() -> None:
+    """Unknown ones, and those for images prepared in another way, are refused before anything is fetched."""
+    with pytest.raises(UserError, match=r"k\.weights=V9 is not published: resnet50 has IMAGENET1K_V1, IMAGENET1K_V2"):
+        torchvision_model("resnet50", pretrained=True, weights="V9", key="k")
+    with pytest.raises(UserError, match=r"k\.weights=IMAGENET1K_FEATURES is for images prepared in another way"):
+        torchvision_model("vgg16", pretrained=True, weights="IMAGENET1K_FEATURES", key="k")
+
+
+def test_torchvision_is_asked_for_the_weights_of_the_config(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    make = torchvision.models.get_model
+    monkeypatch.setattr(torchvision.models, "get_model", lambda name, weights: asked.append(weights) or make(name))
+    ResNet(name="resnet18", strides=[16])
+    ResNet(name="resnet50", strides=[16], weights="IMAGENET1K_V2")
+    assert asked == ["IMAGENET1K_V1", "IMAGENET1K_V2"]
+
+
+def test_what_the_parts_begin_from_is_recorded(resnet: tuple[Path, Any]) -> None:
+    path, _ = resnet
+    with record_origins() as origins:
+        ResNet(name="resnet18", strides=[16], pretrained=str(path))
+        ResNet(name="resnet18", strides=[16], pretrained=False)
+    ResNet(name="resnet18", strides=[16], pretrained=str(path))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert origins == [Origin("model.backbone", str(path), digest)]
+    assert str(origins[0]) == f"model.backbone begins from {path}, sha256 {digest[:12]}"
+
+
+def test_timm_says_which_weights_it_has() -> None:
+    weights, _ = timm_file("resnet10t")
+    assert weights == "resnet10t.c3_in1k of timm"

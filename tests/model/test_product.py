@@ -17,6 +17,7 @@ from product import Case, Outcome, attempt, pairs, product
 from detkit.cli import config_dir
 from detkit.overrides import config_loader
 
+AT_ONCE = 100  # cases before the processes are new ones: what they hold grows
 FAST = 10  # cases that `make test` builds, without weights
 
 
@@ -57,9 +58,18 @@ def test_pairs_of_options(seed: int) -> None:
 
 def run(what: str, cases: list[Case]) -> None:
     """Train each for a step, in as many processes as there are cores, at most four; print the numbers."""
-    started = time.perf_counter()
-    with ProcessPoolExecutor(min(4, os.cpu_count() or 1), get_context("spawn"), max_tasks_per_child=50) as pool:
-        outcomes = list(pool.map(attempt, cases))
+    started, outcomes = time.perf_counter(), list[Outcome]()
+    for first in range(0, len(cases), AT_ONCE):
+        with ProcessPoolExecutor(min(4, os.cpu_count() or 1), get_context("spawn")) as pool:
+            outcomes += pool.map(attempt, cases[first : first + AT_ONCE])
+        told = Counter(outcome.result for outcome in outcomes)
+        print(
+            f"{len(outcomes)} of {len(cases)}, {(time.perf_counter() - started) / 60:.0f} minutes: {dict(told)}",
+            flush=True,
+        )
+        for outcome in outcomes[first:]:
+            if outcome.result == "crashed":
+                print(f"{outcome.case}: {outcome.reason}", flush=True)
     count = Counter(outcome.result for outcome in outcomes)
     print(
         f"\n{what}: {len(cases)} combinations, {count['built']} built, {count['refused']} refused with a reason, "

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from typing import Literal
 
+import pytest
 import torch
 from torchvision.ops import MultiScaleRoIAlign
 
@@ -33,10 +35,13 @@ def test_roi_align_on_a_pyramid_equals_torchvision() -> None:
     assert torch.allclose(got, expected, atol=1e-5)
 
 
-def test_roi_pool_is_the_maximum_of_each_cell() -> None:
-    feature, region = torch.randn(1, 3, 20, 30), torch.tensor([[35.0, 20, 300, 203]])
-    got = RoIPool(features=[FeatureSpec(3, 16)], size=4)([feature], [region])[0]
-    x1, y1, x2, y2 = (round(v / 16) for v in region[0].tolist())
+@pytest.mark.parametrize("convention", ["caffe", "torchvision"])
+def test_roi_pool_is_the_maximum_of_each_cell(convention: Literal["caffe", "torchvision"]) -> None:
+    feature, region = torch.randn(1, 3, 20, 30), torch.tensor([[35.0, 20, 280.6, 200.4]])
+    got = RoIPool(features=[FeatureSpec(3, 16)], size=4, convention=convention)([feature], [region])[0]
+    last = 1 if convention == "caffe" else 0  # the last pixel, or the edge after it: 17.4 or 17.5 cells, 12.4 or 12.5
+    x1, y1, x2, y2 = (round((v - far * last) / 16) for v, far in zip(region[0].tolist(), (0, 0, 1, 1), strict=True))
+    assert (x2, y2) == ((17, 12) if convention == "caffe" else (18, 13))
     width, height = (x2 - x1 + 1) / 4, (y2 - y1 + 1) / 4  # corners are inclusive cells (Fast R-CNN's layer)
     for row in range(4):
         for column in range(4):
@@ -59,7 +64,10 @@ def test_ps_roi_pool_reads_each_cell_from_its_own_maps() -> None:
     torch.manual_seed(0)
     k, channels = 3, 2
     feature, region = torch.randn(1, channels * k * k, 20, 30), torch.tensor([[32.0, 16, 304, 192]])
+    # its corners lie on the map's cells, where both conventions are one
     got = PSRoIPool(features=[FeatureSpec(18, 16)], size=k)([feature], [region])[0]
+    caffe = PSRoIPool(features=[FeatureSpec(18, 16)], size=k, convention="caffe")([feature], [region])[0]
+    torch.testing.assert_close(caffe, got, atol=1e-5, rtol=1e-5)
     left, top, height, width = 2, 1, 11, 17  # the region in cells of the map
     for channel in range(channels):
         for row in range(k):

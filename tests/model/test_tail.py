@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import timm
 import torch
+import torchvision
+from torch import nn
 
 from detkit.errors import UserError
 from detkit.model.neck.fpn import FPN
-from detkit.model.tail import DilatedTimm
+from detkit.model.tail import DilatedRes5, DilatedTimm
 from detkit.types import FeatureSpec
 
 
@@ -39,3 +43,31 @@ def test_a_pyramid_takes_the_norms_it_knows() -> None:
 def test_a_network_that_does_not_dilate_is_named() -> None:
     with pytest.raises(UserError, match=r"model\.tail\.name=vgg11_bn cannot be dilated"):
         DilatedTimm(in_channels=512, size=7, name="vgg11_bn", pretrained=False)
+
+
+def difference_on_every_second_cell(tail: nn.Module, plain: nn.Module, channels: int) -> float:
+    """How far the dilated stage is from the plain one where both have a cell, away from paddings; relative."""
+    feature = torch.randn(1, channels, 40, 40)
+    with torch.no_grad():
+        dilated, wanted = tail(feature), plain(feature)
+    assert dilated.shape[2:] == (40, 40) and wanted.shape[2:] == (20, 20)
+    inside = slice(6, -6)
+    off = dilated[:, :, ::2, ::2][:, :, inside, inside] - wanted[:, :, inside, inside]
+    return float(off.norm() / wanted[:, :, inside, inside].norm())
+
+
+@pytest.mark.parametrize(("name", "channels"), [("resnet18", 256), ("resnet50", 1024), ("resnet101", 1024)])
+def test_every_second_cell_of_the_dilated_stage_is_the_stage_that_was_pretrained(name: str, channels: int) -> None:
+    torch.manual_seed(0)
+    settings: dict[str, Any] = {"in_channels": channels, "size": 7, "name": name, "pretrained": False}
+    plain = torchvision.models.get_model(name).layer4.eval()
+    for first_dilation, fits in ((1, True), (2, False)):
+        tail = DilatedRes5(**settings, first_dilation=first_dilation).eval()
+        tail.layer4.load_state_dict(plain.state_dict())
+        off = difference_on_every_second_cell(tail.layer4, plain, channels)
+        assert off < 1e-5 if fits else off > 0.1
+
+
+def test_a_dilated_stage_without_the_key_is_that_of_checkpoints_before_it() -> None:
+    tail = DilatedRes5(in_channels=256, size=7, name="resnet18", pretrained=False)
+    assert {conv.dilation for conv in tail.layer4.modules() if getattr(conv, "kernel_size", 0) == (3, 3)} == {(2, 2)}

@@ -21,7 +21,7 @@ from detkit.model.one_stage import OneStageDetector
 from detkit.model.padding import has_whole_strides, settle_padding
 from detkit.model.postprocess import NMSPostprocess
 from detkit.model.proposer.external import External
-from detkit.model.roi_pool import CropWarp, PSRoIAlign, RoIAlign, RoIPool
+from detkit.model.roi_pool import CropWarp, PSRoIAlign, PSRoIPool, RoIAlign, RoIPool
 from detkit.model.two_stage import TwoStageDetector
 from detkit.types import Batch
 
@@ -44,10 +44,12 @@ class Graph(nn.Module):
         if not isinstance(self.settings, NMSPostprocess):
             raise UserError(f"model.postprocess={type(self.settings).__name__} cannot be exported, NMSPostprocess can")
         pool = getattr(getattr(detector, "roi_head", None), "roi_pool", None)
-        if pool is not None and not isinstance(pool, (RoIAlign, RoIPool, PSRoIAlign, CropWarp)):
+        if pool is not None and not isinstance(pool, (RoIAlign, RoIPool, PSRoIAlign, PSRoIPool, CropWarp)):
+            raise UserError(f"model.roi_pool={type(pool).__name__} cannot be exported: only detkit's own poolers can")
+        if isinstance(pool, PSRoIPool) and pool.convention == "torchvision":
             raise UserError(
-                f"model.roi_pool={type(pool).__name__} cannot be exported: ONNX has no operator for it; detectors with "
-                "roi_align, ps_roi_align, roi_pool or crop_warp can, and this one runs with runtime=compiled"
+                "model.roi_pool.convention=torchvision cannot be exported: ONNX has no operator for regions rounded to "
+                "whole cells; this detector runs with runtime=compiled, and is written if trained with convention=caffe"
             )
         if has_whole_strides(detector.preprocess):
             settle_padding(detector)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from detkit.errors import UserError
 from detkit.model.backbone.darknet_file import load_convolutions
+from detkit.model.backbone.origin import note
 from detkit.model.backbone.pretrained import Pretrained, is_only_planned, weight_path
 from detkit.model.backbone.strides import check_strides
 from detkit.model.conv import conv_norm
@@ -100,6 +101,7 @@ class Darknet(nn.Module):
         path = weight_path(pretrained, "model.backbone.pretrained")
         if path is not None and not is_only_planned():
             load_convolutions(self, path, "model.backbone.pretrained")
+            note("model.backbone", str(path), path)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         maps = []

