@@ -145,6 +145,7 @@ def _run(name: str, arguments: list[str]) -> int:
     typed: dict[str, Any] = {}
     try:
         overrides.check_replaced_groups(loader, options.overrides)
+        overrides.check_options(loader, options.overrides)
         options.overrides, arguments = overrides.without_null_groups(loader, config_name, options.overrides, arguments)
         overrides.check_deleted(loader, config_name, options.overrides)
         if not (options.help or options.hydra_help or options.info or options.shell_completion):

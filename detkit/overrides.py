@@ -63,6 +63,22 @@ def check_replaced_groups(loader: ConfigLoaderImpl, overrides: list[str]) -> Non
             )
 
 
+def check_options(loader: ConfigLoaderImpl, overrides: list[str]) -> None:
+    """Raise UserError for `data=true` or `model=[0]`: what is chosen of a group is the name of an option, or several."""
+    groups = all_groups(loader)
+    for override in parse(overrides):
+        if override.key_or_group not in groups or override.is_delete() or override.is_sweep_override():
+            continue
+        value = override.value()
+        if value is None or all(isinstance(item, str) for item in (value if isinstance(value, list) else [value])):
+            continue
+        options = options_of(loader, override.key_or_group)
+        raise UserError(
+            f"{override.input_line}: {override.key_or_group} takes the name of an option\n"
+            f"options of {override.key_or_group}: {', '.join(options)}"
+        )
+
+
 def missing(config: DictConfig) -> UserError:
     """The error that names every key of `config` still `???`."""
     keys = sorted(OmegaConf.missing_keys(config))

@@ -164,6 +164,8 @@ def test_an_interrupt_is_130(configs):
         ("experiment=moden/cells", ["did you mean modern/cells?", "quickstart, modern/cells"]),
         ("experiment=cells", ["did you mean modern/cells?"]),
         ("~trainer.bugdet", ["did you mean trainer.budget?"]),
+        ("model=true", ["model=true: model takes the name of an option", "faster_rcnn, retinanet"]),
+        ("model=[0]", ["model takes the name of an option"]),
         ("seed=[1", ["seed=[1"]),
         ("seed", ["seed"]),
     ],

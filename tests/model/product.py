@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from random import Random
 from typing import NamedTuple
@@ -52,9 +52,9 @@ def groups_of(model: str, loader: ConfigLoaderImpl) -> dict[str, list[str]]:
     return {key: options_of(loader, key.partition("@")[0]) for key in keys}
 
 
-def product(loader: ConfigLoaderImpl) -> Iterator[Case]:
-    """Each option of each group of each model."""
-    for model in options_of(loader, "model"):
+def product(loader: ConfigLoaderImpl, models: Sequence[str] | None = None) -> Iterator[Case]:
+    """Each option of each group of each model, or of these models."""
+    for model in options_of(loader, "model") if models is None else models:
         for key, options in groups_of(model, loader).items():
             for option in options:
                 yield Case(model, (f"{key}={option}",))

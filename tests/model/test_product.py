@@ -6,7 +6,7 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from random import Random
@@ -15,9 +15,8 @@ import pytest
 from product import Case, Outcome, attempt, pairs, product
 
 from detkit.cli import config_dir
-from detkit.overrides import config_loader
+from detkit.overrides import config_loader, options_of
 
-AT_ONCE = 100  # cases before the processes are new ones: what they hold grows
 FAST = 10  # cases that `make test` builds, without weights
 
 
@@ -44,9 +43,19 @@ def test_a_step_of_a_model_with_its_own_parts(model: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(6 * 3600)
-def test_the_whole_product() -> None:
-    run("product", list(product(config_loader(str(config_dir())))))
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("model", options_of(config_loader(str(config_dir())), "model"))
+def test_the_product_of(model: str, total: Counter[str]) -> None:
+    cases = list(product(config_loader(str(config_dir())), [model]))
+    total.update(run(f"{model} with each option of each of its groups", cases))
+
+
+@pytest.fixture(scope="module")
+def total() -> Iterator[Counter[str]]:
+    """What came of all models that were run."""
+    count: Counter[str] = Counter()
+    yield count
+    print(f"\nthe product: {count.total()} combinations, {told(count)}")
 
 
 @pytest.mark.slow
@@ -56,23 +65,17 @@ def test_pairs_of_options(seed: int) -> None:
     run(f"pairs, seed {seed}", list(pairs(config_loader(str(config_dir())), 200, seed)))
 
 
-def run(what: str, cases: list[Case]) -> None:
+def run(what: str, cases: list[Case]) -> Counter[str]:
     """Train each for a step, in as many processes as there are cores, at most four; print the numbers."""
-    started, outcomes = time.perf_counter(), list[Outcome]()
-    for first in range(0, len(cases), AT_ONCE):
-        with ProcessPoolExecutor(min(4, os.cpu_count() or 1), get_context("spawn")) as pool:
-            outcomes += pool.map(attempt, cases[first : first + AT_ONCE])
-        told = Counter(outcome.result for outcome in outcomes)
-        print(
-            f"{len(outcomes)} of {len(cases)}, {(time.perf_counter() - started) / 60:.0f} minutes: {dict(told)}",
-            flush=True,
-        )
-        for outcome in outcomes[first:]:
-            if outcome.result == "crashed":
-                print(f"{outcome.case}: {outcome.reason}", flush=True)
+    started = time.perf_counter()
+    with ProcessPoolExecutor(min(4, os.cpu_count() or 1), get_context("spawn")) as pool:
+        outcomes = list(pool.map(attempt, cases))
     count = Counter(outcome.result for outcome in outcomes)
-    print(
-        f"\n{what}: {len(cases)} combinations, {count['built']} built, {count['refused']} refused with a reason, "
-        f"{count['crashed']} crashed, {(time.perf_counter() - started) / 60:.0f} minutes"
-    )
+    minutes = (time.perf_counter() - started) / 60
+    print(f"\n{what}: {len(cases)} combinations, {told(count)}, {minutes:.1f} minutes", flush=True)
     check(outcomes)
+    return count
+
+
+def told(count: Counter[str]) -> str:
+    return f"{count['built']} built, {count['refused']} refused with a reason, {count['crashed']} crashed"

@@ -14,7 +14,7 @@ from detkit.bridge.export.suppress import survivors
 from detkit.model.proposer.external import External
 from detkit.model.proposer.rpn import RPN
 from detkit.model.roi_head.rfcn import RFCNHead
-from detkit.model.roi_pool import CropWarp, PSRoIAlign
+from detkit.model.roi_pool import CropWarp, PSRoIAlign, PSRoIPool
 from detkit.ops.coder import decode
 from detkit.ops.crop_warp import add_context
 
@@ -73,11 +73,14 @@ def read_regions(head: Any, features: list[Tensor], boxes: Tensor) -> tuple[Tens
     return moved.unflatten(0, shape), head.predictor.scores(logits).unflatten(0, shape)
 
 
-def vote_map(pool: PSRoIAlign, maps: Tensor, regions: Tensor) -> Tensor:
-    """What `PSRoIAlign` reads, in operators that ONNX has: every cell of all maps, of which each map's own is kept.
+def vote_map(pool: PSRoIAlign | PSRoIPool, maps: Tensor, regions: Tensor) -> Tensor:
+    """What a position-sensitive pooler reads, in operators that ONNX has.
 
-    maps [B, C * k * k, H, W]; regions [R, 5] of (image, x1, y1, x2, y2) on the canvas -> [R, C, k, k].
+    That is what `PSRoIPool` is made of; for `PSRoIAlign` every cell of all maps is read, of which each map's own is
+    kept. maps [B, C * k * k, H, W]; regions [R, 5] of (image, x1, y1, x2, y2) on the canvas -> [R, C, k, k].
     """
+    if isinstance(pool, PSRoIPool):
+        return pool.read([maps], regions)
     size = pool.size
     read = roi_align(maps, regions, size, 1 / pool.strides[0], pool.sampling_ratio, aligned=True)
     cells = read.unflatten(1, (-1, size * size)).flatten(3)  # [R, C, k * k, k * k]
