@@ -64,7 +64,7 @@ def check_replaced_groups(loader: ConfigLoaderImpl, overrides: list[str]) -> Non
 
 
 def check_options(loader: ConfigLoaderImpl, overrides: list[str]) -> None:
-    """Raise UserError for `data=true` or `model=[0]`: what is chosen of a group is the name of an option, or several."""
+    """Raise UserError for `data=true` or `model=[0]`: of a group one chooses an option by name, or several."""
     groups = all_groups(loader)
     for override in parse(overrides):
         if override.key_or_group not in groups or override.is_delete() or override.is_sweep_override():

@@ -26,7 +26,7 @@ def check(outcomes: Sequence[Outcome]) -> Counter[str]:
     crashed = [f"{o.case}: {o.reason}" for o in outcomes if o.result == "crashed"]
     assert not crashed, "\n".join(crashed)
     refused = [outcome for outcome in outcomes if outcome.result == "refused"]
-    mute = [f"{o.case}: {o.reason}" for o in refused if not re.search(r"model[./]", o.reason)]
+    mute = [f"{o.case}: {o.reason}" for o in refused if not re.search(r"model[./]|loader\.batch_size", o.reason)]
     assert not mute, "\n".join(mute)
     return count
 
