@@ -62,6 +62,11 @@ class Preprocess:
         """(h, w) that the picture itself gets, without the bars of a letterbox."""
         return self.geometry(original_size).size
 
+    @property
+    def side(self) -> int:
+        """The pixels by which it is called: of its short side, its height or its square."""
+        raise NotImplementedError
+
     def at(self, side: int) -> Preprocess:
         """The same with `side` in place of its own size, for training at several; what else it has keeps its ratio."""
         raise NotImplementedError
@@ -123,6 +128,11 @@ class ShortSide(Preprocess):
         size = _scaled(original_size, factor)
         return Geometry(size, _ratio(size, original_size))
 
+    @property
+    def side(self) -> int:
+        """The short side, in pixels."""
+        return self.short
+
     def at(self, side: int) -> ShortSide:
         """The short side becomes `side`."""
         return replace(self, short=side, max=round(self.max * side / self.short))
@@ -139,6 +149,11 @@ class Warp(Preprocess):
         """Each side by its own factor."""
         size = (self.height, self.width)
         return Geometry(size, _ratio(size, original_size))
+
+    @property
+    def side(self) -> int:
+        """The height, in pixels."""
+        return self.height
 
     def at(self, side: int) -> Warp:
         """The height becomes `side`."""
@@ -157,6 +172,11 @@ class Letterbox(Preprocess):
         content = self.content(original_size)
         offset = ((self.size - content[0]) // 2, (self.size - content[1]) // 2)
         return Geometry((self.size, self.size), _ratio(content, original_size), offset)
+
+    @property
+    def side(self) -> int:
+        """The side of the square, in pixels."""
+        return self.size
 
     def at(self, side: int) -> Letterbox:
         """The square is `side` wide and high."""

@@ -21,6 +21,7 @@ from detkit.engine.distributed import choose_device
 from detkit.engine.environment import describe_environment, device_name
 from detkit.engine.evaluate import run_eval
 from detkit.engine.examples import DRAWN_FROM
+from detkit.engine.fit_svm import fit_svm
 from detkit.engine.own_folder import COMPARISON, own_folder
 from detkit.engine.protocol import check_one_protocol
 from detkit.engine.run_folder import INCIDENTAL, differences
@@ -53,7 +54,7 @@ def _compare(config: DictConfig, folder: Path) -> dict[str, Any]:
     contenders = compose_contenders(config, folder)
     check_one_protocol(contenders)
     for contender in contenders:
-        for job in contender.jobs:
+        for job in contender.trainings:
             finished_metrics(job)  # raises where another training is in its place
     print(f"should this be stopped: the same command with run_dir={folder} goes on")
 
@@ -103,20 +104,20 @@ def measure_accuracy(contender: Contender) -> Row:
     """The row of a contender, trained where it is not yet: accuracies, errors, and the checkpoint to be timed."""
     row: Row = {"name": contender.name, "overrides": contender.overrides, "seeds": [], "errors": [], "checkpoint": None}
     found = []
-    for job in contender.jobs:
+    for number, job in enumerate(contender.jobs):
         try:
-            if contender.checkpoint is not None:
-                metrics = run_eval(job)
-            else:
-                metrics = finished_metrics(job) or train(job, contender.overrides)
-                row["seeds"].append(job.seed)
+            if contender.fits and not (Path(job.checkpoint) / "checkpoints" / "best.pt").is_file():
+                fit_svm(contender.fits[number])
+            done = finished_metrics(job) if contender.trainings else None
+            metrics = done or (train(job, contender.overrides) if contender.trainings else run_eval(job))
+            row["seeds"] += [job.seed] if "seed" in job else []
         except Exception as error:  # the others go on, and what they reach is not lost
             row["errors"].append(_note_error(error, Path(job.run_dir)))
             continue
         finally:
             gc.collect()
         found.append(metrics)
-        row["checkpoint"] = row["checkpoint"] or str(contender.checkpoint or job.run_dir)
+        row["checkpoint"] = row["checkpoint"] or str(job.run_dir if contender.trainings else job.checkpoint)
     return row | accuracy_of(found)
 
 
@@ -145,7 +146,7 @@ def describe_protocol(
     rows: Sequence[Row], contenders: Sequence[Contender], config: DictConfig, device: torch.device
 ) -> dict[str, Any]:
     """What has to be known to read the numbers."""
-    trainings = [job for contender in contenders if contender.checkpoint is None for job in contender.jobs]
+    trainings = [job for contender in contenders for job in contender.trainings]
     measured: dict[str, Any] = next((row["protocol"] for row in rows if row["protocol"]), {})
     return {
         "data": measured.get("split"),

@@ -72,14 +72,15 @@ def stage_columns(stages_ms: Mapping[str, float]) -> dict[str, float | None]:
 def relate(rows: Sequence[Row]) -> None:
     """Set in each row what follows from the others: speed_up, against the slowest, and delta, against the first.
 
-    delta: of mAP_area, {"mean", "se"}; se is the standard error of the difference of the means, None where a row
-    has one seed only.
+    A time that lacks what the regions took has no speed_up and is none to compare with. delta: of mAP_area,
+    {"mean", "se"}; se is the standard error of the difference of the means, None where a row has one seed only.
     """
-    slowest = max((row["timing"]["total_ms"]["p50"] for row in rows if row.get("timing")), default=None)
+    whole = [row for row in rows if row.get("timing") and row["timing"].get("regions") != "unknown"]
+    slowest = max((row["timing"]["total_ms"]["p50"] for row in whole), default=None)
     first = next((row for row in rows if row.get("mAP_area")), None)
     for row in rows:
         timing, accuracy = row.get("timing"), row.get("mAP_area")
-        row["speed_up"] = slowest / timing["total_ms"]["p50"] if timing and slowest else None
+        row["speed_up"] = slowest / timing["total_ms"]["p50"] if timing and slowest and row in whole else None
         row["delta"] = None
         if accuracy and first is not None and row is not first:
             errors = [_squared_error(item) for item in (accuracy, first["mAP_area"])]
@@ -119,6 +120,7 @@ def _flat(row: Row) -> dict[str, Any]:
     cells |= {f"delta_mAP_area{suffix}": (row["delta"] or {}).get(key) for suffix, key in (("", "mean"), ("_se", "se"))}
     cells |= {f"{key}_ms": timing.get("total_ms", {}).get(key) for key in ("mean", "p50", "p95")}
     cells |= {"speed_up": row["speed_up"], "images_timed": timing.get("images"), "stage_gap": timing.get("stage_gap")}
+    cells |= {"side": row.get("side"), "proposals": timing.get("regions")}
     stages = row.get("stages") or {}
     cells |= {f"{column.replace(' ', '_')}_ms": stages.get(column) for column in (*STAGE_COLUMNS, "other")}
     cells |= {key: row.get(key) for key in ("parameters", "flops", "peak_memory")}
@@ -146,6 +148,7 @@ def tables_of(comparison: Mapping[str, Any]) -> list[Table]:
 def _main_table(rows: Sequence[Row]) -> Table:
     columns: dict[str, Callable[[Row], str]] = {
         "model": lambda row: row["name"],
+        "side, px": lambda row: str(row.get("side") or "–"),  # noqa: RUF001
         "mAP@.5, 11 points": lambda row: _percent(row.get("mAP_11pt")),
         "mAP@.5, area": lambda row: _percent(row.get("mAP_area")),
         "Δ": lambda row: _delta(row["delta"]),
@@ -165,8 +168,9 @@ def _main_table(rows: Sequence[Row]) -> Table:
         "Δ: of the area mAP against the first row"
         + (", ± the standard error of that difference." if several else "; one seed does not tell it from noise."),
         "Speed-up: of p50, against the slowest. GFLOPs: of one image, 2 for a multiply-add; convolutions and matrix",
-        "products only, without proposals from outside. Memory: the peak above what was held before, without the",
-        "weights. Recall: of the objects, by the best 1,000 of the regions that the model looks at.",
+        "products only, without proposals from outside. Side: the short one of an image, its height or its square.",
+        "Memory: the peak above what was held before, without the weights. Recall: of the objects, by the best 1,000",
+        "of the regions that the model looks at.",
         *(f"Attention, {row['name']}: {error}." for row in rows for error in row["errors"]),
     ]
     cells = [[cell(row) for cell in columns.values()] for row in rows]
@@ -188,13 +192,26 @@ def _stage_table(timed: Sequence[Row]) -> Table:
     off = [row["name"] for row in timed if abs(row["timing"]["stage_gap"]) > WIDEST_GAP]
     note = [
         "Means. The total was measured apart, without looking inside; gap: how far the stages are off it.",
-        "Proposals: as recorded when they were computed, on one core.",
+        *_about_regions(timed),
         *([f"Attention: {told}."] if (told := describe_load(timed[0]["timing"].get("load"))) else []),
         *([f"More than 3 % off: {', '.join(off)}; time again while the machine does nothing else."] if off else []),
     ]
     return Table(
         "Where the time goes, ms per image", ["model", *shown, "total", "gap", "images"], lines, " ".join(note)
     )
+
+
+def _about_regions(timed: Sequence[Row]) -> list[str]:
+    """Sentences on where the column of proposals comes from."""
+    by_kind: dict[str, list[str]] = {}
+    for row in timed:
+        by_kind.setdefault(row["timing"].get("regions"), []).append(row["name"])
+    told = {
+        "computed": "Proposals: computed in the timed pass, on this machine and its threads.",
+        "recorded": "Proposals of {}: as recorded when they were computed, perhaps on another machine.",
+        "unknown": "Attention, {}: what the proposals took is not known, and the total lacks them.",
+    }
+    return [told[kind].format(", ".join(names)) for kind, names in by_kind.items() if kind in told]
 
 
 def format_protocol(protocol: Mapping[str, Any]) -> str:

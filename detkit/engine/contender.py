@@ -18,12 +18,13 @@ from detkit.config import check_assembly
 from detkit.config_dir import config_dir
 from detkit.engine.checkpoint import find_checkpoint
 from detkit.errors import UserError
+from detkit.model.roi_head.rcnn import RCNNHead
 from detkit.overrides import config_loader, explain, missing, nearest, options_of, parse, typed_overrides
 from detkit.values import check_values
 
 BACKBONES = re.compile(r"model/backbone(@.+)?")  # R-CNN has its own behind the crops, in another place of the model
 # keys that train.yaml does not have
-OWN = ("models", "backbone", "runtime", "seeds", "timing", "pictures", "overrides")
+OWN = ("models", "backbone", "runtime", "seeds", "fit_svm", "timing", "pictures", "overrides")
 
 
 @dataclass(frozen=True)
@@ -31,13 +32,20 @@ class Contender:
     """One row of the table.
 
     checkpoint: what is measured, where nothing is to be trained. overrides: of the training otherwise.
-    jobs: configs, of one training for each seed, or of one evaluation of the checkpoint.
+    jobs: configs, of one training for each seed, or of one evaluation of the checkpoint, or of each of `fits`.
+    fits: configs of `detkit fit_svm`, one for each training of another contender, which comes before.
     """
 
     name: str
     checkpoint: Path | None = None
     overrides: tuple[str, ...] = ()
     jobs: tuple[DictConfig, ...] = ()
+    fits: tuple[DictConfig, ...] = ()
+
+    @property
+    def trainings(self) -> tuple[DictConfig, ...]:
+        """Those of its jobs that train."""
+        return () if self.checkpoint is not None or self.fits else self.jobs
 
     @property
     def file_name(self) -> str:
@@ -75,13 +83,47 @@ def compose_contenders(config: DictConfig, folder: Path) -> list[Contender]:
     for name, jobs in trainings.items():
         _check_training(name, jobs[0])
     data = _data_of_all(config, list(trainings.values()), common)
-    return [
-        replace(
-            contender,
-            jobs=tuple(trainings.get(contender.name) or [_evaluation(loader, contender, config, data, folder)]),
-        )
-        for contender in contenders
-    ]
+    found = []
+    for contender in contenders:
+        if contender.checkpoint is not None:
+            run = folder / contender.file_name
+            found.append(replace(contender, jobs=(_evaluation(loader, contender.checkpoint, config, data, run),)))
+            continue
+        jobs = trainings[contender.name]
+        found.append(replace(contender, jobs=tuple(jobs)))
+        if config.fit_svm and _is_rcnn(jobs[0]):
+            found.append(_fitted(loader, contender.name, jobs, config, data, folder))
+    if config.fit_svm and not any(contender.fits for contender in found):
+        raise UserError("fit_svm=true: no R-CNN is trained here, as models=[rcnn_light] would")
+    return found
+
+
+def _is_rcnn(job: DictConfig) -> bool:
+    target = OmegaConf.select(job, "model.roi_head._target_")
+    return target == f"{RCNNHead.__module__}.{RCNNHead.__qualname__}"
+
+
+def _fitted(
+    loader: ConfigLoaderImpl,
+    name: str,
+    trainings: Sequence[DictConfig],
+    config: DictConfig,
+    data: DictConfig | None,
+    folder: Path,
+) -> Contender:
+    """The contender that the SVMs and box regressors make of a trained R-CNN."""
+    contender, fits, jobs = Contender(f"{name}_svm"), [], []
+    for training in trainings:
+        fit = without_hydra(compose(loader, "fit_svm", [f"checkpoint={training.run_dir}"]))
+        OmegaConf.set_struct(fit, False)
+        fit.run_dir = str(folder / contender.file_name / f"seed{training.seed}")
+        fit.precision, fit.channels_last = config.trainer.precision, config.trainer.channels_last
+        fit.device, fit.proposing, fit.trust = config.device, config.proposing, config.trust
+        fit.num_workers = config.evaluation.num_workers
+        fits.append(fit)
+        jobs.append(_evaluation(loader, Path(fit.run_dir), config, data, Path(fit.run_dir) / "eval"))
+        jobs[-1].seed = training.seed
+    return replace(contender, fits=tuple(fits), jobs=tuple(jobs))
 
 
 def read_entries(models: Any, options: Sequence[str]) -> Iterator[tuple[str, list[str] | Path]]:
@@ -172,12 +214,12 @@ def _check_training(name: str, job: DictConfig) -> None:
 
 
 def _evaluation(
-    loader: ConfigLoaderImpl, contender: Contender, config: DictConfig, data: DictConfig | None, folder: Path
+    loader: ConfigLoaderImpl, checkpoint: Path, config: DictConfig, data: DictConfig | None, run: Path
 ) -> DictConfig:
     """The config of an evaluation of a checkpoint, as the trainings are measured."""
     found = without_hydra(compose(loader, "eval", []))
     OmegaConf.set_struct(found, False)
-    found.checkpoint, found.run_dir = str(contender.checkpoint), str(folder / contender.file_name)
+    found.checkpoint, found.run_dir = str(checkpoint), str(run)
     found.device, found.precision, found.channels_last = (
         config.device, config.trainer.precision, config.trainer.channels_last
     )  # fmt: skip

@@ -69,6 +69,7 @@ def run_eval(config: DictConfig) -> dict[str, Any]:
             world,
             folder,
             proposals=proposals,
+            source=source,
             precision=config.precision,
             channels_last=config.channels_last,
             repair=data["repair"],
@@ -85,6 +86,7 @@ def measure(
     folder: Path,
     *,
     proposals: Proposals | None,
+    source: Any,
     precision: str,
     channels_last: bool,
     repair: str,
@@ -100,7 +102,7 @@ def measure(
     """Accuracy, speed and pictures of a detector on a split: prints the table, fills `folder`, returns the metrics.
 
     With several processes all call this; the main one writes, and measures the time alone.
-    proposals: of all images in order, for a detector that takes them from outside.
+    proposals: of all images in order, for a detector that takes them from outside; source: what they are from.
     folder gets metrics.json, predictions.json, plots/, pictures/ and report.html. about: goes into the protocol.
     profile: also measure how far the detector is from what the machine can do.
     """
@@ -123,7 +125,7 @@ def measure(
                 detector, annotations, proposals, batch_size=batch_size, num_workers=num_workers, repair=repair,
                 **options,
             )  # fmt: skip
-        images = timed_images(annotations, proposals, timing_images)
+        images = timed_images(annotations, proposals, timing_images, source)
         if images:
             metrics["timing"] = measure_speed(detector, images, warmup=timing_warmup, **options)
             if profile:
@@ -179,14 +181,25 @@ def measure_proposals(
         return proposal_recall(regions(), ground_truth_of(annotations), annotations.classes)
 
 
-def timed_images(annotations: Annotations, proposals: Proposals | None, count: int) -> list[TimedImage]:
-    """At most `count` images, spread over the split, with their proposals and what those took (0 where unknown)."""
+def timed_images(
+    annotations: Annotations, proposals: Proposals | None, count: int, source: Any = None
+) -> list[TimedImage]:
+    """At most `count` images, spread over the split; with their proposals, for a detector that takes them.
+
+    source: where those are from. What computes them does so again while the detector is timed; of others counts what
+    is recorded with them, where it is for all.
+    """
     chosen = spread(len(annotations), count)
     if proposals is None:
         return [TimedImage(annotations.image_paths[index]) for index in chosen]
-    seconds = np.nan_to_num(proposals.seconds)
+    propose, known = source if callable(source) else None, bool(np.isfinite(proposals.seconds[chosen]).all())
     return [
-        TimedImage(annotations.image_paths[index], torch.from_numpy(proposals.of(index).copy()), float(seconds[index]))
+        TimedImage(
+            annotations.image_paths[index],
+            torch.from_numpy(proposals.of(index).copy()),
+            float(proposals.seconds[index]) if known else None,
+            propose,
+        )
         for index in chosen
     ]
 

@@ -44,8 +44,8 @@ def check_one_protocol(contenders: Sequence[Contender]) -> None:
 def _asked(contender: Contender) -> tuple[Mapping[str, Any], str, Sequence[str] | None]:
     """The data config of a row, the precision, and its classes where they are known by a checkpoint."""
     job = contender.jobs[0]
-    if contender.checkpoint is None:
-        return job.data, str(job.trainer.precision), None
+    if contender.checkpoint is None:  # nothing is there yet whose classes one could read
+        return job.data, str(job.trainer.precision if contender.trainings else job.precision), None
     saved = load_checkpoint(contender.checkpoint, trust=job.trust)
     data = merge_data(job.data, saved["config"]["data"], saved["trust"])
     return data, str(job.precision), saved["classes"]

@@ -136,6 +136,15 @@ def _timing(timing: Mapping[str, Any]) -> str:
             f" (batch 1, {timing['images']} images after {timing['warmup']} to warm up, {timing['runtime']},"
             f" {timing['precision']}, {timing['device_name']}, {timing['threads']} threads)",
             "   ".join(f"{stage} {value:.1f}" for stage, value in stages.items()),
-            *filter(None, [describe_load(timing.get("load"))]),
+            *filter(None, [describe_regions(timing.get("regions")), describe_load(timing.get("load"))]),
         ]
     )
+
+
+def describe_regions(regions: str | None) -> str:
+    """A line on where the time of regions from outside comes from; "" where there are none, or they were computed."""
+    lines = {
+        "recorded": "regions: as recorded when they were computed, perhaps on another machine",
+        "unknown": "regions: what they took is not known, and the total lacks it",
+    }
+    return lines.get(regions or "", "")

@@ -37,10 +37,11 @@ class Entrant(NamedTuple):
 def measure_side_by_side(
     rows: Sequence[Row], contenders: Sequence[Contender], config: DictConfig, device: torch.device, folder: Path
 ) -> None:
-    """Add to each row that has a checkpoint its parameters, flops, peak_memory, timing, stages and pictures.
+    """Add to each row that has a checkpoint its parameters, side, flops, peak_memory, timing, stages and pictures.
 
-    peak_memory in bytes, stages in ms by column, pictures as paths from `folder`. What fails with one is
-    noted in its row; the others go on.
+    side: of the images, as its preprocess is called by. peak_memory in bytes, stages in ms by column, pictures as
+    paths from `folder`. An R-CNN's name says then how it scores. What fails with one is noted in its row; the others
+    go on.
     """
     entrants: dict[str, Entrant] = {}
     for row, contender in zip(rows, contenders, strict=True):
@@ -48,11 +49,13 @@ def measure_side_by_side(
             continue
         try:
             entrant, row["parameters"] = _enter(row["checkpoint"], contender, config, device)
+            row["side"] = entrant.pipeline.detector.preprocess.side
             row["pictures"] = _save_pictures(entrant, folder, contender.file_name)
             if entrant.images:
                 # an ONNX graph does not tell
-                row["flops"] = count_flops(entrant.pipeline, entrant.images[0]) or None
-                row["peak_memory"] = peak_memory(entrant.pipeline, entrant.images[:FEWEST_IMAGES])
+                given = [image._replace(propose=None) for image in entrant.images[:FEWEST_IMAGES]]
+                row["flops"] = count_flops(entrant.pipeline, given[0]) or None
+                row["peak_memory"] = peak_memory(entrant.pipeline, given)
                 entrants[row["name"]] = entrant
         except Exception as error:
             row["errors"].append(f"not timed: {type(error).__name__}: {str(error).partition(chr(10))[0]}")
@@ -67,6 +70,13 @@ def measure_side_by_side(
     for row in rows:
         row["timing"] = timings.get(row["name"])
         row["stages"] = stage_columns(row["timing"]["stages_ms"]) if row["timing"] else None
+        variant = _variant(entrants[row["name"]]) if row["name"] in entrants else None
+        if variant is not None and variant not in row["name"]:
+            row["name"] = f"{row['name']} ({variant})"
+
+
+def _variant(entrant: Entrant) -> str | None:
+    return getattr(getattr(entrant.pipeline.detector, "roi_head", None), "variant", None)
 
 
 def _enter(checkpoint: str, contender: Contender, config: DictConfig, device: torch.device) -> tuple[Entrant, int]:
@@ -82,7 +92,8 @@ def _enter(checkpoint: str, contender: Contender, config: DictConfig, device: to
     detector = place_for_inference(detector, device, config.trainer.channels_last, config.runtime)
     pipeline = Pipeline(detector, config.trainer.precision, config.trainer.channels_last)
     timed, shown = (
-        timed_images(annotations, proposals, count) for count in (config.evaluation.timing_images, config.pictures)
+        timed_images(annotations, proposals, count, source)
+        for count in (config.evaluation.timing_images, config.pictures)
     )
     return Entrant(pipeline, annotations, timed, shown), parameters
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from detkit.data.dataset import Sample
+from detkit.data.image import read_image
 from detkit.data.loader import collate
 from detkit.engine.detect import autocast, to_device
 from detkit.engine.environment import device_name
@@ -27,12 +29,23 @@ class TimedImage(NamedTuple):
     """An image file to be timed on.
 
     proposals: float32 [P, 4] xyxy in pixels of the file, best first, where the model takes them from outside.
-    proposal_seconds: what those took when they were computed; counts as the stage "proposals" of this image.
+    proposal_seconds: what those took when they were computed; None: that is not known. propose: computes them, from
+    uint8 [H, W, 3] RGB, while the model is timed, in place of both. Either way they are the stage "proposals".
     """
 
     path: str
     proposals: Tensor | None = None
-    proposal_seconds: float = 0.0
+    proposal_seconds: float | None = None
+    propose: Callable[[NDArray[np.uint8]], NDArray[np.float32]] | None = None
+
+    @property
+    def regions(self) -> str | None:
+        """Where the time of the stage "proposals" comes from: "computed" now, "recorded", or "unknown"; None: none."""
+        if self.propose is not None:
+            return "computed"
+        if self.proposals is None:
+            return None
+        return "unknown" if self.proposal_seconds is None else "recorded"
 
 
 def measure_speed(
@@ -67,14 +80,15 @@ def measure_together(
     detectors: by name, in eval mode, on their device. images: for each detector, at least one. All detectors take
     their first image, then all their second, so that whatever else the machine does hits all alike. Every image is
     run twice, without hooks for the total and with hooks for the stages, in alternating order; and that in `passes`
-    rounds, of which for each image the one of median time counts. A detector is timed on as many of its images as
-    fit into `max_seconds`, but on FEWEST_IMAGES at least; `warmup` of them run before, for a quarter of the time,
-    the first of them aside, which may wait for a compiler.
+    rounds, of which for each image the one of median time counts. All are timed on as many images as fit into
+    `max_seconds` of the slowest, but on FEWEST_IMAGES at least; `warmup` of them run before, for a quarter of the
+    time, the first of them aside, which may wait for a compiler.
 
     Returns by name: total_ms {mean, p50, p95} of the runs without hooks; stages_ms, means by stage in order, the
     unexplained rest as "other", so that they sum to the mean with hooks; stage_gap, by what share that is off the
     mean without; first_ms of the first image of all; and what was measured: device, device_name, runtime, precision,
-    channels_last, batch, warmup, images, passes, threads; and the load of the machine meanwhile (`load_of`).
+    channels_last, batch, warmup, images, passes, threads, regions (`TimedImage.regions`; total_ms lacks those that are
+    "unknown"); and the load of the machine meanwhile (`load_of`).
     """
     runs = {
         name: _Run(Pipeline(detector, precision, channels_last), images[name], max_seconds / passes)
@@ -84,9 +98,13 @@ def measure_together(
     watch = LoadWatch()
     for number in range(passes):
         for index in range(max((len(run.images) for run in runs.values()), default=0)):
-            for run in runs.values():
-                if index < len(run.images):
-                    run.visit(index, number)
+            here = [run for run in runs.values() if index < len(run.images)]
+            for run in here:
+                run.visit(index, number)
+            if number == 0 and index + 1 >= FEWEST_IMAGES and any(run.seconds_left < 0 for run in here):
+                for run in runs.values():
+                    run.images = run.images[: index + 1]
+                break
     load = watch.report()
     return {
         name: run.summary()
@@ -101,6 +119,7 @@ def measure_together(
             "images": len(run.images),
             "passes": passes,
             "threads": torch.get_num_threads(),
+            "regions": run.images[0].regions,
             "load": load,
         }
         for name, run in runs.items()
@@ -122,7 +141,9 @@ class Pipeline:
         begin = time.perf_counter()
         pixels, size = self.detector.preprocess.read(image.path)
         decoded = time.perf_counter()
-        batch = self.prepare(pixels, size, image.proposals)
+        regions = image.proposals if image.propose is None else self.propose(image, pixels, size)
+        proposed = time.perf_counter()
+        batch = self.prepare(pixels, size, regions)
         prepared = time.perf_counter()
         batch = self.place(batch)
         moved = time.perf_counter()
@@ -130,11 +151,20 @@ class Pipeline:
             found = self.detector.predict(batch)[0].to("cpu")
         self._wait()
         end = time.perf_counter()
-        parts = {"decode": decoded - begin, "preprocess": prepared - decoded, "transfer": moved - prepared}
-        if image.proposals is not None:
-            parts["proposals"] = image.proposal_seconds
+        parts = {"decode": decoded - begin, "preprocess": prepared - proposed, "transfer": moved - prepared}
+        recorded = image.proposal_seconds if image.regions == "recorded" else None
+        if image.propose is not None:
+            parts["proposals"] = proposed - decoded
+        elif recorded is not None:
+            parts["proposals"] = recorded
         stages = timer.take() if timer is not None else {}
-        return parts | stages | {"total": end - begin + parts.get("proposals", 0.0)}, found
+        return parts | stages | {"total": end - begin + (recorded or 0.0)}, found
+
+    def propose(self, image: TimedImage, pixels: NDArray[np.uint8], size: Size) -> Tensor:
+        """The regions of an image, in pixels of its file; pixels, size: as it was read, perhaps at fewer pixels."""
+        assert image.propose is not None
+        whole = pixels if pixels.shape[:2] == tuple(size) else read_image(image.path)
+        return torch.from_numpy(image.propose(whole))
 
     def read(self, image: TimedImage) -> Batch:
         """The batch of one image file."""
@@ -159,7 +189,7 @@ class _Run:
     def __init__(self, pipeline: Pipeline, images: Sequence[TimedImage], seconds: float) -> None:
         self.pipeline = pipeline
         self.images = images
-        self._seconds_left = seconds  # of the first pass, which decides how many images there are
+        self.seconds_left = seconds  # of the first pass, which decides how many images there are
         self._first = 0.0
         self._totals: list[list[float]] = [[] for _ in images]
         self._stages: list[list[dict[str, float]]] = [[] for _ in images]
@@ -186,9 +216,7 @@ class _Run:
                     self._stages[index].append(self.pipeline(self.images[index], timer)[0])
             else:
                 self._totals[index].append(self.pipeline(self.images[index])[0]["total"])
-        self._seconds_left -= time.perf_counter() - start
-        if number == 0 and self._seconds_left < 0 and index + 1 >= FEWEST_IMAGES:
-            self.images = self.images[: index + 1]
+        self.seconds_left -= time.perf_counter() - start
 
     def summary(self) -> dict[str, Any]:
         count = len(self.images)

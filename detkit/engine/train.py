@@ -333,6 +333,7 @@ def _train(
         world,
         folder,
         proposals=test_proposals,
+        source=source,
         repair=config.data.repair,
         about={"checkpoint": str(folder / "checkpoints" / "best.pt"), "step": best.step or now.step},
         **forward,

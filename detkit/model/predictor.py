@@ -150,6 +150,11 @@ class SVMPredictor(nn.Module):
         self.margin = nn.Linear(self.split[0], num_classes)
         self.delta = nn.Linear(box_features, 4 * num_classes) if box_features > 0 else None
 
+    @property
+    def variant(self) -> str:
+        """What an R-CNN that has it is called."""
+        return "SVM" if self.delta is None else "SVM + boxes"
+
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x [R, D] -> margins float32 [R, C], deltas float32 [R, C or 1, 4]."""
         scored, placed = x.split(self.split, dim=1)

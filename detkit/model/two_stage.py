@@ -14,13 +14,15 @@ from detkit.model.region_parts import check_region_parts
 from detkit.target import complete
 from detkit.types import Batch, Detections, Target
 
+NETWORKS = ("backbone", "neck", "proposer")  # the stages before a region is looked at
+
 
 class TwoStageDetector(Detector):
     """backbone -> neck -> proposer -> roi_head -> postprocess (Girshick 2014 and 2015, Ren 2015, Dai 2016)."""
 
     proposer: Any  # detkit.model.proposer
     roi_head: Any  # detkit.model.roi_head
-    stages = ("backbone", "neck", "proposer", "roi_head", "roi_head.roi_pool", "postprocess")
+    stages: tuple[str, ...] = ("backbone", "neck", "proposer", "roi_head", "roi_head.roi_pool", "postprocess")
     dense = ("backbone", "neck", "proposer.head", "roi_head.tail")
 
     def __init__(
@@ -42,6 +44,9 @@ class TwoStageDetector(Detector):
         self.proposer = proposer
         self.roi_head = roi_head
         self.postprocess = postprocess
+        # what hands on the image, its map or regions from outside is no stage: it has no network and no time
+        idle = {name for name in NETWORKS if next(self.get_submodule(name).parameters(), None) is None}
+        self.stages = tuple(name for name in type(self).stages if name not in idle)
 
     def prepare(self, targets: Iterable[Target]) -> None:
         self.roi_head.prepare(targets)

@@ -56,17 +56,18 @@ def _header(rows: Sequence[Mapping[str, Any]], protocol: Mapping[str, Any]) -> s
 
 
 def _speed(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Bars to scale, the slowest first, with the factor to it in large figures."""
+    """Bars to scale, the slowest first, with the factor to it in large figures; a time that lacks a part has none."""
     ordered = sorted(rows, key=lambda row: -row["timing"]["total_ms"]["p50"])
     if not ordered:
         return ""
     slowest = ordered[0]["timing"]["total_ms"]["p50"]
     lines = []
     for row in ordered:
+        own = "–" if row["speed_up"] is None else factor(row["speed_up"])  # noqa: RUF001
         median, accuracy = row["timing"]["total_ms"]["p50"], row.get("mAP_area")
         quality = "" if accuracy is None else f"mAP {100 * accuracy['mean']:.1f}"
         lines.append(
-            f'<tr><th>{escape(row["name"])}</th><td class="n factor">{factor(slowest / median)}</td>'
+            f'<tr><th>{escape(row["name"])}</th><td class="n factor">{own}</td>'
             f'<td class="wide"><div class="scale"><span style="width:{100 * median / slowest:.3f}%"></span></div></td>'
             f'<td class="n">{seconds(median)}</td><td class="n">{quality}</td></tr>'
         )

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from detkit import cli
 from detkit.engine import compare
 from detkit.engine.contender import OWN, compose_contenders
+from detkit.errors import UserError
 
 MODEL = """
 defaults:
@@ -127,6 +128,18 @@ def test_a_backbone_goes_wherever_the_model_has_one(compose_compare: Callable[..
     rcnn, faster = (contender.jobs[0].model for contender in found)
     assert "pixels" in rcnn.backbone._target_ and rcnn.tail.backbone.name == "resnet18"
     assert faster.backbone.name == "resnet18"
+
+
+def test_the_svms_of_an_rcnn_are_a_row_after_it(compose_compare: Callable[..., DictConfig], tmp_path: Path) -> None:
+    config = compose_compare("models=[rcnn_light,fast_rcnn_light]", "fit_svm=true", "seeds=[3,4]", "run_dir=x")
+    contenders = compose_contenders(config, tmp_path)
+    assert [one.name for one in contenders] == ["rcnn_light", "rcnn_light_svm", "fast_rcnn_light"]
+    trained, fitted, _ = contenders
+    assert [fit.checkpoint for fit in fitted.fits] == [job.run_dir for job in trained.jobs]
+    assert [job.checkpoint for job in fitted.jobs] == [fit.run_dir for fit in fitted.fits]
+    assert fitted.trainings == () and len(trained.trainings) == 2
+    with pytest.raises(UserError, match="fit_svm=true: no R-CNN is trained here"):
+        compose_contenders(compose_compare("models=[fast_rcnn_light]", "fit_svm=true"), tmp_path)
 
 
 def test_the_command_goes_to_every_training(compose_compare: Callable[..., DictConfig], tmp_path: Path) -> None:

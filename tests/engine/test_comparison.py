@@ -97,10 +97,22 @@ def test_rows_are_related_to_the_slowest_and_the_first(comparison: dict[str, Any
     assert quick["delta"]["se"] == pytest.approx(math.sqrt(0.1**2 / 4 * 2 / 2 + 0.2**2 / 4 * 2 / 2))  # sd^2 / n
 
 
+def test_a_total_that_lacks_the_proposals_says_so_and_is_no_factor() -> None:
+    rows = [row("lacking", [0.5], 9000.0), row("slow", [0.5], 5000.0), row("quick", [0.5], 20.0)]
+    for one, regions in zip(rows, ("unknown", "recorded", "computed"), strict=True):
+        one["timing"]["regions"] = regions
+    relate(rows)
+    assert [one["speed_up"] for one in rows] == [None, 1, 250]
+    text = format_markdown({"protocol": PROTOCOL, "rows": rows, "environment": {}})
+    assert "Attention, lacking: what the proposals took is not known, and the total lacks them." in text
+    assert "Proposals of slow: as recorded" in text
+    assert "Proposals: computed in the timed pass" in text
+
+
 def test_markdown_says_it_all(comparison: dict[str, Any]) -> None:
     text = format_markdown(comparison)
     for part in (
-        "| slow | 55.0 ± 7.1 |", "| 250\u00d7 |", "+25.0 ± 11.2", "| 0.02 |", "Attention, failed: seed0", "9 objects",
+        "| slow | \u2013 | 55.0 ± 7.1 |", "| 250\u00d7 |", "+25.0 ± 11.2", "| 0.02 |", "Attention, failed: seed0", "9 objects",
         "Training: 10min, seeds 0, 1.",
     ):  # fmt: skip
         assert part in text, part

@@ -90,6 +90,29 @@ def test_proposals_from_outside_are_mapped_and_their_seconds_counted(clock: Cloc
     assert log[0][1].proposals[0].tolist() == [[2, 4, 6, 8]]  # the short side of 8 became 16
 
 
+def test_proposals_are_computed_in_the_timed_pass_of_the_whole_picture(clock: Clock, paths: list[str]) -> None:
+    log: list[tuple[str, Batch]] = []
+    seen = []
+
+    def propose(image: np.ndarray) -> np.ndarray:
+        clock.now += 0.2
+        seen.append(image.shape)
+        return np.array([[1, 2, 3, 4]], np.float32)
+
+    images = [TimedImage(path, torch.zeros(0, 4), 9.0, propose) for path in paths]  # what was recorded is not used
+    found = measure_speed(Sleeper(clock, 0.03, 0.01, log, "a"), images, warmup=1, max_seconds=99, **SETTINGS)
+    assert found["total_ms"]["p50"] == pytest.approx(240) and found["regions"] == "computed"
+    assert found["stages_ms"]["proposals"] == pytest.approx(200) and found["stages_ms"]["preprocess"] == 0
+    assert set(seen) == {(8, 16, 3)} and log[0][1].proposals[0].tolist() == [[2, 4, 6, 8]]
+
+
+def test_an_unknown_time_of_proposals_is_no_time(clock: Clock, paths: list[str]) -> None:
+    images = [TimedImage(path, torch.tensor([[1.0, 2, 3, 4]])) for path in paths]
+    found = measure_speed(Sleeper(clock, 0.03, 0.01, [], "a"), images, warmup=1, max_seconds=99, **SETTINGS)
+    assert found["regions"] == "unknown" and "proposals" not in found["stages_ms"]
+    assert found["total_ms"]["p50"] == pytest.approx(40)
+
+
 def test_models_take_turns_and_the_median_pass_counts(clock: Clock, paths: list[str]) -> None:
     log: list[tuple[str, Batch]] = []
     detectors = {name: Sleeper(clock, seconds, 0, log, name) for name, seconds in (("a", 0.02), ("b", 0.2))}
@@ -115,7 +138,7 @@ def test_models_take_turns_and_the_median_pass_counts(clock: Clock, paths: list[
     assert found["b"]["total_ms"]["p50"] == pytest.approx(200)
 
 
-def test_a_slow_model_is_timed_on_few_images_and_says_so(clock: Clock, paths: list[str]) -> None:
+def test_a_slow_model_decides_on_how_many_images_all_are_timed(clock: Clock, paths: list[str]) -> None:
     detectors = {"quick": Sleeper(clock, 0.1, 0, [], "quick"), "slow": Sleeper(clock, 50, 0, [], "slow")}
     found = measure_together(
         detectors,
@@ -125,5 +148,5 @@ def test_a_slow_model_is_timed_on_few_images_and_says_so(clock: Clock, paths: li
         passes=2,
         **SETTINGS,
     )
-    assert (found["quick"]["images"], found["slow"]["images"]) == (5, 3)
+    assert (found["quick"]["images"], found["slow"]["images"]) == (3, 3)  # the same
     assert (found["quick"]["warmup"], found["slow"]["warmup"]) == (4, 2)

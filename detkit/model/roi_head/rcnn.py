@@ -23,6 +23,11 @@ class RCNNHead(FastRCNNHead):
         super().__init__(**settings)
         self.chunk_size = chunk_size
 
+    @property
+    def variant(self) -> str:
+        """How it scores regions, which makes another system of the same network: "softmax" or "SVM + boxes"."""
+        return getattr(self.predictor, "variant", "softmax")
+
     def regions(self, features: list[Tensor], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
         """What the network says of each box, over all images: logits and deltas of the predictor."""
         return self.predictor(self.describe(features, boxes))
