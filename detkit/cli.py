@@ -15,6 +15,7 @@ from detkit import __version__
 from detkit.config_dir import config_dir
 from detkit.errors import UserError
 from detkit.interrupt import answered_at_once
+from detkit.nearest import did_you_mean
 
 
 class Verb(NamedTuple):
@@ -78,7 +79,7 @@ def main(argv: list[str] | None = None) -> int:
             print(completion.answer(argv, configs, str(config_dir())))
             return 0
         if argv[0] not in VERBS:
-            raise UserError(_unknown_verb(argv[0]))
+            raise UserError(f"no command {argv[0]}{did_you_mean(argv[0], VERBS)}\ncommands: {', '.join(VERBS)}")
         return _run(argv[0], argv[1:])
     except KeyboardInterrupt as end:
         print(f"interrupted{f' by {end}' if str(end) else ''}", file=sys.stderr)
@@ -211,13 +212,6 @@ def _process_as_hydra_expects(verb: str, arguments: list[str]) -> Iterator[None]
 def _load(path: str) -> Callable[..., Any]:
     module, _, function = path.partition(":")
     return getattr(import_module(module), function)
-
-
-def _unknown_verb(word: str) -> str:
-    from difflib import get_close_matches
-
-    guess = get_close_matches(word, VERBS, n=1)
-    return f"no command {word}" + (f"; did you mean {guess[0]}?" if guess else "") + f"\ncommands: {', '.join(VERBS)}"
 
 
 def _user_error(error: BaseException | None) -> UserError | None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from difflib import get_close_matches
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -20,6 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from detkit.errors import UserError
+from detkit.nearest import did_you_mean, nearest
 
 
 def parse(overrides: list[str]) -> list[Override]:
@@ -191,11 +191,6 @@ def options_of(loader: ConfigLoaderImpl, group: str) -> list[str]:
     return list(loader.get_group_options(group))
 
 
-def nearest(word: str, words: Iterable[str]) -> str | None:
-    """The one of `words` most like `word`, or None where none is alike."""
-    return next(iter(get_close_matches(word, list(words), n=1, cutoff=0.6)), None)
-
-
 def explain_key(config: DictConfig, key: str, groups: list[str]) -> str | None:
     """Why the dotted `key` is not in `config`, or None if it is."""
     node: Any = config
@@ -297,5 +292,6 @@ def _clash(loader: ConfigLoaderImpl, config_name: str, fitting: list[str], error
 
 
 def _listed(word: str, words: list[str], title: str) -> str:
-    guess = next((other for other in words if other.endswith(f"/{word}")), None) or nearest(word, words)
-    return (f"; did you mean {guess}?" if guess else "") + f"\n{title}: {', '.join(words)}"
+    inside = next((other for other in words if other.endswith(f"/{word}")), None)
+    hint = f"; did you mean {inside}?" if inside else did_you_mean(word, words)
+    return f"{hint}\n{title}: {', '.join(words)}"

@@ -18,7 +18,8 @@ from detkit.config import check_assembly
 from detkit.config_dir import config_dir
 from detkit.engine.checkpoint import find_checkpoint
 from detkit.errors import UserError
-from detkit.overrides import config_loader, explain, missing, nearest, options_of, parse, typed_overrides
+from detkit.nearest import did_you_mean
+from detkit.overrides import config_loader, explain, missing, options_of, parse, typed_overrides
 from detkit.values import check_values
 
 BACKBONES = re.compile(r"model/backbone(@.+)?")  # R-CNN has its own behind the crops, in another place of the model
@@ -106,11 +107,9 @@ def _read_entry(name: str, entry: Any, options: Sequence[str]) -> tuple[str, lis
         return name or entry, [f"model={entry}"]
     if isinstance(entry, str):
         if not Path(entry).expanduser().exists():
-            guess = nearest(entry, options)
             raise UserError(
-                f"models: {entry} is neither a model nor a file or run folder"
-                + (f"; did you mean {guess}?" if guess else "")
-                + f"\nmodels: {', '.join(options)}"
+                f"models: {entry} is neither a model nor a file or run folder{did_you_mean(entry, options)}"
+                f"\nmodels: {', '.join(options)}"
             )
         path = find_checkpoint(entry)
         run = path.parent.parent if path.parent.name == "checkpoints" else path

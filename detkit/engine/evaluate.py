@@ -15,7 +15,6 @@ from tqdm import tqdm
 
 from detkit.config import build, build_from_checkpoint, build_source, with_test_settings
 from detkit.data.annotations import Annotations
-from detkit.data.builder import nearest
 from detkit.data.category_ids import fill_category_ids
 from detkit.data.proposals import Proposals
 from detkit.data.split import describe_faults, read_measured_split
@@ -33,6 +32,7 @@ from detkit.errors import UserError
 from detkit.metric.files import evaluate_files
 from detkit.metric.recall import proposal_recall
 from detkit.model.detector import Detector
+from detkit.nearest import among
 from detkit.proposal.split import find_proposals
 from detkit.trust import check_target
 
@@ -200,7 +200,7 @@ def read_test_split(data: Mapping[str, Any], split: str | None, classes: Sequenc
     given = data.get("classes")
     if given is not None and list(given) != list(classes):
         unknown = [name for name in given if name not in classes]
-        hint = f"; {unknown[0]!r} is none of them{nearest(unknown[0], classes)}" if unknown else ""
+        hint = f"; {unknown[0]!r} is none of them{among(unknown[0], classes)}" if unknown else ""
         raise UserError(f"data.classes={list(given)}, but the model was trained for {list(classes)}{hint}")
     return read_measured_split(data, split or data["test_split"] or data["val_split"], classes)
 

@@ -11,13 +11,13 @@ from hydra.core.hydra_config import HydraConfig
 
 from detkit.chosen import Chosen, chosen_by
 from detkit.config import check_source, without_pretrained
-from detkit.data.builder import nearest
 from detkit.engine.checkpoint import load_checkpoint
 from detkit.engine.contender import loader_of_this_command
 from detkit.engine.run_folder import differences
 from detkit.engine.transfer import Transfer, listed, transfer
 from detkit.errors import UserError
 from detkit.model.detector import Detector
+from detkit.nearest import among
 from detkit.trust import check_targets, named_in, names_of
 
 TAKEN = ("model", "preprocess", "proposal")  # what a training takes from the checkpoint that it starts from
@@ -151,7 +151,7 @@ def _set(here: dict[str, Any], key: str, settings: Mapping[str, Any], said: str,
     is_new = said.startswith("+") and not said.startswith("++")
     if not isinstance(node, dict) or (last not in node and not is_new):
         known = [name for name in node if not name.startswith("_")] if isinstance(node, dict) else []
-        raise UserError(f"{said.lstrip('+')}: the model of finetune={source} has no {key}{nearest(last, known)}")
+        raise UserError(f"{said.lstrip('+')}: the model of finetune={source} has no {key}{among(last, known)}")
     value: Any = settings
     for part in key.split("."):
         if not isinstance(value, Mapping) or part not in value:

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from detkit.data.builder import nearest
 from detkit.data.image import FORMATS
 from detkit.data.picture_finder import list_pictures
 from detkit.errors import UserError
 from detkit.metric.records import GroundTruth
+from detkit.nearest import among
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ class ImageNames:
             if found:
                 several = ", ".join(self.names[index] for index in found[:2])
                 raise UserError(f"{path}: {key} {name} could be any of {several}; name it with its folder and suffix")
-        hint = nearest(name, self.names) if len(self.names) <= 100 else f" (it has {len(self.names)})"
+        hint = among(name, self.names) if len(self.names) <= 100 else f" (it has {len(self.names)})"
         raise UserError(f"{path}: {key} {name} is not in the ground truth{hint}")
 
 
@@ -93,7 +93,7 @@ def find_indices(names: Iterable[Any], index_of: Mapping[str, int], key: str, pa
     unknown = sorted({name for name in names if name not in index_of})
     if unknown:
         known = list(index_of)
-        hint = nearest(unknown[0], known) if len(known) <= 100 else f" (it has {len(known)})"
+        hint = among(unknown[0], known) if len(known) <= 100 else f" (it has {len(known)})"
         raise UserError(f"{path}: {key} {unknown[0]} is not in the ground truth{hint}")
     return np.array([index_of[name] for name in names], np.int64)
 

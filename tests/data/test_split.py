@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from detkit.data.builder import nearest
 from detkit.data.split import describe_faults, read_split, read_training_splits
 from detkit.data.voc import read_voc
 from detkit.errors import UserError
@@ -96,7 +95,3 @@ def test_all_splits_of_a_training_are_checked(make_voc) -> None:
     ):
         with pytest.raises(UserError, match=words):
             read_training_splits(config(root, **(names | changes)))
-
-
-def test_the_same_name_is_no_other_name() -> None:
-    assert "did you mean" not in nearest("train", ["train", "val"])
