@@ -135,7 +135,7 @@ def _run(name: str, arguments: list[str]) -> int:
                 raise
             codes.append(_report(cause, error))
             if sweeps:
-                print(f"failed: {' '.join(_task_overrides())}; the other jobs go on", file=sys.stderr)
+                print(f"failed: {' '.join(overrides.task_overrides())}; the other jobs go on", file=sys.stderr)
                 return None
             raise SystemExit(codes[-1]) from error  # Hydra would add lines of its own to an exception
         finally:
@@ -170,15 +170,11 @@ def _check(config: Any, name: str, typed: Mapping[str, Any]) -> None:
     """Hold the composed config of a job against what its keys may hold; a value read otherwise is put in place."""
     from detkit import overrides, values
 
-    given = _task_overrides()
-    values.check_values(config, name, {**typed, **overrides.typed_overrides(given)})
-
-
-def _task_overrides() -> list[str]:
-    from hydra.core.hydra_config import HydraConfig
-    from omegaconf import OmegaConf
-
-    return OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)  # type: ignore[return-value]
+    if name == "train" and config.get("finetune") is not None:
+        _load("detkit.engine.finetune:place_start")(config)
+    given = {**typed, **overrides.typed_overrides(overrides.task_overrides())}
+    # the trainings of a comparison are each composed, and checked, as a command of its own
+    values.check_values(config, name, given, dangling=name == "compare")
 
 
 def _flags_first(arguments: list[str], overrides: list[str]) -> list[str]:
