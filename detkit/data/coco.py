@@ -99,7 +99,8 @@ def _without_placeholder(file: CocoFile, classes: Sequence[str] | None) -> tuple
 
 def _raw(item: CocoObject, names: Mapping[str, str]) -> RawObject:
     name = names.get(item.category_id) or f"category {item.category_id}"
-    return RawObject(name, item.box, item.crowd, item.area)
+    area = item.bbox[2] * item.bbox[3] if item.area is None else item.area
+    return RawObject(name, item.box, item.crowd, area)
 
 
 class _Pictures:

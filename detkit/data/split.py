@@ -67,8 +67,7 @@ class TrainingSplits(NamedTuple):
         """A line for each split that has something to be said about: what its reader met, what it cannot measure."""
         lines = []
         for split in (split for split in self if split is not None):
-            faults = describe_faults(split)
-            lines += [f"{split.source}: faults while reading: {faults}" if faults else "", *split.notes]
+            lines += describe_reading(split)
         for measured in (self.val, self.test):
             if measured is not None and measured.difficult.all():
                 lines.append(
@@ -112,6 +111,12 @@ def read_measured_split(data: Mapping[str, Any], split: str | None, classes: Seq
     if len(annotations.labels) == 0 and strangers:
         raise UserError(f"{annotations.source} has no object of a class of the model: {strangers[0].message}")
     return annotations
+
+
+def describe_reading(annotations: Annotations) -> list[str]:
+    """The lines for a log of what a reader met: its faults, and what is none but should be said."""
+    faults = describe_faults(annotations)
+    return [*([f"{annotations.source}: faults while reading: {faults}"] if faults else []), *annotations.notes]
 
 
 def describe_faults(annotations: Annotations) -> str:

@@ -17,7 +17,7 @@ from detkit.config import build, build_from_checkpoint, build_source, with_test_
 from detkit.data.annotations import Annotations
 from detkit.data.category_ids import fill_category_ids
 from detkit.data.proposals import Proposals
-from detkit.data.split import describe_faults, read_measured_split
+from detkit.data.split import describe_reading, read_measured_split
 from detkit.engine.checkpoint import load_checkpoint
 from detkit.engine.detect import autocast, evaluation_loader, place_for_inference, to_device
 from detkit.engine.distributed import World, join_world
@@ -58,8 +58,8 @@ def run_eval(config: DictConfig) -> dict[str, Any]:
         data = merge_data(config.data, saved["config"]["data"], saved["trust"])
         annotations = read_test_split(data, config.split, saved["classes"])
         annotations = fill_category_ids(annotations, saved.get("category_ids"))
-        if world.is_main and annotations.faults:
-            print(f"faults while reading: {describe_faults(annotations)}", file=sys.stderr)
+        for line in describe_reading(annotations) if world.is_main else ():
+            print(line, file=sys.stderr)
         source = build(config.get("proposal"), "proposal") or build_source(saved, for_any_image=False)
         with world.main_first():
             proposals = find_proposals(source, annotations, repair=data["repair"], **config.proposing)
