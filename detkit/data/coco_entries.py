@@ -30,10 +30,11 @@ def read_coco_file(path: str | Path) -> CocoFile:
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     file = parse_coco(content, path)
-    negative = {item.entry: item.bbox for item in file.objects if item.bbox[2] < 0 or item.bbox[3] < 0}
-    for entry, bbox in negative.items():
-        told = f"bbox {shorten(list(bbox))} has a negative width or height: it is [x, y, width, height]"
-        file.fault("unreadable box", f"{file.name(entry, content['annotations'][entry].get('id'))}: {told}")
+    negative = {item.entry for item in file.objects if item.bbox[2] < 0 or item.bbox[3] < 0}
+    for entry in sorted(negative):
+        row = content["annotations"][entry]
+        told = f"bbox {shorten(row['bbox'])} has a negative width or height: it is [x, y, width, height]"
+        file.fault("unreadable box", f"{file.name(entry, row.get('id'))}: {told}")
     if negative:
         file.objects = [item for item in file.objects if item.entry not in negative]
     return file

@@ -90,7 +90,7 @@ def find_start(config: DictConfig, saved: Mapping[str, Any] | None, given: Chose
         check_source(here["proposal"], trust)
     changed = differences(there, here, ("proposal",))
     if changed:
-        _check_same_weights(content, here, changed, source, given)
+        _check_same_weights(content, here, changed, source, given, trust)
     return Start(source, content, changed)
 
 
@@ -135,14 +135,19 @@ def _check_same_parts(
 
 
 def _check_same_weights(
-    content: Mapping[str, Any], here: Mapping[str, Any], changed: Sequence[str], source: str, given: Chosen
+    content: Mapping[str, Any],
+    here: Mapping[str, Any],
+    changed: Sequence[str],
+    source: str,
+    given: Chosen,
+    trust: Sequence[str],
 ) -> None:
     """Raise UserError where weights of the checkpoint have no place in a detector as it is here, or it lacks one.
 
     Seen on a detector without memory, for the classes of the checkpoint; weights may be kept in another form.
     """
     with torch.device("meta"):
-        preprocess = build_preprocess(here["preprocess"], content["trust"])
+        preprocess = build_preprocess(here["preprocess"], trust)
         detector = build_detector(here["model"], len(content["classes"]), preprocess)
         own = detector.state_dict()
         weights = without_wrappers(content["ema"] or content["model"], own)

@@ -77,7 +77,7 @@ def test_a_negative_size_is_a_fault_where_the_rule_is_cocos(tmp_path: Path) -> N
     (tmp_path / "x.json").write_text(json.dumps(content))
     file = read_coco_file(tmp_path / "x.json")
     assert [item.entry for item in file.objects] == [0]
-    told = "entry 1 of annotations (id 9): bbox [5.0, 5.0, -2.0, 3.0] has a negative width or height"
+    told = "entry 1 of annotations (id 9): bbox [5, 5, -2, 3] has a negative width or height"
     assert len(file.faults) == 1 and file.faults[0].message.startswith(told)
 
 
