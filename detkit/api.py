@@ -16,7 +16,6 @@ from PIL import Image
 from torch import Tensor
 
 from detkit.config import build_from_checkpoint, build_source, with_test_settings
-from detkit.data.builder import nearest
 from detkit.data.canvas import run_in_order
 from detkit.data.dataset import Sample
 from detkit.data.image import read_image, to_rgb
@@ -28,6 +27,7 @@ from detkit.engine.detect import autocast, place_for_inference, to_device
 from detkit.engine.distributed import choose_device
 from detkit.errors import UserError
 from detkit.model.detector import Detector
+from detkit.nearest import among
 from detkit.proposal.cache import Source
 from detkit.types import Batch, Detections, Target
 from detkit.values import check_value
@@ -167,7 +167,7 @@ class LoadedDetector:
         names = _checked("classes", [classes] if isinstance(classes, str) else list(classes))
         for name in names:
             if name not in self.classes:
-                raise UserError(f"classes={name}: the detector has no such class{nearest(name, self.classes)}")
+                raise UserError(f"classes={name}: the detector has no such class{among(name, self.classes)}")
         return [self.classes.index(name) for name in names]
 
     @torch.inference_mode()

@@ -15,6 +15,7 @@ from detkit import __version__
 from detkit.config_dir import config_dir
 from detkit.errors import UserError
 from detkit.interrupt import answered_at_once
+from detkit.nearest import did_you_mean
 
 
 class Verb(NamedTuple):
@@ -78,7 +79,7 @@ def main(argv: list[str] | None = None) -> int:
             print(completion.answer(argv, configs, str(config_dir())))
             return 0
         if argv[0] not in VERBS:
-            raise UserError(_unknown_verb(argv[0]))
+            raise UserError(f"no command {argv[0]}{did_you_mean(argv[0], VERBS)}\ncommands: {', '.join(VERBS)}")
         return _run(argv[0], argv[1:])
     except KeyboardInterrupt as end:
         print(f"interrupted{f' by {end}' if str(end) else ''}", file=sys.stderr)
@@ -134,7 +135,7 @@ def _run(name: str, arguments: list[str]) -> int:
                 raise
             codes.append(_report(cause, error))
             if sweeps:
-                print(f"failed: {' '.join(_task_overrides())}; the other jobs go on", file=sys.stderr)
+                print(f"failed: {' '.join(overrides.task_overrides())}; the other jobs go on", file=sys.stderr)
                 return None
             raise SystemExit(codes[-1]) from error  # Hydra would add lines of its own to an exception
         finally:
@@ -170,15 +171,11 @@ def _check(config: Any, name: str, typed: Mapping[str, Any]) -> None:
     """Hold the composed config of a job against what its keys may hold; a value read otherwise is put in place."""
     from detkit import overrides, values
 
-    given = _task_overrides()
-    values.check_values(config, name, {**typed, **overrides.typed_overrides(given)})
-
-
-def _task_overrides() -> list[str]:
-    from hydra.core.hydra_config import HydraConfig
-    from omegaconf import OmegaConf
-
-    return OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)  # type: ignore[return-value]
+    if name == "train" and config.get("finetune") is not None:
+        _load("detkit.engine.finetune:place_start")(config)
+    given = {**typed, **overrides.typed_overrides(overrides.task_overrides())}
+    # the trainings of a comparison are each composed, and checked, as a command of its own
+    values.check_values(config, name, given, dangling=name == "compare")
 
 
 def _flags_first(arguments: list[str], overrides: list[str]) -> list[str]:
@@ -212,13 +209,6 @@ def _process_as_hydra_expects(verb: str, arguments: list[str]) -> Iterator[None]
 def _load(path: str) -> Callable[..., Any]:
     module, _, function = path.partition(":")
     return getattr(import_module(module), function)
-
-
-def _unknown_verb(word: str) -> str:
-    from difflib import get_close_matches
-
-    guess = get_close_matches(word, VERBS, n=1)
-    return f"no command {word}" + (f"; did you mean {guess[0]}?" if guess else "") + f"\ncommands: {', '.join(VERBS)}"
 
 
 def _user_error(error: BaseException | None) -> UserError | None:

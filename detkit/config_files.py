@@ -14,7 +14,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from detkit.errors import UserError
-from detkit.overrides import all_groups, explain_key, nearest, options_of
+from detkit.nearest import nearest
+from detkit.overrides import all_groups, explain_key, options_of
 
 PROVIDER = "command-line"  # what Hydra calls the source that --config-dir adds
 

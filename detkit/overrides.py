@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from difflib import get_close_matches
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -12,6 +11,7 @@ import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import setup_globals
@@ -19,7 +19,10 @@ from hydra.errors import OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from detkit.config_dir import config_dir
 from detkit.errors import UserError
+from detkit.nearest import did_you_mean, nearest
+from detkit.run_name import register
 
 
 def parse(overrides: list[str]) -> list[Override]:
@@ -119,13 +122,26 @@ def explain(loader: ConfigLoaderImpl, config_name: str, overrides: list[str]) ->
     return None
 
 
-def config_loader(config_dir: str, extra_dir: str | None = None) -> ConfigLoaderImpl:
-    """A loader over `config_dir` and, before it, the user's own `extra_dir`."""
+def config_loader(folder: str, extra_dir: str | None = None) -> ConfigLoaderImpl:
+    """A loader over the configs in `folder` and, before them, the user's own in `extra_dir`."""
     setup_globals()
-    path = create_config_search_path(config_dir)
+    register()
+    path = create_config_search_path(folder)
     if extra_dir is not None:
         path.prepend(provider="command-line", path=f"file://{extra_dir}", anchor=SearchPathQuery(provider="schema"))
     return ConfigLoaderImpl(config_search_path=path)
+
+
+def loader_of_command() -> ConfigLoaderImpl:
+    """A loader over the configs that this command was composed from, the user's own --config-dir included."""
+    sources = HydraConfig.get().runtime.config_sources if HydraConfig.initialized() else ()
+    own = next((str(source.path) for source in sources if source.provider == "command-line"), None)
+    return config_loader(str(config_dir()), own)
+
+
+def task_overrides() -> list[str]:
+    """The overrides of the job that Hydra runs now, as they were typed: `name=${seed}` is not looked up."""
+    return OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)  # type: ignore[return-value]
 
 
 def typed_overrides(overrides: list[str]) -> dict[str, Any]:
@@ -160,19 +176,30 @@ def check_deleted(loader: ConfigLoaderImpl, config_name: str, overrides: list[st
     left = [str(override.input_line) for override in parse(overrides) if not override.is_delete()]
     base = loader.load_configuration(config_name, first_of_sweep(left), RunMode.RUN)
     for override in deleted:
-        key = override.key_or_group.replace("/", ".")
-        parent, _, name = key.rpartition(".")
-        node = OmegaConf.select(base, parent) if parent else base
-        if not OmegaConf.is_dict(node) or name not in node or "_target_" in node:
-            continue
-        instead = "choose another option of it" if OmegaConf.is_dict(node._get_node(name)) else f"use {key}=null"
-        raise UserError(f"{override.input_line}: {key} is needed, it cannot be taken away; {instead}")
+        _check_needed(loader, base, override)
+
+
+def _check_needed(loader: ConfigLoaderImpl, base: DictConfig, override: Override) -> None:
+    """Raise UserError where an override takes a part or a key away that the verb needs."""
+    key = override.key_or_group.replace("/", ".")
+    parent, _, name = key.rpartition(".")
+    node = OmegaConf.select(base, parent) if parent else base
+    if not OmegaConf.is_dict(node) or name not in node or "_target_" in node:
+        return
+    instead = f"use {key}=null"
+    if OmegaConf.is_dict(node._get_node(name)):
+        has_none = "none" in options_of(loader, override.key_or_group)
+        instead = f"use {override.key_or_group}=none" if has_none else "choose another option of it"
+    raise UserError(f"{override.input_line}: {key} is needed, it cannot be taken away; {instead}")
 
 
 def without_null_groups(
     loader: ConfigLoaderImpl, config_name: str, overrides: list[str], arguments: list[str]
 ) -> tuple[list[str], list[str]]:
-    """Overrides and arguments in which group=null is ~group, or gone where nothing was chosen: Hydra knows no null."""
+    """Overrides and arguments in which group=null is ~group, or gone where nothing was chosen: Hydra knows no null.
+
+    Raises UserError where the verb needs an option of the group.
+    """
     groups = all_groups(loader)
     nulls = {
         str(override.input_line): override
@@ -182,9 +209,12 @@ def without_null_groups(
     if not nulls:
         return overrides, arguments
     others = [override for override in overrides if override not in nulls]
-    choices = loader.load_configuration(config_name, first_of_sweep(others), RunMode.RUN).hydra.runtime.choices
-    chosen = {line: f"~{override.get_key_element()}" for line, override in nulls.items()
-              if choices.get(override.get_key_element()) is not None}  # fmt: skip
+    base = loader.load_configuration(config_name, first_of_sweep(others), RunMode.RUN)
+    chosen = {}
+    for line, override in nulls.items():
+        if base.hydra.runtime.choices.get(override.get_key_element()) is not None:
+            _check_needed(loader, base, override)
+            chosen[line] = f"~{override.get_key_element()}"
 
     def rewritten(words: list[str]) -> list[str]:
         return [chosen.get(word, word) for word in words if word not in nulls or word in chosen]
@@ -205,11 +235,6 @@ def all_groups(loader: ConfigLoaderImpl, parent: str = "") -> list[str]:
 def options_of(loader: ConfigLoaderImpl, group: str) -> list[str]:
     """The valid values of a config group."""
     return list(loader.get_group_options(group))
-
-
-def nearest(word: str, words: Iterable[str]) -> str | None:
-    """The one of `words` most like `word`, or None where none is alike."""
-    return next(iter(get_close_matches(word, list(words), n=1, cutoff=0.6)), None)
 
 
 def explain_key(config: DictConfig, key: str, groups: list[str]) -> str | None:
@@ -313,5 +338,6 @@ def _clash(loader: ConfigLoaderImpl, config_name: str, fitting: list[str], error
 
 
 def _listed(word: str, words: list[str], title: str) -> str:
-    guess = next((other for other in words if other.endswith(f"/{word}")), None) or nearest(word, words)
-    return (f"; did you mean {guess}?" if guess else "") + f"\n{title}: {', '.join(words)}"
+    inside = next((other for other in words if other.endswith(f"/{word}")), None)
+    hint = f"; did you mean {inside}?" if inside else did_you_mean(word, words)
+    return f"{hint}\n{title}: {', '.join(words)}"

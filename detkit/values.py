@@ -16,6 +16,7 @@ from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseExceptio
 from detkit.config_dir import config_dir
 from detkit.errors import UserError
 
+OF_A_PART = re.compile(r"Interpolation key '(model|preprocess)\.")
 BOUND = re.compile(r"(>=|<=|>|<)(-?[\d.]+)")
 BOUNDS = {
     ">=": ("at least", lambda value, bound: value >= bound),
@@ -27,6 +28,7 @@ BOUNDS = {
 OWN = ("detkit.", "torch.optim.", "albumentations.")
 # What people mean where a key switches something off by null and not by 0.
 OFF = (0, -1)
+NOWHERE = object()  # what an interpolation leads to that leads nowhere
 
 
 @dataclass(frozen=True)
@@ -144,13 +146,16 @@ def check_value(verb: str, key: str, value: Any) -> Any:
     return found
 
 
-def check_values(config: DictConfig, verb: str, typed: Mapping[str, Any] | None = None) -> None:
+def check_values(
+    config: DictConfig, verb: str, typed: Mapping[str, Any] | None = None, *, dangling: bool = False
+) -> None:
     """Hold every value of a composed config against the table, and put in place what it reads otherwise.
 
     typed: by key, what was written where a value of another kind was made of it (02146, 1e3): text is text as typed.
+    dangling: whether an interpolation may lead nowhere, as where the config is not what is run in the end.
     Raises UserError for the first value that does not fit, and for an interpolation that leads nowhere.
     """
-    for key, value, literal in list(iterate_values(config)):
+    for key, value, literal in list(iterate_values(config, dangling=dangling)):
         rule = rule_of(verb, key)
         if rule is None:
             continue
@@ -162,18 +167,20 @@ def check_values(config: DictConfig, verb: str, typed: Mapping[str, Any] | None 
                 OmegaConf.update(config, key, found, merge=False)
 
 
-def iterate_values(config: DictConfig) -> Iterator[tuple[str, Any, bool]]:
-    """(key, plain value, whether it stands there itself) of what can be checked: leaves, lists, and parts as wholes.
+def iterate_values(config: DictConfig, *, dangling: bool = False) -> Iterator[tuple[str, Any, bool]]:
+    """(key, plain value, whether it stands there itself) of what can be checked: leaves, lists, and parts.
+
+    Of a part, also of one in a list, its `_target_` stands for it, and what is below it comes by itself.
 
     What is interpolated comes after what stands there, so that a fault is found in its own place. Missing values (???)
     are left out, and so is all below a part that is not detkit's or torch's own.
     """
-    found = list(_below(config, ""))
+    found = list(_below(config, "", dangling))
     yield from (item for item in found if item[2])
     yield from (item for item in found if not item[2])
 
 
-def _below(node: Any, prefix: str) -> Iterator[tuple[str, Any, bool]]:
+def _below(node: Any, prefix: str, dangling: bool) -> Iterator[tuple[str, Any, bool]]:
     for name in node:
         key = f"{prefix}{name}"
         child = node._get_node(name)
@@ -182,40 +189,56 @@ def _below(node: Any, prefix: str) -> Iterator[tuple[str, Any, bool]]:
         literal = not child._is_interpolation()
         if not literal and "${hydra:" in str(child._value()):
             continue  # Hydra's own, which only its job has
-        value = _resolved(node, name, key)
+        value = _resolved(node, name, key, dangling)
+        if value is NOWHERE:
+            continue
         if not OmegaConf.is_config(value):
             yield key, value, literal
         elif OmegaConf.is_list(value):
-            yield key, _plain(value, key), literal
-            for index, item in enumerate(value):
-                if OmegaConf.is_dict(item) and str(item.get("_target_", "")).startswith(OWN):
-                    yield from _below(item, f"{key}.{index}.")
+            items = [_resolved(value, index, f"{key}.{index}", dangling) for index in range(len(value))]
+            targets = [_target_of(item) for item in items]
+            yield key, [
+                _plain(item, key) if target is None else {"_target_": target}
+                for item, target in zip(items, targets, strict=True)
+            ], literal  # fmt: skip
+            for index, (item, target) in enumerate(zip(items, targets, strict=True)):
+                if target is not None and target.startswith(OWN):
+                    yield from _below(item, f"{key}.{index}.", dangling)
         else:
-            target = str(value["_target_"]) if "_target_" in value else None
+            target = _target_of(value)
             if target is not None:
                 yield key, {"_target_": target}, False
             if target is None or target.startswith(OWN):
-                yield from _below(value, f"{key}.")
+                yield from _below(value, f"{key}.", dangling)
 
 
-def _resolved(node: Any, name: Any, key: str) -> Any:
+def _target_of(value: Any) -> str | None:
+    """The `_target_` of a part; None for what is none."""
+    return str(value["_target_"]) if OmegaConf.is_dict(value) and "_target_" in value else None
+
+
+def _resolved(node: Any, name: Any, key: str, dangling: bool) -> Any:
     try:
         return node[name]
     except InterpolationResolutionError as error:
+        if dangling:
+            return NOWHERE
         raise UserError(f"{key}={node._get_node(name)._value()}: {_first_line(error)}") from error
 
 
 def _plain(value: Any, key: str) -> Any:
+    if not OmegaConf.is_config(value):
+        return value
     try:
         return OmegaConf.to_container(value, resolve=True)
     except OmegaConfBaseException as error:
-        place = error.full_key or key
-        raise UserError(f"{place}: {_first_line(error)}: choose parts that go together") from error
+        raise UserError(f"{error.full_key or key}: {_first_line(error)}") from error
 
 
 def _first_line(error: Exception) -> str:
     text = str(error).strip().partition("\n")[0]
-    return text.rpartition("raised while resolving interpolation: ")[2].strip("'\"")
+    hint = ": choose parts that go together" if OF_A_PART.search(text) else ""
+    return text.rpartition("raised while resolving interpolation: ")[2].strip("'\"") + hint
 
 
 def _shown(value: Any) -> str:

@@ -28,10 +28,13 @@ MAKEFILE = (ROOT / "Makefile").read_text()
 # What a package may import from the rest of detkit; one that is not named here may import all of it.
 LAYERS = {
     "ops": {"ops", "types", "compiled"},
-    "metric": {"metric", "data", "ops", "types", "errors", "text_file", "compiled"},
+    "metric": {"metric", "data", "ops", "types", "errors", "nearest", "text_file", "compiled"},
     "model": {"model", "ops", "types", "errors", "target", "weight_file", "data.preprocess"},
-    "data": {"data", "ops", "types", "errors", "target", "text_file", "whole_file", "interrupt", "visualize.palette"},
-}
+    "data": {
+        "data", "ops", "types", "errors", "target", "text_file", "whole_file", "interrupt", "nearest",
+        "visualize.palette",
+    },
+}  # fmt: skip
 
 
 def requirement_name(line: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,6 +10,7 @@ import numpy as np
 
 from detkit.data.annotations import Annotations, Fault, PackedStrings
 from detkit.errors import UserError
+from detkit.nearest import among
 from detkit.types import Size
 
 
@@ -64,7 +64,7 @@ class AnnotationBuilder:
         known = [item for item in objects if item.name in self._label_of]
         left_out = Counter(item.name for item in objects if item.name not in self._label_of)
         for name in sorted(left_out):
-            self.fault("unknown class", where, f"class {name!r} is not in data.classes{nearest(name, self.classes)}")
+            self.fault("unknown class", where, f"class {name!r} is not in data.classes{among(name, self.classes)}")
         self._left_out.update(left_out)
         self._paths.append(str(path))
         self._ids[image_id] = None
@@ -107,10 +107,3 @@ def check_classes(classes: Sequence[str] | str, where: str = "data.classes") -> 
     if repeated:
         raise UserError(f"{where} repeats {', '.join(repeated)}")
     return names
-
-
-def nearest(name: str, valid: Sequence[str]) -> str:
-    """What to add to a message about an unknown `name`: the nearest valid one and the list."""
-    close = difflib.get_close_matches(name.lower(), [item.lower() for item in valid], n=1)
-    guess = next((item for item in valid if close and item.lower() == close[0] and item != name), None)
-    return (f"; did you mean {guess!r}?" if guess else "") + f" (known: {', '.join(valid) or 'none'})"

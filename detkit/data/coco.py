@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from detkit.data.annotations import Annotations
-from detkit.data.builder import AnnotationBuilder, RawObject, nearest
+from detkit.data.builder import AnnotationBuilder, RawObject
 from detkit.data.coco_entries import read_coco_file
 from detkit.data.coco_file import CocoCategory, CocoFile, CocoObject
 from detkit.data.picture_finder import Found, PictureFinder
 from detkit.data.split_names import names_of_split
 from detkit.errors import UserError
+from detkit.nearest import among
 
 _PICTURES = ("images", "data", "imgs")  # what tools call the folder of pictures
 
@@ -51,7 +52,7 @@ def read_coco(root: str | Path, split: str, classes: Sequence[str] | None = None
         builder.fault(*fault)
     for name in builder.classes:
         if name not in ids:
-            builder.fault("unknown class", path, f"has no category {name!r} of data.classes{nearest(name, list(ids))}")
+            builder.fault("unknown class", path, f"has no category {name!r} of data.classes{among(name, list(ids))}")
 
     names = {category.id: category.name for category in file.categories}
     objects: dict[str, list[CocoObject]] = defaultdict(list)
@@ -98,7 +99,8 @@ def _without_placeholder(file: CocoFile, classes: Sequence[str] | None) -> tuple
 
 def _raw(item: CocoObject, names: Mapping[str, str]) -> RawObject:
     name = names.get(item.category_id) or f"category {item.category_id}"
-    return RawObject(name, item.box, item.crowd, item.area)
+    area = item.bbox[2] * item.bbox[3] if item.area is None else item.area
+    return RawObject(name, item.box, item.crowd, area)
 
 
 class _Pictures:
@@ -133,7 +135,7 @@ def _json_file(root: Path, split: str) -> Path:
     found += [path.stem for path in sorted(root.glob("*.json"))]
     found += [path.parent.name for name in _INSIDE for path in sorted(root.glob(f"*/{name}"))]
     raise UserError(
-        f"data.root={root} has no split {split!r}{nearest(split, found)}; tried "
+        f"data.root={root} has no split {split!r}{among(split, found)}; tried "
         + ", ".join(str(path) for path in _candidates(root, split))
     )
 

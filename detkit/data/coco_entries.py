@@ -19,11 +19,9 @@ _FLAGS = {"0": False, "1": True, "false": False, "true": True, "": False}
 
 
 def read_coco_file(path: str | Path) -> CocoFile:
-    """Read the images, categories and annotations of a COCO json file.
+    """Read the images, categories and annotations of a COCO json file, whose boxes follow COCO's rule.
 
-    Ids are compared as text: 1, 1.0 and "1" are the same. Numbers may be written as text. Boxes [x, y, width, height]
-    become xyxy; where there is none, that around the segmentation counts. Entries that lack what they need, negative
-    sizes and ids that repeat are faults with the number of the entry, from 0. `annotations` may be missing or null.
+    As `parse_coco`, and boxes of a negative width or height are faults, too.
     Raises UserError where the file cannot be read, or has no list of images or of categories.
     """
     path = Path(path)
@@ -31,11 +29,25 @@ def read_coco_file(path: str | Path) -> CocoFile:
         content = read_json(path)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
-    return parse_coco(content, path)
+    file = parse_coco(content, path)
+    negative = {item.entry for item in file.objects if item.bbox[2] < 0 or item.bbox[3] < 0}
+    for entry in sorted(negative):
+        row = content["annotations"][entry]
+        told = f"bbox {shorten(row['bbox'])} has a negative width or height: it is [x, y, width, height]"
+        file.fault("unreadable box", f"{file.name(entry, row.get('id'))}: {told}")
+    if negative:
+        file.objects = [item for item in file.objects if item.entry not in negative]
+    return file
 
 
 def parse_coco(content: Any, path: str | Path) -> CocoFile:
-    """`read_coco_file` of a content that is read already; path: for messages."""
+    """Parse what a COCO json file holds; path: for messages.
+
+    Ids are compared as text: 1, 1.0 and "1" are the same. Numbers may be written as text. Where there is no box, that
+    around the segmentation counts. Entries that lack what they need, and ids that repeat, are faults with the number of
+    the entry, from 0. `annotations` may be missing or null. Raises UserError where there is no list of images or of
+    categories.
+    """
     file = CocoFile(Path(path))
     needed = {"images", "categories"}
     missing = needed - set(content) if isinstance(content, dict) else needed
@@ -44,6 +56,13 @@ def parse_coco(content: Any, path: str | Path) -> CocoFile:
     _read_images(file, _rows(file, content, "images"))
     _read_categories(file, _rows(file, content, "categories"))
     _read_objects(file, _rows(file, content, "annotations"))
+    return file
+
+
+def parse_results(rows: list[Any], path: str | Path) -> CocoFile:
+    """Parse a list of COCO results, [{"image_id", "category_id", "bbox", ...}, ...]: a file of objects alone."""
+    file = CocoFile(Path(path), rows="results")
+    _read_objects(file, rows)
     return file
 
 
@@ -118,7 +137,7 @@ def _read_categories(file: CocoFile, rows: list[Any]) -> None:
         if len(same) > 1:
             file.fault(
                 "duplicate class",
-                f"categories {' and '.join(same)} are both called {name!r}, and taken as one class",
+                f"categories {' and '.join(same)} are both called {name!r}; taken as one class",
             )
 
 
@@ -130,25 +149,23 @@ def _read_objects(file: CocoFile, rows: list[Any]) -> None:
             image_id = texts.get(image) or _id(texts, image, "image_id")
             category_id = texts.get(category) or _id(texts, category, "category_id")
             bbox = row.get("bbox")
-            x, y, width, height = bbox if bbox else _box_of_segmentation(row)
+            outlined = not bbox
+            x, y, width, height = _box_of_segmentation(row) if outlined else bbox
             if not (type(x) is type(y) is type(width) is type(height) is float):
                 x, y, width, height = _coordinate(x), _coordinate(y), _coordinate(width), _coordinate(height)
             if not abs(x) + abs(y) + abs(width) + abs(height) < _BEYOND:  # nan is not below anything
                 raise ValueError(f"bbox {shorten(bbox)} is not finite, or beyond any picture")
-            if width < 0 or height < 0:
-                raise ValueError(f"bbox {shorten(bbox)} has a negative width or height: it is [x, y, width, height]")
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
-            file.fault("unreadable box", f"{_name(number, row)}: {_explain(row, error)}")
+            raw_id = row.get("id") if isinstance(row, dict) else None
+            file.fault("unreadable box", f"{file.name(number, raw_id)}: {_explain(row, error)}")
             continue
         area, crowd = row.get("area"), row.get("iscrowd")
-        if type(area) is int:
-            area = float(area) if 0 <= area < _BEYOND else -1.0
-        if type(area) is not float or not 0 <= area < _BEYOND:
-            area = _area(file, number, row, width * height)
-        if crowd is not None and type(crowd) is not int:
+        if area is not None and (type(area) is not float or not 0 <= area < _BEYOND):
+            area = _area(file, number, row)
+        if crowd is not None and (type(crowd) is not int or not 0 <= crowd <= 1):
             crowd = _crowd(file, number, row)
-        box = (x, y, x + width, y + height)
-        file.objects.append(CocoObject(number, image_id, category_id, box, bool(crowd), area))
+        bbox = (x, y, width, height)
+        file.objects.append(CocoObject(number, image_id, category_id, bbox, outlined, bool(crowd), area))
     _find_repeated(file, rows)
 
 
@@ -177,15 +194,13 @@ def _coordinate(value: Any) -> float:
     return number
 
 
-def _area(file: CocoFile, number: int, row: dict[str, Any], of_box: float) -> float:
-    """The declared area, or that of the box where there is none."""
-    declared = row.get("area")
-    if declared is None:
-        return of_box
-    area = number_of(declared)
+def _area(file: CocoFile, number: int, row: dict[str, Any]) -> float | None:
+    """The declared area; None where it cannot be one."""
+    area = number_of(row["area"])
     if area is None or not 0 <= area < math.inf:
-        file.fault("unreadable area", f"{_name(number, row)}: area is {shorten(declared)}; that of its box counts")
-        return of_box
+        told = f"area is {shorten(row['area'])}; that of its box counts"
+        file.fault("unreadable area", f"{file.name(number, row.get('id'))}: {told}")
+        return None
     return area
 
 
@@ -197,7 +212,8 @@ def _crowd(file: CocoFile, number: int, row: dict[str, Any]) -> bool:
         return _FLAGS[text]
     if as_number in (0, 1):
         return bool(as_number)
-    file.fault("unreadable iscrowd", f"{_name(number, row)}: iscrowd is {shorten(declared)}; taken as 0")
+    told = f"iscrowd is {shorten(declared)}; taken as 0"
+    file.fault("unreadable iscrowd", f"{file.name(number, row.get('id'))}: {told}")
     return False
 
 
@@ -210,12 +226,7 @@ def _find_repeated(file: CocoFile, rows: list[Any]) -> None:
         return
     repeated = {text: count for text, count in Counter(ids).items() if count > 1}
     for text, count in repeated.items():
-        file.fault("duplicate id", f"annotation id {text} is given to {count} entries; each counts as an object")
-
-
-def _name(number: int, row: Any) -> str:
-    text = id_text(row.get("id")) if isinstance(row, dict) else None
-    return f"entry {number} of annotations" + (f" (id {text})" if text is not None else "")
+        file.fault("repeated id", f"annotation id {text} is given to {count} entries; each counts as an object")
 
 
 def _explain(row: Any, error: Exception) -> str:

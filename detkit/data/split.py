@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from detkit.data.builder import check_classes
 from detkit.data.category_ids import fill_category_ids
 from detkit.data.content import require_images, require_objects
 from detkit.errors import UserError
+from detkit.nearest import nearest
 from detkit.target import build
 
 
@@ -67,8 +67,7 @@ class TrainingSplits(NamedTuple):
         """A line for each split that has something to be said about: what its reader met, what it cannot measure."""
         lines = []
         for split in (split for split in self if split is not None):
-            faults = describe_faults(split)
-            lines += [f"{split.source}: faults while reading: {faults}" if faults else "", *split.notes]
+            lines += describe_reading(split)
         for measured in (self.val, self.test):
             if measured is not None and measured.difficult.all():
                 lines.append(
@@ -114,6 +113,12 @@ def read_measured_split(data: Mapping[str, Any], split: str | None, classes: Seq
     return annotations
 
 
+def describe_reading(annotations: Annotations) -> list[str]:
+    """The lines for a log of what a reader met: its faults, and what is none but should be said."""
+    faults = describe_faults(annotations)
+    return [*([f"{annotations.source}: faults while reading: {faults}"] if faults else []), *annotations.notes]
+
+
 def describe_faults(annotations: Annotations) -> str:
     """One line for a log: how many faults of each kind the reader met, and the first; empty if none."""
     if not annotations.faults:
@@ -134,11 +139,10 @@ def _root(data: Mapping[str, Any]) -> Path:
 def _reject_mistyped(annotations: Annotations) -> None:
     """A class without objects whose name is close to one in the files is a slip, not a choice."""
     counts = np.bincount(annotations.labels, minlength=len(annotations.classes))
-    others = {name.lower(): name for name in sorted(annotations.left_out)}
     for name, count in zip(annotations.classes, counts, strict=True):
-        close = difflib.get_close_matches(name.lower(), list(others), n=1, cutoff=0.8)
-        if count == 0 and close:
+        meant = nearest(name, annotations.left_out, alike=0.8)
+        if count == 0 and meant:
             raise UserError(
-                f"data.classes: no object is called {name!r}; did you mean {others[close[0]]!r}? "
+                f"data.classes: no object is called {name!r}; did you mean {meant!r}? "
                 f"({annotations.source} also has: {', '.join(sorted(annotations.left_out))})"
             )

@@ -9,11 +9,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from detkit.data.builder import nearest
 from detkit.data.image import is_picture
 from detkit.data.picture_finder import list_pictures, walk_files
 from detkit.data.split_names import SAME
 from detkit.errors import UserError
+from detkit.nearest import among
 from detkit.text_file import read_lines
 
 # the names that exporters and people give the two folders, without regard to case; the first that exists counts
@@ -118,7 +118,7 @@ def find_place(root: Path, part: str) -> VocPlace:
         found, hint = [ALL], f"; it has no lists: {ALL!r} is the split of all its annotation files"
     else:
         hint = "" if found or root == folder or folder.is_dir() else f"; there is no folder {folder}"
-    raise UserError(f"data.root={root} has no split {part!r}{nearest(part, found)}{hint}; tried {', '.join(tried[:4])}")
+    raise UserError(f"data.root={root} has no split {part!r}{among(part, found)}{hint}; tried {', '.join(tried[:4])}")
 
 
 def read_ids(path: Path) -> list[str]:

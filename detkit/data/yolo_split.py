@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from detkit.data.annotations import Fault
-from detkit.data.builder import nearest
 from detkit.data.picture_finder import PictureFinder, list_pictures
 from detkit.data.split_names import names_of_split
 from detkit.data.yolo_yaml import YoloDescription
 from detkit.errors import UserError
+from detkit.nearest import among
 from detkit.text_file import numbered_lines
 
 
@@ -45,7 +45,7 @@ def find_split(root: Path, split: str, described: YoloDescription) -> YoloSplit:
         if place is None:
             known = sorted({*described.splits, *_split_folders(root)} - {split})
             raise UserError(
-                f"data.root={root} has no split {split!r}{nearest(split, known)}; tried "
+                f"data.root={root} has no split {split!r}{among(split, known)}; tried "
                 + ", ".join(str(path) for path in places[:8])
             )
         found.places.append(place)

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detkit.data.builder import nearest
 from detkit.errors import UserError
 from detkit.metric.evaluate import evaluate
 from detkit.metric.records import GroundTruth, Predictions
+from detkit.nearest import among
 
 
 @dataclass(frozen=True)
@@ -93,4 +93,4 @@ def check_metric(name: str, where: str) -> None:
         if not isinstance(value, Mapping)
     ]
     if name not in known:
-        raise UserError(f"{where}={name} is not measured{nearest(name, known)}")
+        raise UserError(f"{where}={name} is not measured{among(name, known)}")

@@ -9,17 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from detkit.chosen import chosen_by, for_finetuning
 from detkit.config import check_assembly
-from detkit.config_dir import config_dir
 from detkit.engine.checkpoint import find_checkpoint
+from detkit.engine.finetune import find_start
 from detkit.errors import UserError
 from detkit.model.roi_head.rcnn import RCNNHead
-from detkit.overrides import config_loader, explain, missing, nearest, options_of, parse, typed_overrides
+from detkit.nearest import did_you_mean
+from detkit.overrides import explain, loader_of_command, missing, options_of, parse, typed_overrides
+from detkit.run_name import run_name
 from detkit.values import check_values
 
 BACKBONES = re.compile(r"model/backbone(@.+)?")  # R-CNN has its own behind the crops, in another place of the model
@@ -61,16 +63,18 @@ def compose_contenders(config: DictConfig, folder: Path) -> list[Contender]:
     """
     if not config.seeds:
         raise UserError("seeds=[]: name at least one, as in seeds=[0]")
-    loader = loader_of_this_command()
+    loader = loader_of_command()
     common = _for_training(config.overrides)
     contenders = []
     for name, entry in read_entries(config.models, options_of(loader, "model")):
         if isinstance(entry, Path):
             contenders.append(Contender(name, entry))
             continue
-        choices = compose(loader, "train", [*common, *entry]).hydra.runtime.choices
+        composed = compose(loader, "train", [*common, *entry])
+        choices = composed.hydra.runtime.choices
         overrides = [*common, *_with_backbone(config.backbone, choices), *entry]
-        contenders.append(Contender(name or str(choices["experiment"] or choices["model"]), overrides=tuple(overrides)))
+        name = name or str(choices["experiment"] or run_name(choices["model"], composed.finetune))
+        contenders.append(Contender(name, overrides=tuple(overrides)))
     files = [contender.file_name for contender in contenders]
     for contender in contenders:
         if files.count(contender.file_name) > 1:
@@ -143,16 +147,15 @@ def read_entries(models: Any, options: Sequence[str]) -> Iterator[tuple[str, lis
 
 def _read_entry(name: str, entry: Any, options: Sequence[str]) -> tuple[str, list[str] | Path]:
     if isinstance(entry, str) and "=" in entry and not Path(entry).exists():
-        return name or entry.rpartition("=")[2].rpartition("/")[2], [entry]
+        said = "" if entry.startswith("finetune=") else entry.rpartition("=")[2].rpartition("/")[2]
+        return name or said, [entry]
     if isinstance(entry, str) and entry in options:
         return name or entry, [f"model={entry}"]
     if isinstance(entry, str):
         if not Path(entry).expanduser().exists():
-            guess = nearest(entry, options)
             raise UserError(
-                f"models: {entry} is neither a model nor a file or run folder"
-                + (f"; did you mean {guess}?" if guess else "")
-                + f"\nmodels: {', '.join(options)}"
+                f"models: {entry} is neither a model nor a file or run folder{did_you_mean(entry, options)}"
+                f"\nmodels: {', '.join(options)}"
             )
         path = find_checkpoint(entry)
         run = path.parent.parent if path.parent.name == "checkpoints" else path
@@ -168,10 +171,13 @@ def _read_entry(name: str, entry: Any, options: Sequence[str]) -> tuple[str, lis
 def compose(loader: ConfigLoaderImpl, name: str, overrides: Iterable[str]) -> DictConfig:
     """The config `name` with `overrides`, as a command of its own would have it; raises UserError."""
     overrides = list(overrides)
+    overrides = for_finetuning(loader, overrides, overrides)
     try:
         config = loader.load_configuration(name, overrides, RunMode.RUN)
     except HydraException as error:
         raise UserError(explain(loader, name, overrides) or str(error)) from error
+    if config.get("finetune") is not None:
+        find_start(config, None, chosen_by(loader, overrides))
     check_values(config, name, typed_overrides(overrides))
     return config
 
@@ -203,8 +209,6 @@ def _training(loader: ConfigLoaderImpl, contender: Contender, seed: int, folder:
 
 def _check_training(name: str, job: DictConfig) -> None:
     """Raise UserError where a model cannot be put together: now, not once those before it are trained."""
-    if job.finetune is not None:  # the model is that of the checkpoint
-        return
     if OmegaConf.missing_keys(job.model):
         raise missing(OmegaConf.create({"model": job.model}))
     try:
@@ -246,10 +250,3 @@ def _for_training(overrides: Sequence[str]) -> list[str]:
         for override in parse([str(item) for item in overrides])
         if override.key_or_group.partition(".")[0] not in OWN
     ]
-
-
-def loader_of_this_command() -> ConfigLoaderImpl:
-    """A loader over the configs that this command was composed from, the user's own --config-dir included."""
-    sources = HydraConfig.get().runtime.config_sources if HydraConfig.initialized() else ()
-    own = next((str(source.path) for source in sources if source.provider == "command-line"), None)
-    return config_loader(str(config_dir()), own)

@@ -15,10 +15,9 @@ from tqdm import tqdm
 
 from detkit.config import build, build_from_checkpoint, build_source, with_test_settings
 from detkit.data.annotations import Annotations
-from detkit.data.builder import nearest
 from detkit.data.category_ids import fill_category_ids
 from detkit.data.proposals import Proposals
-from detkit.data.split import describe_faults, read_measured_split
+from detkit.data.split import describe_reading, read_measured_split
 from detkit.engine.checkpoint import load_checkpoint
 from detkit.engine.detect import autocast, evaluation_loader, place_for_inference, to_device
 from detkit.engine.distributed import World, join_world
@@ -33,6 +32,7 @@ from detkit.errors import UserError
 from detkit.metric.files import evaluate_files
 from detkit.metric.recall import proposal_recall
 from detkit.model.detector import Detector
+from detkit.nearest import among
 from detkit.proposal.split import find_proposals
 from detkit.trust import check_target
 
@@ -58,8 +58,8 @@ def run_eval(config: DictConfig) -> dict[str, Any]:
         data = merge_data(config.data, saved["config"]["data"], saved["trust"])
         annotations = read_test_split(data, config.split, saved["classes"])
         annotations = fill_category_ids(annotations, saved.get("category_ids"))
-        if world.is_main and annotations.faults:
-            print(f"faults while reading: {describe_faults(annotations)}", file=sys.stderr)
+        for line in describe_reading(annotations) if world.is_main else ():
+            print(line, file=sys.stderr)
         source = build(config.get("proposal"), "proposal") or build_source(saved, for_any_image=False)
         with world.main_first():
             proposals = find_proposals(source, annotations, repair=data["repair"], **config.proposing)
@@ -213,7 +213,7 @@ def read_test_split(data: Mapping[str, Any], split: str | None, classes: Sequenc
     given = data.get("classes")
     if given is not None and list(given) != list(classes):
         unknown = [name for name in given if name not in classes]
-        hint = f"; {unknown[0]!r} is none of them{nearest(unknown[0], classes)}" if unknown else ""
+        hint = f"; {unknown[0]!r} is none of them{among(unknown[0], classes)}" if unknown else ""
         raise UserError(f"data.classes={list(given)}, but the model was trained for {list(classes)}{hint}")
     return read_measured_split(data, split or data["test_split"] or data["val_split"], classes)
 

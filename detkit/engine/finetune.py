@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
+import torch
+from omegaconf import DictConfig, OmegaConf, open_dict
 
-from detkit.chosen import Chosen, chosen_by
-from detkit.config import check_source, without_pretrained
-from detkit.data.builder import nearest
+from detkit.chosen import Chosen, chosen_by_command
+from detkit.config import build_detector, build_preprocess, check_source, without_pretrained
 from detkit.engine.checkpoint import load_checkpoint
-from detkit.engine.contender import loader_of_this_command
-from detkit.engine.run_folder import differences
-from detkit.engine.transfer import Transfer, listed, transfer
+from detkit.engine.hydra_folder import named_by_time
+from detkit.engine.run_folder import differences, find_run
+from detkit.engine.transfer import COUNTERS, listed, transfer
 from detkit.errors import UserError
 from detkit.model.detector import Detector
+from detkit.nearest import among
 from detkit.trust import check_targets, named_in, names_of
+from detkit.weight_file import without_wrappers
 
 TAKEN = ("model", "preprocess", "proposal")  # what a training takes from the checkpoint that it starts from
 
@@ -27,16 +30,12 @@ TAKEN = ("model", "preprocess", "proposal")  # what a training takes from the ch
 class Start:
     """What a training starts from.
 
-    source: as it was named. content: of the checkpoint. settings: the training's model, preprocess and proposal: those
-    of the checkpoint with what the user has chosen. changed: how they differ from it. model_chosen: how the user chose
-    a model; None: it is the checkpoint's.
+    source: as it was named. content: of the checkpoint. changed: how the training's model and frame differ from it.
     """
 
     source: str
     content: Mapping[str, Any]
-    settings: dict[str, Any]
     changed: list[str]
-    model_chosen: str | None
 
     def load_into(self, detector: Detector, classes: Sequence[str], build: Callable[[int], Detector]) -> str:
         """Fill the detector, which is for `classes`, with what fits; returns what came of it, for the log.
@@ -44,8 +43,6 @@ class Start:
         build: makes a detector like it for another number of classes. Raises UserError where too little fits.
         """
         found = transfer(detector, self.content, classes, build)
-        if self.changed and (found.fresh or found.unused):
-            raise UserError(self._misfit(found))
         if 2 * found.fitting < found.of:
             raise UserError(
                 f"finetune={self.source}: {found.fitting} of {found.of} weights fit the model in its config (wanted: "
@@ -54,59 +51,72 @@ class Start:
         told = f"starts from {self.source}; {found}"
         return told + (f"; other settings than there: {listed(self.changed)}" if self.changed else "")
 
-    def _misfit(self, found: Transfer) -> str:
-        lines = [f"finetune={self.source}: its weights are not those of a model with {listed(self.changed, 5)}"]
-        if found.fresh:
-            lines.append(f"not in the checkpoint: {listed(found.fresh, 5)}")
-        if found.unused:
-            lines.append(f"only in the checkpoint: {listed(found.unused, 5)}")
-        chosen = self.model_chosen or "these settings"
-        return "\n".join([*lines, f"drop {chosen}: a fine-tuning takes its model from the checkpoint"])
 
+def find_start(config: DictConfig, saved: Mapping[str, Any] | None, given: Chosen) -> Start | None:
+    """Put what a fine-tuning takes from its checkpoint into the config of a training, before anything reads it.
 
-def find_start(
-    settings: Mapping[str, Any], saved: Mapping[str, Any] | None, overrides: Sequence[str] | None
-) -> Start | None:
-    """What a training with these settings (configs/train.yaml, resolved) starts from; None where it starts anew.
+    Model, preprocess and proposal become those of the checkpoint, but for what the user has chosen of them, so that
+    what the rest of the config interpolates is what is trained. Done twice it is done once.
 
-    saved: of a run that is gone on with, which has the model from there already. overrides: that the settings were
-    composed of; None: those of this command. Raises UserError where the user has chosen another model, or settings that
-    the model of the checkpoint has not, or where it names a part that is neither detkit's nor trusted.
+    config: configs/train.yaml as composed, changed in place. saved: of a run that is gone on with, which has the model
+    from there already. given: what of the config is the user's choice. Returns None where the training starts anew.
+    Raises UserError where the user has chosen another model, settings that the model of the checkpoint has not or that
+    its weights do not go with, or where it names a part that is neither detkit's nor trusted.
     """
-    if settings["finetune"] is None:
+    if config.get("finetune") is None:
         return None
-    source = str(settings["finetune"])
-    trust = [*names_of(settings["trust"]), *named_in({key: settings.get(key) for key in TAKEN})]
+    source = str(config.finetune)
+    trust = [*names_of(config.trust), *_named_by_user(config, given)]
     content = load_checkpoint(source, trust=trust) if saved is None else saved
     if "onnx" in content:
         raise UserError(f"finetune={source}: an exported file cannot learn; take the .pt that it was made of")
-    given = _chosen(overrides)
     there = {
         "model": without_pretrained(content["config"]["model"]),
         "preprocess": dict(content["preprocess"]),
         "proposal": content["config"].get("proposal"),
     }
-    model_chosen = given.groups.get("model")
-    if model_chosen is not None:
-        here = {key: without_pretrained(settings.get(key)) for key in TAKEN}
-        _check_same_parts(there, here, content, source, model_chosen)
+    if "model" in given.groups:
+        parts: Any = OmegaConf.create({key: without_pretrained(_plain(config, key)) for key in TAKEN})
+        _check_same_parts(there, OmegaConf.to_container(parts), content, source, given.groups["model"])  # type: ignore
     else:
-        here = _with_chosen(there, settings, given, source)
+        parts = _with_chosen(there, config, given, source)
+    with open_dict(config):
+        for key in TAKEN:
+            config[key] = parts[key]
+    here = {key: _plain(config, key) for key in TAKEN}
     check_targets(here["model"], trust, "model")
     check_targets(here["preprocess"], trust, "preprocess")
     if here["proposal"] is not None:
         check_source(here["proposal"], trust)
     changed = differences(there, here, ("proposal",))
-    return Start(source, content, here, changed, model_chosen)
+    if changed:
+        _check_same_weights(content, here, changed, source, given, trust)
+    return Start(source, content, changed)
 
 
-def _chosen(overrides: Sequence[str] | None) -> Chosen:
-    if overrides is not None:
-        return chosen_by(loader_of_this_command(), overrides)
-    if not HydraConfig.initialized():
-        return Chosen()
-    hydra = HydraConfig.get()
-    return chosen_by(loader_of_this_command(), list(hydra.overrides.task), str(hydra.job.config_name))
+def place_start(config: DictConfig) -> None:
+    """`find_start` for the command that Hydra runs now, before its config is checked."""
+    run_dir = Path(config.run_dir)
+    path, _ = find_run(config.resume, run_dir, any_name=named_by_time(run_dir))
+    saved = None if path is None else load_checkpoint(path, trust=names_of(config.trust))
+    find_start(config, saved, chosen_by_command())
+
+
+def _plain(config: DictConfig, key: str) -> Any:
+    node = config.get(key)  # a group that nothing was chosen of is not there
+    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+
+
+def _named_by_user(config: DictConfig, given: Chosen) -> Iterator[str]:
+    """Every `_target_` in those parts of the config that the user has chosen, and not a checkpoint."""
+    for place in [*(group.replace("/", ".") for group in given.groups), *given.keys]:
+        if place.partition(".")[0] not in TAKEN:
+            continue
+        node = OmegaConf.select(config, place)
+        if place.endswith("._target_") and node is not None:
+            yield str(node)
+        elif OmegaConf.is_config(node):
+            yield from named_in(OmegaConf.to_container(node, resolve=False))
 
 
 def _check_same_parts(
@@ -124,43 +134,89 @@ def _check_same_parts(
             )
 
 
-def _with_chosen(there: Mapping[str, Any], settings: Mapping[str, Any], given: Chosen, source: str) -> dict[str, Any]:
-    """The settings of a checkpoint with the values, and the frame, that the user has chosen."""
+def _check_same_weights(
+    content: Mapping[str, Any],
+    here: Mapping[str, Any],
+    changed: Sequence[str],
+    source: str,
+    given: Chosen,
+    trust: Sequence[str],
+) -> None:
+    """Raise UserError where weights of the checkpoint have no place in a detector as it is here, or it lacks one.
+
+    Seen on a detector without memory, for the classes of the checkpoint; weights may be kept in another form.
+    """
+    with torch.device("meta"):
+        preprocess = build_preprocess(here["preprocess"], trust)
+        detector = build_detector(here["model"], len(content["classes"]), preprocess)
+        own = detector.state_dict()
+        weights = without_wrappers(content["ema"] or content["model"], own)
+        alike = {
+            name: value.to("meta")
+            for name, value in weights.items()
+            if name not in own or own[name].shape == value.shape
+        }
+        found = detector.load_state_dict(alike, strict=False)
+    missing, unused = (
+        [name for name in names if not name.endswith(COUNTERS)]
+        for names in (found.missing_keys, [*found.unexpected_keys, *(name for name in weights if name not in alike)])
+    )
+    if not missing and not unused:
+        return
+    lines = [f"finetune={source}: its weights are not those of a model with {listed(changed, 5)}"]
+    if missing:
+        lines.append(f"not in the checkpoint: {listed(missing, 5)}")
+    if unused:
+        lines.append(f"only in the checkpoint: {listed(unused, 5)}")
+    said = [text.lstrip("+") for place, text in [*given.groups.items(), *given.keys.items()] if _is_of_start(place)]
+    chosen = given.groups.get("model") or listed(said, 5) or "these settings"
+    raise UserError("\n".join([*lines, f"drop {chosen}: a fine-tuning takes its model from the checkpoint"]))
+
+
+def _is_of_start(place: str) -> bool:
+    return place.replace("/", ".").partition(".")[0] in TAKEN
+
+
+def _with_chosen(there: Mapping[str, Any], config: DictConfig, given: Chosen, source: str) -> DictConfig:
+    """The parts of a checkpoint with the options and the values of them that the user has chosen."""
+    parts: DictConfig = OmegaConf.create(dict(there))
     for group, said in given.groups.items():
-        if group.startswith("model/"):
-            raise UserError(
-                f"finetune={source} takes its model from the checkpoint: drop {said}, or choose the whole model "
-                "(model=...), whose weights must be those of the checkpoint"
-            )
-    here = deepcopy(dict(there))
-    for group in TAKEN[1:]:
-        if group in given.groups:
-            here[group] = deepcopy(settings.get(group))
+        if _is_of_start(group):
+            _set(parts, group.replace("/", "."), config, said, source)
     for key, said in given.keys.items():
-        if key.partition(".")[0] in TAKEN and "." in key:
-            _set(here, key, settings, said, source)
-    return here
+        if _is_of_start(key) and "." in key:
+            _set(parts, key, config, said, source)
+    return parts
 
 
-def _set(here: dict[str, Any], key: str, settings: Mapping[str, Any], said: str, source: str) -> None:
-    """Give the dotted `key` of `here` the value that it has in the composed `settings`."""
-    *path, last = key.split(".")
-    node: Any = here
-    for part in path:
-        node = node.get(part) if isinstance(node, dict) else None
+def _set(parts: DictConfig, place: str, config: DictConfig, said: str, source: str) -> None:
+    """Give the dotted `place` of `parts` what stands there in the composed config, interpolations as they are."""
+    above, _, last = place.rpartition(".")
+    node: Any = OmegaConf.select(parts, above) if above else parts
     is_new = said.startswith("+") and not said.startswith("++")
-    if not isinstance(node, dict) or (last not in node and not is_new):
-        known = [name for name in node if not name.startswith("_")] if isinstance(node, dict) else []
-        raise UserError(f"{said.lstrip('+')}: the model of finetune={source} has no {key}{nearest(last, known)}")
-    value: Any = settings
-    for part in key.split("."):
-        if not isinstance(value, Mapping) or part not in value:
-            raise UserError(f"{said}: nothing can be taken out of the model of finetune={source}")
-        value = value[part]
+    if not OmegaConf.is_dict(node) or (last not in node and not is_new):
+        known = [str(name) for name in node if not str(name).startswith("_")] if OmegaConf.is_dict(node) else []
+        raise UserError(f"{said.lstrip('+')}: the model of finetune={source} has no {place}{among(last, known)}")
+    chosen: Any = OmegaConf.select(config, above) if above else config
+    if not OmegaConf.is_dict(chosen) or last not in chosen:
+        raise UserError(f"{said}: nothing can be taken out of the model of finetune={source}")
     if last != "pretrained":
-        node[last] = deepcopy(value)
-    elif value:
+        node[last] = _without_pretrained(chosen._get_node(last))
+    elif chosen[last]:
         raise UserError(f"{said.lstrip('+')}: the weights come from finetune={source}, drop one of both")
+
+
+def _without_pretrained(node: Any) -> Any:
+    """A copy of a config node that asks for no weights of its own; what it interpolates stays so."""
+    node = deepcopy(node)
+    if OmegaConf.is_dict(node) and not node._is_none() and not node._is_interpolation():
+        for key in node:
+            child = node._get_node(key)
+            if key != "pretrained":
+                node[key] = _without_pretrained(child)
+            elif not child._is_interpolation():
+                node[key] = False if isinstance(child._value(), bool) else None
+    return node
 
 
 def _parts(node: Any, place: str = "model") -> list[tuple[str, str]]:

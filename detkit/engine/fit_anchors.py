@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from detkit.config import build_preprocess
 from detkit.data.annotations import Annotations
 from detkit.data.image import read_image_size
 from detkit.data.preprocess import Preprocess
-from detkit.data.split import read_training_split
+from detkit.data.split import describe_reading, read_training_split
 from detkit.errors import UserError
 from detkit.ops.kmeans import best_iou, fit_shapes
 
@@ -34,6 +35,8 @@ def fit_anchors(config: DictConfig) -> dict[str, Any]:
     if num_anchors < 1 or levels < 1 or num_anchors % levels != 0:
         raise UserError(f"num_anchors={num_anchors} levels={levels}: every level has as many anchors as the others")
     annotations = read_training_split(config.data, config.split or config.data.train_split)
+    for line in describe_reading(annotations):
+        print(line, file=sys.stderr)
     preprocess = build_preprocess(OmegaConf.to_container(config.preprocess, resolve=True))  # type: ignore[arg-type]
     shapes = object_shapes(annotations, preprocess)
     if len(shapes) == 0:

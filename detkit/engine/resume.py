@@ -7,44 +7,22 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from detkit.engine.run_folder import CONTINUABLE, check_of_a_training, differences
 from detkit.errors import UserError
-from detkit.overrides import parse
 from detkit.trust import check_own_targets, named_in, names_of
 
 # Sections of plain settings, which a later version may have more of.
 SECTIONS = ("trainer", "loader", "logger", "evaluation", "proposing")
 
 
-def said_by_command() -> list[str] | None:
-    """The dotted places of the config that the command line of `detkit train` sets; None where that is all of it.
-
-    All of it is said by an experiment, by a config of the user's own, and where no command line made the config.
-    """
-    if not HydraConfig.initialized():
-        return None
-    hydra = HydraConfig.get()
-    if hydra.job.name != "train" or hydra.job.config_name != "train":
-        return None
-    groups = {str(group).partition("@")[0] for group in hydra.runtime.choices}
-    places = []
-    for override in parse(list(hydra.overrides.task)):
-        key = override.key_or_group
-        place = override.package or key.replace("/", ".")
-        if key in groups and (key == "experiment" or place == "_global_"):
-            return None
-        places.append(place)
-    return places
-
-
 def continued(config: DictConfig, saved: Mapping[str, Any], path: Path, said: list[str] | None) -> DictConfig:
     """The config of a training that goes on from checkpoint `saved` at `path`: the run's, with what may differ as said.
 
-    config: as composed from the command. said: of `said_by_command`. Raises UserError naming what differs and must not,
-    and where `saved` is no checkpoint of a training or names parts that are neither detkit's nor trusted.
+    config: as composed from the command. said: the places that the command sets, None for all (`Chosen.places` of
+    `detkit.chosen`). Raises UserError naming what differs and must not, and where `saved` is no checkpoint of a
+    training or names parts that are neither detkit's nor trusted.
     """
     check_of_a_training(saved, path)
     if said is None:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from detkit.chosen import chosen_by, chosen_by_command
 from detkit.config import build, build_detector, build_preprocess, check_assembly, load_weights, without_pretrained
 from detkit.data.dataset import DetectionDataset
 from detkit.data.decoded import DecodedImages
@@ -30,14 +31,14 @@ from detkit.engine.ema import Ema
 from detkit.engine.evaluate import measure
 from detkit.engine.examples import draw_examples
 from detkit.engine.fault_log import FaultLog
-from detkit.engine.finetune import find_start
+from detkit.engine.finetune import Start, find_start
 from detkit.engine.hydra_folder import named_by_time
 from detkit.engine.log import RunLog, Window, scalars
 from detkit.engine.optimizer import set_lr
 from detkit.engine.own_folder import RUN, own_folder
 from detkit.engine.random_state import deterministic, get_random_state, seed_everything, set_random_state
 from detkit.engine.results import percent
-from detkit.engine.resume import continued, describe_other_processes, position_of, said_by_command
+from detkit.engine.resume import continued, describe_other_processes, position_of
 from detkit.engine.run_folder import (
     check_same_classes,
     check_same_training,
@@ -51,6 +52,7 @@ from detkit.engine.validate import validate
 from detkit.interrupt import Agreed, answered_later
 from detkit.model.backbone.origin import record_origins
 from detkit.model.depthwise import speed_up_depthwise
+from detkit.overrides import loader_of_command
 from detkit.proposal.split import find_proposals
 from detkit.visualize.report import write_report
 
@@ -66,7 +68,11 @@ def train(config: DictConfig, overrides: Sequence[str] | None = None) -> dict[st
     run_dir = Path(config.run_dir)
     path, folder = find_run(config.resume, run_dir, any_name=named_by_time(run_dir))
     saved = None if path is None else load_checkpoint(path, trust=config.trust)
-    config = config.copy() if path is None or saved is None else continued(config, saved, path, said_by_command())
+    config = config.copy()
+    given = chosen_by_command() if overrides is None else chosen_by(loader_of_command(), overrides)
+    start = find_start(config, saved, given)
+    if path is not None and saved is not None:
+        config = continued(config, saved, path, given.places if overrides is None else None)
     goes_on = saved is not None or config.resume is True
     with (
         join_world(config.device) as world,
@@ -74,7 +80,7 @@ def train(config: DictConfig, overrides: Sequence[str] | None = None) -> dict[st
         own_folder(folder, RUN, world, goes_on=goes_on) as own,
     ):
         try:
-            return _train(config, world, saved, own, overrides)
+            return _train(config, world, saved, start, own)
         except KeyboardInterrupt:
             if world.is_main and (own / "checkpoints" / "last.pt").is_file():
                 print(f"stopped; to go on: detkit train resume={own}", file=sys.stderr)
@@ -85,15 +91,12 @@ def _train(
     config: DictConfig,
     world: World,
     saved: dict[str, Any] | None,
+    start: Start | None,
     folder: Path,
-    overrides: Sequence[str] | None,
 ) -> dict[str, Any]:
     trainer = config.trainer
     config.run_dir = str(folder)
     settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    start = find_start(settings, saved, overrides)
-    if start is not None:
-        settings |= start.settings
     if saved is not None:
         check_same_training(saved, settings, folder)
     check_assembly(settings)  # before the data are read and regions computed

@@ -81,6 +81,17 @@ def to_xyxy(written: WrittenBoxes, form: Form) -> NDArray[np.float64]:
     return boxes
 
 
+def from_xywh(numbers: NDArray[np.float64], form: Form, sizes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """float64 [N, 4]: left, top, width, height in pixels, written in another form."""
+    first, second = numbers[:, :2], numbers[:, 2:]
+    if form.name == "xywh":
+        return numbers
+    if form.name == "xyxy":
+        return np.concatenate([first, first + second - form.inclusive], axis=1)
+    centred = [first + second / 2, second]
+    return np.concatenate([one / sizes if form.name == "yolo" else one for one in centred], axis=1)
+
+
 def refuse_scores(scores: NDArray[np.float64], name: Callable[[int], str]) -> None:
     """Raise UserError for the first score that is none: above 1 or below 0."""
     bad = np.flatnonzero((scores < 0) | (scores > 1 + 1e-6))

@@ -1,22 +1,31 @@
-"""COCO json: annotation files in, results in and out."""
+"""COCO json: annotation files in, results in and out.
+
+The entries are parsed by `detkit.data.coco_entries`, as for a training. What a reader may leave out with a word would
+change what is measured here, and is refused.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from detkit.data.coco_entries import parse_coco, parse_results
+from detkit.data.coco_file import CocoFile, CocoObject
+from detkit.data.coco_value import ascending, number_of, shorten
 from detkit.errors import UserError
-from detkit.metric.box_form import Form, WrittenBoxes, refuse_scores, to_xyxy
+from detkit.metric.box_form import Form, WrittenBoxes, from_xywh, refuse_scores, to_xyxy
 from detkit.metric.records import GroundTruth, Predictions
-from detkit.metric.reference import ImageNames, Reference, find_indices, id_text, numbered, picture_sizes
+from detkit.metric.reference import ImageNames, Reference, find_indices, numbered, picture_sizes, with_other_classes
 from detkit.text_file import read_json
 
 PIXELS = Form()
+# Faults by which no object and no image is another than it is written: those that are said, and those that are usual.
+SAID = ("duplicate image", "repeated id")
+HARMLESS = ("missing size", *SAID)
 
 
 def read_coco_objects(path: Path, form: Form = PIXELS, images: Path | None = None) -> Reference:
@@ -29,76 +38,81 @@ def read_coco_objects(path: Path, form: Form = PIXELS, images: Path | None = Non
         raise UserError(
             f"{path} is a labelme file of one image; convert them to one COCO file (labelme2coco), or to VOC"
         )
-    if not isinstance(content, dict) or not {"images", "annotations", "categories"} <= content.keys():
-        raise UserError(f"{path} is no COCO annotation file: it must hold images, annotations and categories")
-    image_ids, image_files, image_rows = _by_id(content["images"], path, "images", "file_name")
-    category_ids, classes, _ = _by_id(content["categories"], path, "categories", "name")
-    if len(set(classes)) < len(classes):
-        twice = Counter(classes).most_common(1)[0][0]
-        raise UserError(f"{path}: two categories are called {twice!r}")
-    image_of, category_of = numbered(image_ids), numbered(category_ids)
-    objects = content["annotations"]
-    image, category, bbox = _columns(objects, path, "image_id", "category_id", "bbox")
-    numbers = _numbers(bbox, path, "bbox", 4)
-    image_index = find_indices(_ids(image, path, "image_id"), image_of, "image_id", path)
-    names = ImageNames(image_files)
-    sizes = _sizes(image_rows)
+    file = parse_coco(content, path)
+    _refuse_faults(file)
+    rows = sorted(file.images, key=lambda image: ascending(image.id))  # as pycocotools breaks ties
+    image_of = numbered([image.id for image in rows])
+    category_of = numbered([category.id for category in file.categories])
+    image_index = find_indices([item.image_id for item in file.objects], image_of, "image_id", path)
+    labels = find_indices([item.category_id for item in file.objects], category_of, "category_id", path)
+    names = ImageNames([image.file_name for image in rows])
+    sizes = np.array([image.size[::-1] for image in rows], np.float64).reshape(-1, 2)
+    sizes[sizes == 0] = np.nan
     if images is not None and np.isnan(sizes).any():
         found = picture_sizes(names, images)
         sizes = np.where(np.isnan(sizes).any(axis=1, keepdims=True), found, sizes)
-    written = WrittenBoxes(numbers=numbers, sizes=sizes[image_index], name=lambda index: f"{path}: entry {index}")
+    written = _written(file, sizes[image_index], form)
     boxes = to_xyxy(written, form)
-    area = _areas(objects, boxes, path)
-    _refuse_corners_by_area(written, area, form)
-    crowd = np.array([_flag(row, number, path) for number, row in enumerate(objects)], np.bool_)
+    declared = np.array([np.nan if item.area is None else item.area for item in file.objects], np.float64)
+    _refuse_corners_by_area(written, declared, form)
+    crowd = np.array([item.crowd for item in file.objects], np.bool_)
     return Reference(
         ground_truth=GroundTruth(
             image=image_index,
             boxes=boxes,
-            labels=find_indices(_ids(category, path, "category_id"), category_of, "category_id", path),
-            num_images=len(image_ids),
+            labels=labels,
+            num_images=len(rows),
             difficult=crowd,
             crowd=crowd,
-            area=area,
-            image_ids=image_ids,
+            area=np.where(np.isnan(declared), (boxes[:, 2:] - boxes[:, :2]).prod(axis=1), declared),
+            image_ids=[image.id for image in rows],
         ),
-        classes=classes,
+        classes=[category.name for category in file.categories],
         names=names,
         image_of=image_of,
         category_of=category_of,
         sizes=sizes,
+        notes=[f"{path}: {fault.message}" for fault in file.faults if fault.kind in SAID],
     )
 
 
-def read_coco_results(path: Path, reference: Reference, form: Form = PIXELS) -> tuple[Predictions, WrittenBoxes]:
+def read_coco_results(
+    path: Path, reference: Reference, form: Form = PIXELS
+) -> tuple[Predictions, list[str], WrittenBoxes]:
     """A list of {"image_id", "category_id", "bbox", "score"}, or a dict with it under "annotations".
 
-    Where that dict lists images and categories too, its ids mean those, by file and class name.
+    Where that dict lists images and categories too, its ids mean those, by file and class name. Returns the class names
+    by label, too: those of the reference, and then what else the dict has detections of.
     """
     content = _read_json(path)
     rows = content.get("annotations") if isinstance(content, dict) else content
     if not isinstance(rows, list):
         raise UserError(f"{path} is no COCO results file: it must be a list, or a dict with a list 'annotations'")
-    image_of, category_of = reference.image_of, reference.category_of
+    image_of, category_of, classes = reference.image_of, reference.category_of, list(reference.classes)
     if isinstance(content, dict) and {"images", "categories"} <= content.keys():
-        image_of = _images_by_name(content["images"], path, reference)
-        category_of = _classes_by_name(content["categories"], path, reference)
-    elif rows and not category_of:
-        raise UserError(
-            f"{path} names classes by number, and the ground truth has none: give text files, or a dict with images, "
-            "categories and annotations"
-        )
-    image, category, bbox, score = _columns(rows, path, "image_id", "category_id", "bbox", "score")
-    image_index = find_indices(_ids(image, path, "image_id"), image_of, "image_id", path)
-    labels = find_indices(_ids(category, path, "category_id"), category_of, "category_id", path)
-    scores = _numbers(score, path, "score")
+        file = parse_coco(content, path)
+        _refuse_faults(file)
+        image_of = _images_by_name(file, reference)
+        used = {item.category_id for item in file.objects}
+        names = {category.id: category.name for category in file.categories}
+        classes = with_other_classes(classes, {names[one] for one in used if one in names}, path)
+        label_of = numbered(classes)
+        category_of = {one: label_of[name] for one, name in names.items() if name in label_of}
+    else:
+        if rows and not category_of:
+            raise UserError(
+                f"{path} names classes by number, and the ground truth has none: give text files, or a dict with "
+                "images, categories and annotations"
+            )
+        file = parse_results(rows, path)
+        _refuse_faults(file)
+    image_index = find_indices([item.image_id for item in file.objects], image_of, "image_id", path)
+    labels = find_indices([item.category_id for item in file.objects], category_of, "category_id", path)
+    scores = np.array([_score(rows[item.entry], item, path) for item in file.objects], np.float64)
     refuse_scores(scores, lambda index: f"{path}: entry {index}")
-    written = WrittenBoxes(
-        numbers=_numbers(bbox, path, "bbox", 4),
-        sizes=reference.sizes[image_index],
-        name=lambda index: f"{path}: entry {index}",
-    )
-    return Predictions(image=image_index, boxes=to_xyxy(written, form), scores=scores, labels=labels), written
+    written = _written(file, reference.sizes[image_index], form)
+    boxes = to_xyxy(written, form)
+    return Predictions(image=image_index, boxes=boxes, scores=scores, labels=labels), classes, written
 
 
 def coco_results(
@@ -138,112 +152,52 @@ def _read_json(path: Path) -> Any:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _columns(rows: Any, path: Path, *keys: str) -> list[list[Any]]:
-    """The values of each key, which every row must have."""
-    if not isinstance(rows, list):
-        raise UserError(f"{path}: there must be a list of entries with {', '.join(keys)}, not {str(rows)[:60]}")
-    for number, row in enumerate(rows):
-        missing = [key for key in keys if key not in row] if isinstance(row, dict) else keys
-        if missing:
-            raise UserError(f"{path}: entry {number}, {str(row)[:100]}, has no {', '.join(missing)}")
-    return [[row[key] for row in rows] for key in keys]
+def _refuse_faults(file: CocoFile) -> None:
+    """Raise UserError naming the first fault by which what is measured would be another thing than what is written."""
+    faults = [fault for fault in file.faults if fault.kind not in HARMLESS]
+    if faults:
+        told = faults[0].message.partition("; ")[0]  # behind that stands what a reader makes of it
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        raise UserError(f"{file.path}: {told}{more}")
 
 
-def _ids(values: Sequence[Any], path: Path, key: str) -> list[str]:
-    ids = []
-    for number, value in enumerate(values):
-        text = id_text(value)
-        if text is None:
-            raise UserError(f"{path}: {key} of entry {number} is {str(value)[:60]}, must be a number or a text")
-        ids.append(text)
-    return ids
+def _written(file: CocoFile, sizes: NDArray[np.float64], form: Form) -> WrittenBoxes:
+    """The numbers of the boxes; those around a segmentation in the form of the others."""
+    numbers = np.array([item.bbox for item in file.objects], np.float64).reshape(-1, 4)
+    outlined = np.array([item.outlined for item in file.objects], np.bool_)
+    numbers[outlined] = from_xywh(numbers[outlined], form, sizes[outlined])
+    return WrittenBoxes(
+        numbers=numbers, sizes=sizes, name=lambda index: f"{file.path}: entry {file.objects[index].entry}"
+    )
 
 
-def _by_id(rows: Any, path: Path, kind: str, name: str) -> tuple[list[str], list[str], list[dict[str, Any]]]:
-    """The ids, the names and the rows of images or categories by ascending id, as pycocotools breaks ties."""
-    try:
-        raw, names = _columns(rows, path, "id", name)
-    except UserError as error:
-        raise UserError(f"{error} (of {kind})") from error
-    ids = _ids(raw, path, f"id of {kind},")
-    if len(set(ids)) < len(ids):
-        twice = Counter(ids).most_common(1)[0][0]
-        raise UserError(f"{path}: id {twice} is given to two of {kind}")
-    texts = _ids(names, path, f"{name} of {kind},")
-    try:
-        order = sorted(range(len(ids)), key=raw.__getitem__)
-    except TypeError:  # numbers and texts together
-        order = sorted(range(len(ids)), key=ids.__getitem__)
-    return [ids[k] for k in order], [texts[k] for k in order], [rows[k] for k in order]
-
-
-def _images_by_name(rows: Any, path: Path, reference: Reference) -> Mapping[str, int]:
-    ids, names, _ = _by_id(rows, path, "images", "file_name")
+def _images_by_name(file: CocoFile, reference: Reference) -> dict[str, int]:
     index_of: dict[str, int] = {}
     taken: dict[int, str] = {}
-    for row_id, name in zip(ids, names, strict=True):
-        index = reference.names.find(name, path, "file_name")
+    for image in file.images:
+        index = reference.names.find(image.file_name, file.path, "file_name")
         if index in taken:
-            raise UserError(f"{path}: {taken[index]} and {name} are one image of the ground truth")
-        taken[index] = name
-        index_of[row_id] = index
+            raise UserError(f"{file.path}: {taken[index]} and {image.file_name} are one image of the ground truth")
+        taken[index] = image.file_name
+        index_of[image.id] = index
     return index_of
 
 
-def _classes_by_name(rows: Any, path: Path, reference: Reference) -> Mapping[str, int]:
-    """The label of each category id; those of classes that the ground truth does not have are left out."""
-    ids, names, _ = _by_id(rows, path, "categories", "name")
-    label_of = numbered(reference.classes)
-    return {row_id: label_of[name] for row_id, name in zip(ids, names, strict=True) if name in label_of}
-
-
-def _sizes(rows: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
-    """float64 [I, 2] width and height; NaN where an image gives none that can be."""
-    sizes = np.full((len(rows), 2), np.nan)
-    for index, row in enumerate(rows):
-        pair = [row.get("width"), row.get("height")]
-        if all(isinstance(side, int | float) and 1 <= side < 2**31 for side in pair):
-            sizes[index] = pair
-    return sizes
-
-
-def _areas(objects: Sequence[Mapping[str, Any]], boxes: NDArray[np.float64], path: Path) -> NDArray[np.float64]:
-    of_boxes = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    return _numbers([row.get("area", own) for row, own in zip(objects, of_boxes.tolist(), strict=True)], path, "area")
+def _score(row: dict[str, Any], item: CocoObject, path: Path) -> float:
+    if "score" not in row:
+        raise UserError(f"{path}: entry {item.entry}, {str(row)[:100]}, has no score")
+    score = number_of(row["score"])
+    if score is None or not np.isfinite(score):
+        wanted = "a number" if score is None else "finite"
+        raise UserError(f"{path}: score of entry {item.entry} is {shorten(row['score'])}, must be {wanted}")
+    return score
 
 
 def _refuse_corners_by_area(written: WrittenBoxes, area: NDArray[np.float64], form: Form) -> None:
-    """Raise UserError where every area is that of corners, and not of x, y, width, height."""
+    """Raise UserError where every area is that of corners, and not of x, y, width, height; NaN is none."""
     x, y, third, fourth = written.numbers.T
     clear = (x > 0) & (y > 0) & (area > 0)
     corners = np.isclose((third - x) * (fourth - y), area, rtol=0.01) & (third > x)
     if not form.given and clear.any() and corners[clear].all():
         index = int(np.flatnonzero(clear)[0])
         raise UserError(f"{written.told(index)} and area {area[index]:g}, that of corners: add boxes=xyxy")
-
-
-def _flag(row: Mapping[str, Any], number: int, path: Path) -> bool:
-    value = row.get("iscrowd")
-    if value in (None, "", 0, 1, "0", "1"):
-        return value in (1, "1")
-    raise UserError(f"{path}: iscrowd of entry {number} is {str(value)[:60]}, must be 0 or 1")
-
-
-def _numbers(values: Sequence[Any], path: Path, key: str, width: int | None = None) -> NDArray[np.float64]:
-    """float64 [N], or [N, width], all finite; raises UserError naming the first entry that is not."""
-    shape = (len(values),) if width is None else (len(values), width)
-    for number, value in enumerate(values):
-        row = [value] if width is None else value
-        if not isinstance(row, list) or len(row) != (width or 1) or not all(_is_number(item) for item in row):
-            told = "null" if value is None else str(value)[:80]
-            wanted = "a number" if width is None else f"{width} numbers"
-            raise UserError(f"{path}: {key} of entry {number} is {told}, must be {wanted}")
-    numbers = np.array(values, np.float64).reshape(shape)
-    bad = np.flatnonzero(~np.isfinite(numbers).reshape(len(values), width or 1).all(axis=1))
-    if len(bad):
-        raise UserError(f"{path}: {key} of entry {bad[0]} is {values[bad[0]]}, must be finite")
-    return numbers
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, float) or (isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from detkit.metric.records import Predictions
 from detkit.metric.reference import Reference
 from detkit.metric.text_boxes import read_text_detections, read_text_objects
 from detkit.metric.voc_objects import find_voc_files, read_voc_objects
+from detkit.nearest import did_you_mean
 
+NOTES = 5  # that are told of a file
 __all__ = ["coco_results", "evaluate_files", "read_ground_truth", "read_predictions"]
 
 
@@ -50,6 +53,9 @@ def evaluate_files(
     metrics["protocol"]["boxes"] = boxes or "xywh"
     metrics["protocol"]["notes"] = [
         *([f"{predictions}: {better}; is {ground_truth} in another form?"] if better else []),
+        *reference.notes[:NOTES],
+        *([f"and {len(reference.notes) - NOTES} more of such"] if len(reference.notes) > NOTES else []),
+        *_other_classes(found, classes, reference, Path(predictions)),
         *([] if len(found) else [f"{predictions} has no detections: nothing was found, so no AP is above 0"]),
         *([] if (~reference.ground_truth.difficult).any() else [f"{ground_truth} has no objects that count: no AP"]),
     ]
@@ -85,9 +91,9 @@ def read_predictions(
 ) -> tuple[Predictions, list[str]]:
     """Detections and the class names by label, from COCO results or a folder of lines `name score x y w h`.
 
-    `boxes`, `inclusive` as in `read_ground_truth`; with boxes=yolo, lines are `class cx cy w h score`. Text files may
-    name classes beyond those of text ground truth, which lists none without objects; any other image or class that
-    the reference does not have raises UserError.
+    `boxes`, `inclusive` as in `read_ground_truth`; with boxes=yolo, lines are `class cx cy w h score`. Classes that are
+    named and that the reference does not have come behind its own, and count for nothing; where all are such, and for
+    an image or a class number that it does not have, UserError is raised.
     """
     return _read_predictions(Path(path), reference, boxes, inclusive)[:2]
 
@@ -102,8 +108,20 @@ def _read_predictions(
                 f"{path} has VOC's XML files, which have no scores: predictions are COCO json or text files"
             )
         return read_text_detections(path, reference, form)
-    found, written = read_coco_results(path, reference, form)
-    return found, reference.classes, written
+    return read_coco_results(path, reference, form)
+
+
+def _other_classes(found: Predictions, classes: Sequence[str], reference: Reference, path: Path) -> list[str]:
+    """A sentence on detections of classes that the ground truth does not have."""
+    counts = Counter(classes[label] for label in found.labels.tolist() if label >= len(reference.classes))
+    if not counts:
+        return []
+    few = [f"{name!r}: {count}{did_you_mean(name, reference.classes)}" for name, count in counts.most_common(5)]
+    more = f", and {len(counts) - 5} more classes" if len(counts) > 5 else ""
+    return [
+        f"{path}: {counts.total()} of {len(found)} detections are of classes that the ground truth does not have "
+        f"({', '.join(few)}{more}): they count for nothing"
+    ]
 
 
 def _form(path: Path, boxes: str | None, inclusive: bool) -> Form:

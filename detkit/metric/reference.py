@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from detkit.data.builder import nearest
 from detkit.data.image import FORMATS
 from detkit.data.picture_finder import list_pictures
 from detkit.errors import UserError
 from detkit.metric.records import GroundTruth
+from detkit.nearest import among
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,8 @@ class Reference:
 
     names: of the image files, with folder and suffix where known. image_of: the index of each image by COCO id, as
     text. category_of: the label of each COCO category id. Both are empty where the files have no ids, and `classes`
-    then holds those that occur. sizes: float64 [I, 2] width and height of each image, NaN where unknown.
+    then holds those that occur. sizes: float64 [I, 2] width and height of each image, NaN where unknown. notes: what a
+    reader of the numbers should know of the files.
     """
 
     ground_truth: GroundTruth
@@ -33,6 +34,7 @@ class Reference:
     image_of: Mapping[str, int] = field(default_factory=dict)
     category_of: Mapping[str, int] = field(default_factory=dict)
     sizes: NDArray[np.float64] = None  # type: ignore[assignment]  # filled when not given
+    notes: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if self.sizes is None:
@@ -62,7 +64,7 @@ class ImageNames:
             if found:
                 several = ", ".join(self.names[index] for index in found[:2])
                 raise UserError(f"{path}: {key} {name} could be any of {several}; name it with its folder and suffix")
-        hint = nearest(name, self.names) if len(self.names) <= 100 else f" (it has {len(self.names)})"
+        hint = among(name, self.names) if len(self.names) <= 100 else f" (it has {len(self.names)})"
         raise UserError(f"{path}: {key} {name} is not in the ground truth{hint}")
 
 
@@ -78,13 +80,17 @@ def numbered(names: Sequence[str]) -> dict[str, int]:
     return {name: index for index, name in enumerate(names)}
 
 
-def id_text(value: Any) -> str | None:
-    """An id as the text by which it is compared: 1, 1.0 and "1" are the same; None where it is none."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        return None
-    if isinstance(value, float):
-        return str(int(value)) if value.is_integer() else None
-    return str(value).strip() or None
+def with_other_classes(classes: Sequence[str], named: Collection[str], path: Path) -> list[str]:
+    """`classes` of the ground truth, and behind them what else predictions name.
+
+    Raises UserError where they name none of those of the ground truth.
+    """
+    if named and classes and not set(named) & set(classes):
+        raise UserError(
+            f"{path} has the classes {', '.join(sorted(named)[:5])}, and none of those of the ground truth: "
+            f"{', '.join(classes[:5])}"
+        )
+    return [*classes, *sorted(set(named) - set(classes))]
 
 
 def find_indices(names: Iterable[Any], index_of: Mapping[str, int], key: str, path: Path) -> NDArray[np.int64]:
@@ -93,7 +99,7 @@ def find_indices(names: Iterable[Any], index_of: Mapping[str, int], key: str, pa
     unknown = sorted({name for name in names if name not in index_of})
     if unknown:
         known = list(index_of)
-        hint = nearest(unknown[0], known) if len(known) <= 100 else f" (it has {len(known)})"
+        hint = among(unknown[0], known) if len(known) <= 100 else f" (it has {len(known)})"
         raise UserError(f"{path}: {key} {unknown[0]} is not in the ground truth{hint}")
     return np.array([index_of[name] for name in names], np.int64)
 

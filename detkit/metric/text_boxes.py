@@ -14,7 +14,7 @@ import numpy as np
 from detkit.errors import UserError
 from detkit.metric.box_form import Form, WrittenBoxes, refuse_scores, to_xyxy
 from detkit.metric.records import GroundTruth, Predictions
-from detkit.metric.reference import ImageNames, Reference, find_indices, numbered, picture_sizes
+from detkit.metric.reference import ImageNames, Reference, find_indices, numbered, picture_sizes, with_other_classes
 from detkit.text_file import numbered_lines
 
 LETTERS = {"xywh": "x y w h", "xyxy": "left top right bottom", "cxcywh": "cx cy w h", "yolo": "cx cy w h"}
@@ -68,15 +68,7 @@ def read_text_detections(folder: Path, reference: Reference, form: Form) -> tupl
         for index, file in taken.items()
         for row in _read_rows(file, index, wanted, objects=False, score_last=form.name == "yolo")
     ]
-    classes = list(reference.classes)
-    if not reference.category_of:  # text files do not list their classes, so one may be without any object
-        named = {row.name for row in rows}
-        if rows and classes and not named & set(classes):
-            raise UserError(
-                f"{folder} has the classes {', '.join(sorted(named)[:5])}, and none of those of the ground truth: "
-                f"{', '.join(classes[:5])}"
-            )
-        classes += sorted(named - set(classes))
+    classes = with_other_classes(reference.classes, {row.name for row in rows}, folder)
     label_of = numbered(classes)
     written = _written(rows, reference.sizes)
     boxes = to_xyxy(written, form)

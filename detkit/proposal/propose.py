@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from detkit.config import build
 from detkit.data.check import read_splits
 from detkit.data.content import require_images
-from detkit.data.split import describe_faults, read_split
+from detkit.data.split import describe_reading, read_split
 from detkit.proposal.proposal_file import write_proposals
 from detkit.proposal.report import format_report, measure_proposals, plot_proposals
 from detkit.proposal.split import find_proposals
@@ -26,8 +26,8 @@ def run_propose(config: DictConfig) -> dict[str, Any]:
     reports = {}
     for split, images in splits.items():
         require_images(images)
-        if images.faults:
-            print(f"{split}: faults while reading: {describe_faults(images)}")
+        for line in describe_reading(images):
+            print(line)
         proposals = find_proposals(
             source, images, num_workers=config.num_workers, cache_dir=config.cache_dir, repair=config.data.repair
         )

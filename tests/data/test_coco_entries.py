@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from detkit.data.coco_entries import parse_coco, read_coco_file
+from detkit.data.coco_entries import parse_coco, parse_results, read_coco_file
 from detkit.data.coco_file import CocoFile
 from detkit.data.coco_mask import segmentation_box
 from detkit.errors import UserError
@@ -43,7 +43,6 @@ def only_fault(file: CocoFile) -> tuple[str, str]:
         ([float("nan"), 1, 2, 3], "is not finite"),
         ([1, 1, float("inf"), 3], "is not finite"),
         ([10**400, 1, 2, 3], "no number"),
-        ([5, 5, -2, 3], "negative width or height"),
         (7, "bbox is 7, must be four numbers"),
         ({"x": 1}, "must be four numbers"),
     ],
@@ -71,11 +70,30 @@ def test_ids_that_are_none_are_faults(changes: dict[str, Any], message: str) -> 
     assert f"no {next(iter(changes))}" in only_fault(parse((missing,)))[1]
 
 
+def test_a_negative_size_is_a_fault_where_the_rule_is_cocos(tmp_path: Path) -> None:
+    rows = [annotation(id=5), annotation(id=9, bbox=[5, 5, -2, 3])]
+    content = {"images": [IMAGE], "categories": [CAT], "annotations": rows}
+    assert [item.bbox for item in parse_coco(content, "x.json").objects] == [(10, 10, 30, 20), (5, 5, -2, 3)]
+    (tmp_path / "x.json").write_text(json.dumps(content))
+    file = read_coco_file(tmp_path / "x.json")
+    assert [item.entry for item in file.objects] == [0]
+    told = "entry 1 of annotations (id 9): bbox [5, 5, -2, 3] has a negative width or height"
+    assert len(file.faults) == 1 and file.faults[0].message.startswith(told)
+
+
+def test_results_are_read_as_annotations_are() -> None:
+    rows = [{"image_id": "1", "category_id": 1.0, "bbox": ["1", 2, 3, 4], "score": 0.5}, {"image_id": 1}, 7]
+    file = parse_results(rows, "det.json")
+    assert [(item.image_id, item.category_id, item.bbox) for item in file.objects] == [("1", "1", (1, 2, 3, 4))]
+    told = [fault.message for fault in file.faults]
+    assert told == ["entry 1 of results: no category_id", "entry 2 of results: is 7, not an object"]
+
+
 def test_numbers_as_text_and_ids_of_either_kind() -> None:
     file = parse(
         (annotation(image_id="1", category_id=1.0, bbox=["10", "1e1", 30.5, " 2 "]),), ({**IMAGE, "width": "80"},)
     )
-    assert file.objects[0][1:4] == ("1", "1", (10.0, 10.0, 40.5, 12.0))
+    assert file.objects[0][1:4] == ("1", "1", (10.0, 10.0, 30.5, 2.0))
     assert file.images[0].size == (60, 80)
     assert not file.faults
 
@@ -90,8 +108,10 @@ def test_crowds_by_value(iscrowd: object, crowd: bool) -> None:
 
 
 def test_areas_and_flags_that_are_none() -> None:
-    assert parse((annotation(area=None),)).objects[0].area == 600
-    assert parse((annotation(area=-1),)).objects[0].area == 600
+    assert parse((annotation(area=None),)).objects[0].area is None
+    assert only_fault(parse((annotation(area=-1),)))[0] == "unreadable area"
+    assert parse((annotation(area=-1),)).objects[0].area is None
+    assert parse((annotation(area="1e2"),)).objects[0].area == 100
     assert only_fault(parse((annotation(area="big"),)))[0] == "unreadable area"
     assert only_fault(parse((annotation(iscrowd="maybe"),)))[0] == "unreadable iscrowd"
 
@@ -101,7 +121,7 @@ def test_the_box_around_a_segmentation() -> None:
     for bbox in (None, []):
         file = parse((annotation(bbox=bbox, segmentation=polygons, area=None),))
         assert file.objects[0].box == (5, 10, 40, 44)
-        assert file.objects[0].area == 35 * 34
+        assert file.objects[0].outlined and file.objects[0].area is None
     assert "list of pairs" in only_fault(parse((annotation(bbox=None, segmentation=[[1, 2, 3]]),)))[1]
     assert "no number" in only_fault(parse((annotation(bbox=None, segmentation=[["a", 2]]),)))[1]
 
@@ -155,7 +175,7 @@ def test_what_is_there_twice() -> None:
     two = (annotation(), annotation(image_id=2))
     images = (IMAGE, {**IMAGE, "id": 2, "file_name": "b.jpg"})
     file = parse(two, images)
-    assert only_fault(file) == ("duplicate id", "annotation id 1 is given to 2 entries; each counts as an object")
+    assert only_fault(file) == ("repeated id", "annotation id 1 is given to 2 entries; each counts as an object")
     assert len(file.objects) == 2
     assert "images 1 and 2 are the same file a.jpg" in only_fault(parse(images=(IMAGE, {**IMAGE, "id": 2})))[1]
     assert (

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from detkit.data.builder import nearest
-from detkit.data.split import describe_faults, read_split, read_training_splits
+from detkit.data.split import describe_faults, describe_reading, read_split, read_training_splits
 from detkit.data.voc import read_voc
 from detkit.errors import UserError
 
@@ -40,6 +39,8 @@ def test_a_mistyped_class_is_an_error_and_a_subset_is_not(make_voc) -> None:
     subset = read_split(config(root, classes=["dog", "zebra"]), "train")
     assert subset.labels.tolist() == [0]
     assert describe_faults(subset).startswith("1 x unknown class, as in ")
+    subset.notes.append("a word")
+    assert describe_reading(subset) == [f"{subset.source}: faults while reading: {describe_faults(subset)}", "a word"]
 
 
 def test_repair_error_stops_at_the_first_fault(make_voc) -> None:
@@ -96,7 +97,3 @@ def test_all_splits_of_a_training_are_checked(make_voc) -> None:
     ):
         with pytest.raises(UserError, match=words):
             read_training_splits(config(root, **(names | changes)))
-
-
-def test_the_same_name_is_no_other_name() -> None:
-    assert "did you mean" not in nearest("train", ["train", "val"])

@@ -108,7 +108,7 @@ DOORS = [
     ),
     Door(
         "two categories of one name", "ids 1 and 3 are cat", CHECK, 1,
-        "ds/train.json: categories 1 and 3 are both called 'cat', and taken as one class", "TACO 46",
+        "ds/train.json: categories 1 and 3 are both called 'cat'; taken as one class", "TACO 46",
         coco(content(annotation(1), annotation(2, category_id=3), categories=[*CATEGORIES, {"id": 3, "name": "cat"}])),
         check=reads(BOX, BOX),
     ),

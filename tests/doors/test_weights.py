@@ -13,6 +13,7 @@ import pytest
 import timm
 import torch
 from doors import Door
+from omegaconf import OmegaConf
 from torchvision.models import get_model
 
 from detkit import cli
@@ -137,6 +138,14 @@ def exported(folder: Path) -> None:
     assert cli.main(["export", f"checkpoint={folder}/RUN", f"output={folder}/RUN.onnx", "images=1", "repeats=1"]) == 0
 
 
+def sizes_are_those_of_the_checkpoint(folder: Path, _: str) -> None:
+    config = OmegaConf.load(folder / "tuned" / "config.yaml")
+    assert config.name == "ssd_light_tuned"
+    assert config.mix.size == config.preprocess.height == 64
+    sizes = {(one.height, one.width) for one in config.augment.transforms[3].transforms}
+    assert sizes == {(64, 64)}
+
+
 def write(name: str, content: bytes) -> Callable[[Path], object]:
     return lambda folder: (folder / name).write_bytes(content)
 
@@ -243,7 +252,8 @@ DOORS = [
         given="RUN",
         command=f"train model/backbone=resnet18 finetune=RUN {DATA} hydra.run.dir=tuned",
         code=2,
-        says="finetune=RUN takes its model from the checkpoint: drop model/backbone=resnet18",
+        says="finetune=RUN: its weights are not those of a model with model.backbone._target_=\n"
+        "drop model/backbone=resnet18: a fine-tuning takes its model from the checkpoint",
         needs=("D", "RUN"),
         check=nothing_is_trained,
     ),
@@ -256,6 +266,24 @@ DOORS = [
         says="new: none; other settings than there\nfrozen_stride=32 (was 4)\npreprocess.height=96 (was 64)",
         needs=("D", "RUN"),
         check=as_before,
+    ),
+    Door(
+        kind="fine-tune with an augmentation and mosaics, which ask for the size of the pictures",
+        given="RUN, a warp of 64 px",
+        command=f"{FINETUNE} augment=ssd mix=mosaic",
+        code=0,
+        says="starts from RUN; rows kept: disk, ring, square, star, triangle; new: none",
+        needs=("D", "RUN"),
+        check=sizes_are_those_of_the_checkpoint,
+    ),
+    Door(
+        kind="fine-tune with an augmentation for other frames",
+        given="RUN",
+        command=f"{FINETUNE} augment=ssd preprocess=letterbox",
+        code=2,
+        says="Interpolation key 'preprocess.height' not found: choose parts that go together",
+        needs=("D", "RUN"),
+        check=nothing_is_trained,
     ),
     Door(
         kind="fine-tune with a key that the model has not",

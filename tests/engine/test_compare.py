@@ -87,6 +87,33 @@ def test_trains_measures_and_times_side_by_side(
     assert "holds a training with other settings: optimizer.lr=0.5 (was" in capsys.readouterr().err
 
 
+def test_a_fine_tuning_is_not_repeated_and_has_a_name(
+    run: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("models=[fake]", "run_dir=first", "evaluation.timing_images=0") == 0
+    again = [
+        'models=["finetune=first/fake/seed0",{mine:["finetune=first/fake/seed0","optimizer.lr=0"]}]',
+        "run_dir=run",
+    ]
+    assert run(*again, "evaluation.timing_images=0") == 0
+    first, mine = json.loads((tmp_path / "run" / "compare.json").read_text())["rows"]
+    assert (first["name"], mine["name"]) == ("fake_tuned", "mine") and first["errors"] == mine["errors"] == []
+    monkeypatch.setattr(compare, "train", lambda job, _: pytest.fail(f"{job.name} is trained again"))
+    assert run(*again) == 0
+    rows = json.loads((tmp_path / "run" / "compare.json").read_text())["rows"]
+    assert [row["errors"] for row in rows] == [[], []]
+    assert [row["mAP_area"] for row in rows] == [first["mAP_area"], mine["mAP_area"]]
+
+
+def test_what_a_model_of_the_comparison_does_not_have_is_no_fault_of_the_command(
+    run: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert run("models=[ssd_light]", "augment=ssd", "data.val_split=null", "run_dir=run") == 2
+    assert "no split to measure on" in capsys.readouterr().err  # and not that the default model knows no height
+    assert run("models=[retinanet_light]", "augment=ssd", "run_dir=run") == 2
+    assert "choose parts that go together" in capsys.readouterr().err
+
+
 def test_a_multirun_ends_in_one_table(run: Callable[..., int], tmp_path: Path) -> None:
     assert run(
         "model=fake", "trainer.clip_norm=1,2", "hydra.sweep.dir=sweep", "evaluation.timing_images=0", options=("-m",)

@@ -112,8 +112,8 @@ def test_a_total_that_lacks_the_proposals_says_so_and_is_no_factor() -> None:
 def test_markdown_says_it_all(comparison: dict[str, Any]) -> None:
     text = format_markdown(comparison)
     for part in (
-        "| slow | \u2013 | 55.0 ± 7.1 |", "| 250\u00d7 |", "+25.0 ± 11.2", "| 0.02 |", "Attention, failed: seed0", "9 objects",
-        "Training: 10min, seeds 0, 1.",
+        "| slow | \u2013 | 55.0 ± 7.1 |", "| 250\u00d7 |", "+25.0 ± 11.2", "| 0.02 |", "Attention, failed: seed0",
+        "9 objects", "Training: 10min, seeds 0, 1.",
     ):  # fmt: skip
         assert part in text, part
     main, stages = tables_of(comparison)

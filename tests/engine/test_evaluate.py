@@ -59,14 +59,16 @@ def test_a_profile_is_in_table_and_report(trained: Path, tmp_path: Path) -> None
     assert "of peak" in (tmp_path / "eval" / "report.html").read_text()
 
 
-def test_other_data_and_split(trained: Path, tmp_path: Path) -> None:
+def test_other_data_and_split(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = write_voc(tmp_path / "other", {"a": [("dot", (2, 2, 20, 20), False)], "b": []}, "test")
+    (other / "Annotations" / "c.xml").write_text((other / "Annotations" / "a.xml").read_text())
     config = eval_config(
         tmp_path / "eval", f"checkpoint={trained}/checkpoints/last.pt", f"data.root={other}", "split=test"
     )
     found = run_eval(config)
     assert found["protocol"]["num_images"] == 2 and found["protocol"]["num_objects"] == 1
     assert found["voc"]["per_class"]["bar"]["ap_area"] is None
+    assert "1 annotation files below" in capsys.readouterr().err  # a note of the reader
 
 
 def test_a_split_without_objects_is_measured_without_numbers_and_one_without_images_refused(

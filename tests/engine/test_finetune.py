@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from detkit.chosen import chosen_by, for_finetuning
 from detkit.cli import config_dir
 from detkit.config import build_detector, build_preprocess
-from detkit.engine.checkpoint import save_checkpoint
+from detkit.engine.checkpoint import load_checkpoint, save_checkpoint
 from detkit.engine.finetune import Start, find_start
 from detkit.errors import UserError
 from detkit.overrides import config_loader
@@ -39,28 +39,42 @@ def build(model: Any, preprocess: Any, num_classes: int) -> Any:
     return build_detector(model, num_classes, build_preprocess(preprocess))
 
 
+class Begun(NamedTuple):
+    """What a training starts from, and its settings."""
+
+    start: Start
+    settings: dict[str, Any]
+
+    @property
+    def changed(self) -> list[str]:
+        return self.start.changed
+
+
 @pytest.fixture
-def start(ssd: Path, compose_train: Callable[..., DictConfig]) -> Callable[..., Start]:
+def start(ssd: Path, compose_train: Callable[..., DictConfig]) -> Callable[..., Begun]:
     """start(*overrides): of `detkit train finetune=SSD <overrides>`."""
 
-    def started(*overrides: str, source: Path = ssd, saved: Any = None) -> Start:
+    def started(*overrides: str, source: Path = ssd, saved: Any = None) -> Begun:
         given = [f"finetune={source}", *overrides]
         loader = config_loader(str(config_dir()))
-        config: Any = compose_train(*for_finetuning(loader, given, given), "name=x", "run_dir=x")
-        found = find_start(OmegaConf.to_container(config, resolve=True), saved, given)  # type: ignore[arg-type]
-        assert found is not None
-        return found
+        config = compose_train(*for_finetuning(loader, given, given), "name=x", "run_dir=x")
+        found = find_start(config, saved, chosen_by(loader, given))
+        settings: Any = OmegaConf.to_container(config, resolve=True)
+        again = find_start(config, saved, chosen_by(loader, given))
+        assert found is not None and again is not None and found.changed == again.changed
+        assert OmegaConf.to_container(config, resolve=True) == settings  # done twice it is done once
+        return Begun(found, settings)
 
     return started
 
 
-def test_model_and_frame_are_those_of_the_checkpoint(start: Callable[..., Start]) -> None:
+def test_model_and_frame_are_those_of_the_checkpoint(start: Callable[..., Begun]) -> None:
     found = start("optimizer.lr=1")
     assert found.settings["model"]["_target_"].endswith("build_one_stage") and not found.changed
     assert found.settings["preprocess"]["height"] == 64
 
 
-def test_a_frame_and_values_of_the_model_may_be_chosen(start: Callable[..., Start]) -> None:
+def test_a_frame_and_values_of_the_model_may_be_chosen(start: Callable[..., Begun]) -> None:
     found = start("preprocess.height=96", "model.dense_head.positive_iou=0.4", "model.backbone.frozen_stride=32")
     assert found.changed == [
         "model.backbone.frozen_stride=32 (was 4)", "model.dense_head.positive_iou=0.4 (was 0.5)",
@@ -75,13 +89,15 @@ def test_a_frame_and_values_of_the_model_may_be_chosen(start: Callable[..., Star
         ("model=faster_rcnn_light", "is mine, not the model of model=faster_rcnn_light"),
         ("experiment=modern/yolox_bccd", r"not the model of experiment=modern/yolox_bccd \(with model=yolox_light\)"),
         ("experiment=modern/faster_rcnn_bccd", "not the model of experiment=modern/faster_rcnn_bccd"),
-        ("model/backbone=resnet18", "drop model/backbone=resnet18"),
+        ("model/backbone=resnet18", "drop model/backbone=resnet18: a fine-tuning takes its model from the checkpoint"),
+        ("model/roi_pool=roi_align", "model/roi_pool=roi_align: the model of .* has no model.roi_pool"),
+        ("model.backbone.pretrained=x.pth", "the weights come from finetune=.*, drop one of both"),
         ("model.dense_head.positiv_iou=0.4", "has no model.dense_head.positiv_iou; did you mean 'positive_iou'"),
         ("model.proposer.positive_iou=0.4", "has no model.proposer.positive_iou"),
         ("preprocess.size=64", "has no preprocess.size"),
     ],
 )
-def test_what_does_not_go_with_the_checkpoint_is_named(start: Callable[..., Start], chosen: str, told: str) -> None:
+def test_what_does_not_go_with_the_checkpoint_is_named(start: Callable[..., Begun], chosen: str, told: str) -> None:
     with pytest.raises(UserError, match=told):
         start(chosen)
 
@@ -97,30 +113,60 @@ def test_the_default_model_is_nobodys_choice_and_an_experiments_is() -> None:
     assert for_finetuning(loader, ["model.a=1"], ["model.a=1"]) == ["model.a=1"]
 
 
-def test_the_same_model_may_be_chosen_in_words(start: Callable[..., Start]) -> None:
+def test_the_same_model_may_be_chosen_in_words(start: Callable[..., Begun]) -> None:
     found = start("model=ssd_light", *SMALL, "model.postprocess.score_threshold=0.2")
     assert found.changed == ["model.postprocess.score_threshold=0.2 (was 0.01)"]
 
 
-def load(found: Start, classes: list[str]) -> tuple[Any, str]:
+def load(found: Begun, classes: list[str]) -> tuple[Any, str]:
     model, preprocess = found.settings["model"], found.settings["preprocess"]
     detector = build(model, preprocess, len(classes))
-    return detector, found.load_into(detector, classes, lambda count: build(model, preprocess, count))
+    return detector, found.start.load_into(detector, classes, lambda count: build(model, preprocess, count))
 
 
-def test_what_is_kept_and_what_is_new_is_said(start: Callable[..., Start]) -> None:
+def test_what_is_kept_and_what_is_new_is_said(start: Callable[..., Begun]) -> None:
     assert load(start(), ["star", "zebra"])[1].endswith(": star; new: zebra; dropped: ring")
     assert load(start(), CLASSES)[1].endswith("; rows kept: ring, star; new: none")
 
 
-def test_a_value_that_makes_other_weights_is_refused(start: Callable[..., Start]) -> None:
-    with pytest.raises(UserError, match=r"not those of a model with model\.neck\.channels=64 \(was 96\)\nnot in the"):
-        load(start("model.neck.channels=64"), CLASSES)
+def test_a_value_that_makes_other_weights_is_refused(start: Callable[..., Begun]) -> None:
+    told = r"not those of a model with model\.neck\.channels=64 \(was 96\)\nnot in the .*\nonly in .*\ndrop model\.neck"
+    with pytest.raises(UserError, match=told):
+        start("model.neck.channels=64")
     with pytest.raises(UserError, match=r"frozen_stride=0 \(was 4\)"):  # what is folded into a layer has no norm
-        load(start("model.backbone.frozen_stride=0"), CLASSES)
+        start("model.backbone.frozen_stride=0")
 
 
-def test_a_backbone_that_is_frozen_further_computes_the_same(start: Callable[..., Start]) -> None:
+def test_options_that_change_no_weights_may_be_chosen(start: Callable[..., Begun]) -> None:
+    found = start("model/postprocess=nms_yolo", "model.postprocess.nms_iou=0.3")
+    assert found.settings["model"]["postprocess"]["nms_iou"] == 0.3
+    assert found.changed and all(text.startswith("model.postprocess.") for text in found.changed)
+
+
+def test_regions_are_as_chosen_or_as_there(start: Callable[..., Begun], ssd: Path, tmp_path: Path) -> None:
+    assert start("proposal=selective_search_fast").settings["proposal"]["_target_"].endswith("SelectiveSearch")
+    content = torch.load(ssd, weights_only=True)
+    content["config"]["proposal"] = {"_target_": "detkit.proposal.selective_search.SelectiveSearch", "limit": 7}
+    save_checkpoint(tmp_path / "outside.pt", content)
+    assert start(source=tmp_path / "outside.pt").settings["proposal"]["limit"] == 7
+    assert start("proposal.limit=9", source=tmp_path / "outside.pt").settings["proposal"]["limit"] == 9
+
+
+def test_a_run_that_is_gone_on_with_needs_no_other_checkpoint(start: Callable[..., Begun], ssd: Path) -> None:
+    saved = load_checkpoint(ssd)
+    found = start(source=Path("gone.pt"), saved=saved)
+    assert found.settings["preprocess"]["height"] == 64 and found.start.content is saved
+
+
+def test_a_checkpoint_does_not_trust_itself(start: Callable[..., Begun], ssd: Path, tmp_path: Path) -> None:
+    content = torch.load(ssd, weights_only=True)
+    content["config"]["model"]["backbone"] = {"_target_": "fake_detector.FakeDetector", "_partial_": True}
+    save_checkpoint(tmp_path / "own.pt", content)
+    with pytest.raises(UserError, match=r"add trust=\[fake_detector\]"):
+        start("model.postprocess.score_threshold=0.2", "preprocess=letterbox", source=tmp_path / "own.pt")
+
+
+def test_a_backbone_that_is_frozen_further_computes_the_same(start: Callable[..., Begun]) -> None:
     before, after = (load(start(*more), CLASSES)[0].eval() for more in ((), ("model.backbone.frozen_stride=32",)))
     assert any(p.requires_grad for p in before.backbone.parameters())
     assert not any(p.requires_grad for p in after.backbone.parameters())
@@ -130,7 +176,7 @@ def test_a_backbone_that_is_frozen_further_computes_the_same(start: Callable[...
 
 
 def test_names_of_a_wrapped_model_fit_and_those_of_another_do_not(
-    start: Callable[..., Start], ssd: Path, tmp_path: Path
+    start: Callable[..., Begun], ssd: Path, tmp_path: Path
 ) -> None:
     content = torch.load(ssd, weights_only=True)
     for name, rename in (("wrapped", "module.{}"), ("foreign", "features.{}")):
@@ -143,7 +189,7 @@ def test_names_of_a_wrapped_model_fit_and_those_of_another_do_not(
 
 
 def test_own_parts_are_built_where_the_command_names_or_trusts_them(
-    start: Callable[..., Start], ssd: Path, tmp_path: Path
+    start: Callable[..., Begun], ssd: Path, tmp_path: Path
 ) -> None:
     content = torch.load(ssd, weights_only=True)
     content["config"]["model"]["backbone"] = {"_target_": "fake_detector.FakeDetector", "_partial_": True}
@@ -154,4 +200,5 @@ def test_own_parts_are_built_where_the_command_names_or_trusts_them(
     with pytest.raises(UserError, match=r"model\.backbone is FakeDetector there and TimmBackbone here"):
         start("model=ssd_light", source=tmp_path / "own.pt")
     named = ("model=ssd_light", *SMALL, "model.backbone._target_=fake_detector.FakeDetector")
-    assert start(*named, source=tmp_path / "own.pt").settings["model"]["backbone"]["name"] == "resnet10t"
+    with pytest.raises(UserError, match=r"model\.backbone \(FakeDetector\) takes no"):  # so it was to be built
+        start(*named, source=tmp_path / "own.pt")

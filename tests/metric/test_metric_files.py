@@ -140,9 +140,13 @@ def row(**changes):
     [
         ([row(image_id=8)], "image_id 8 is not in the ground truth"),
         ([row(category_id=1)], "category_id 1 is not in the ground truth"),
-        ([row(bbox=[1, 2, 3])], "bbox of entry 0 is .1, 2, 3., must be 4 numbers"),
-        ([row(), row(score=float("nan"))], "score of entry 1 is nan"),
-        ([{"image_id": 7}], "entry 0, .* has no category_id, bbox, score"),
+        ([row(bbox=[1, 2, 3])], r"entry 0 of results: bbox is \[1, 2, 3\], must be four numbers x, y, width, height"),
+        ([row(), row(score=float("nan"))], "score of entry 1 is nan, must be finite"),
+        ([row(), row(score="high")], "score of entry 1 is 'high', must be a number"),
+        ([{"image_id": 7}], "entry 0 of results: no category_id"),
+        ([{"image_id": 7}, 5], r"entry 0 of results: no category_id \(and 1 more\)"),
+        ([{key: value for key, value in row().items() if key != "score"}], "entry 0, .* has no score"),
+        ([row(bbox=[4, 4, -1, 2])], "entry 0 has the box .* negative"),
         ({"a": 1}, "is no COCO results file"),
     ],
 )
@@ -160,7 +164,7 @@ def test_bad_files_are_named(tmp_path):
     with pytest.raises(UserError, match=r"bad\.json is not JSON: line 1"):
         read_ground_truth(tmp_path / "bad.json")
     (tmp_path / "list.json").write_text("[]")
-    with pytest.raises(UserError, match="is no COCO annotation file"):
+    with pytest.raises(UserError, match=r"list\.json is not COCO json: it has no categories, images"):
         read_ground_truth(tmp_path / "list.json")
     with pytest.raises(UserError, match=r"has no \.txt files"):
         read_ground_truth(write(tmp_path / "empty", {}))
@@ -265,13 +269,91 @@ def test_two_files_of_one_image_are_refused(tmp_path):
         read_predictions(folder, reference)
 
 
+def entry(**changes):
+    return {"id": 1, "image_id": 7, "category_id": 90, "bbox": [1, 2, 10, 20], "area": 150, "iscrowd": 0} | changes
+
+
+def without(row, *keys):
+    return {key: value for key, value in row.items() if key not in keys}
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [entry(area=None, iscrowd="0")],
+        [entry(area="200", iscrowd=None, image_id="7", category_id=90.0)],
+        [without(entry(), "area", "iscrowd", "id")],
+        [entry(bbox=["1", 2, "10", 20], area=200)],
+        [entry(bbox=None, area=None, segmentation=[[1, 2, 11, 2, 11, 22]])],
+    ],
+)
+def test_what_other_tools_write_is_read_as_by_a_training(tmp_path, rows):
+    truth = read_ground_truth(coco_file(tmp_path / "gt.json", annotations=rows)).ground_truth
+    assert truth.boxes.tolist() == [[1, 2, 11, 22]] and truth.area.tolist() == [200]
+    assert (truth.image.tolist(), truth.labels.tolist(), truth.crowd.tolist()) == ([1], [1], [False])
+
+
+def test_no_annotations_are_none(tmp_path):
+    assert len(read_ground_truth(coco_file(tmp_path / "gt.json", annotations=None)).ground_truth) == 0
+
+
+@pytest.mark.parametrize("form", ["xyxy", "cxcywh", "yolo"])
+def test_a_box_around_a_segmentation_is_one_in_every_form(tmp_path, form):
+    written = {"xyxy": [8, 6, 28, 18], "cxcywh": [18, 12, 20, 12], "yolo": [0.225, 0.2, 0.25, 0.2]}[form]
+    around = entry(bbox=None, area=None, segmentation=[[1, 2, 11, 2, 11, 22]])
+    images = [{"id": 7, "file_name": "b.jpg", "width": 80, "height": 60}]
+    path = coco_file(tmp_path / "gt.json", images=images, annotations=[entry(bbox=written, area=None), around])
+    truth = read_ground_truth(path, boxes=form).ground_truth
+    assert truth.boxes == pytest.approx(np.array([[8, 6, 28, 18], [1, 2, 11, 22]]))
+    assert truth.area == pytest.approx([240, 200])
+
+
+def test_what_is_odd_and_harmless_is_a_note(tmp_path):
+    truth = coco_file(tmp_path / "gt.json", annotations=[entry(), entry(image_id=3)])
+    (tmp_path / "found.json").write_text("[]")
+    notes = evaluate_files(tmp_path / "found.json", truth)["protocol"]["notes"]
+    assert notes[0] == f"{truth}: annotation id 1 is given to 2 entries; each counts as an object"
+
+
+def test_detections_of_classes_that_are_not_measured_are_counted(tmp_path):
+    truth = coco_file(tmp_path / "gt.json", annotations=[entry()])
+    folder = write(
+        tmp_path / "found", {"b.txt": "dog .5 1 2 10 20\nCat .4 1 2 3 4\nzebra .3 1 2 3 4\nzebra .2 5 6 7 8\n"}
+    )
+    content = {
+        "images": [{"id": 0, "file_name": "b.jpg"}],
+        "categories": [{"id": 4, "name": "Cat"}, {"id": 5, "name": "zebra"}, {"id": 6, "name": "dog"}],
+        "annotations": [{"image_id": 0, "category_id": k, "bbox": [1, 2, 10, 20], "score": 0.5} for k in (4, 5, 5, 6)],
+    }
+    (tmp_path / "found.json").write_text(json.dumps(content))
+    for path in (folder, tmp_path / "found.json"):
+        metrics = evaluate_files(path, truth, inclusive=False)
+        told = "3 of 4 detections are of classes that the ground truth does not have "
+        told += "('zebra': 2, 'Cat': 1; did you mean cat?): they count for nothing"
+        assert f"{path}: {told}" in metrics["protocol"]["notes"]
+        assert metrics["voc"]["mAP_area"] == pytest.approx(1)
+    content["categories"] = [{"id": k, "name": f"n{k}"} for k in (4, 5, 6)]
+    (tmp_path / "found.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="has the classes n4, n5, n6, and none of those of the ground truth: cat, dog"):
+        evaluate_files(tmp_path / "found.json", truth)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"images": [{"id": 1, "file_name": "a"}, {"id": "1", "file_name": "b"}]}, "id 1 is given to two of images"),
-        ({"categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "a"}]}, "two categories are called 'a'"),
-        ({"categories": [{"name": "a"}]}, r"entry 0, .* has no id.* \(of categories\)"),
-        ({"annotations": {}}, "there must be a list of entries"),
+        (
+            {"images": [{"id": 1, "file_name": "a"}, {"id": "1", "file_name": "b"}]},
+            r"image 1 is listed twice, as a and as b$",
+        ),
+        ({"categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "a"}]}, "categories 1 and 2 are both called 'a'$"),
+        ({"categories": [{"name": "a"}]}, "entry 0 of categories has no id"),
+        ({"annotations": {}}, "annotations is {}, not a list"),
+        ({"images": [{"id": 1}]}, "entry 0 of images has no file_name"),
+        ({"annotations": [entry(iscrowd=2)]}, r"entry 0 of annotations \(id 1\): iscrowd is 2$"),
+        ({"annotations": [entry(area="big")]}, r"area is 'big'$"),
+        ({"annotations": [entry(bbox=None), entry()]}, "bbox is null, and no segmentation to put a box around$"),
+        ({"annotations": [entry(bbox=[9, 9, -5, 5])]}, "entry 0 has the box .*, whose width or height is negative"),
+        ({"annotations": [entry(image_id=5)]}, "image_id 5 is not in the ground truth"),
     ],
 )
 def test_bad_ground_truth_is_named(tmp_path, change, message):
