@@ -72,10 +72,11 @@ class Proposals:
         places = self._places(image_ids)
         missing = [image_id for image_id in image_ids if image_id not in places]
         if missing:
+            known = ", ".join(list(self.image_ids)[:3]) or "nothing"
             more = f" and {len(missing) - MOST_NAMED} more" if len(missing) > MOST_NAMED else ""
             raise UserError(
                 f"{self.source} has no proposals for {len(missing)} of {len(image_ids)} images: "
-                f"{', '.join(missing[:MOST_NAMED])}{more}; its ids look like {', '.join(list(self.image_ids)[:3]) or 'nothing'}"
+                f"{', '.join(missing[:MOST_NAMED])}{more}; its ids look like {known}"
                 " - make the file for this split, or choose the split it was made for"
             )
         chosen = [places[image_id] for image_id in image_ids]
@@ -100,7 +101,7 @@ class Proposals:
             elif found:
                 raise UserError(
                     f"{self.source} has proposals for {', '.join(found[:MOST_NAMED])}, and which of them are those of "
-                    f"{', '.join(wanted[:MOST_NAMED])} is open: give its images the ids of the data set, folder included"
+                    f"{', '.join(wanted[:MOST_NAMED])} is open: give its images the ids of the data set, with folder"
                 )
         return places
 
