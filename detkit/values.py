@@ -123,9 +123,16 @@ def rules() -> dict[str, Rule]:
 
 
 def rule_of(verb: str, key: str) -> Rule | None:
-    """The rule of a key of a verb, by the longest ending of the key that the table has; None where it has none."""
+    """The rule of a key of a verb, by the longest ending of the key that the table has; None where it has none.
+
+    A row "a.b.*" is the rule of all keys below a.b, whatever they are called.
+    """
     table = rules()
     parts = key.split(".")
+    for end in range(1, len(parts)):
+        below = ".".join([*parts[:end], "*"])
+        if below in table:
+            return table[below]
     for start in range(len(parts)):
         ending = ".".join(parts[start:])
         if start == 0 and f"{verb}/{ending}" in table:

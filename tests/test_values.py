@@ -98,8 +98,9 @@ def test_every_rule_is_the_rule_of_some_key():
     for verb, config in [*CONFIGS, *(("train", part) for part in PARTS)]:
         for key in keys_of(OmegaConf.to_container(without_hydra(config))):
             parts = key.split(".")
+            below = [".".join([*parts[:end], "*"]) for end in range(1, len(parts))]
             endings = [".".join(parts[start:]) for start in range(len(parts))]
-            used.add(next((one for one in (f"{verb}/{key}", *endings) if one in rules()), None))
+            used.add(next((one for one in (*below, f"{verb}/{key}", *endings) if one in rules()), None))
     assert set(rules()) - used == set()
 
 
@@ -176,3 +177,10 @@ def test_the_arguments_of_parts_of_one_s_own_are_theirs():
 def test_parts_in_a_list_are_checked():
     with pytest.raises(UserError, match=r"augment\.transforms\.0\.p=5: must be a number at least 0 and at most 1"):
         checked("augment=color", "augment.transforms.0.p=5")
+
+
+def test_a_row_for_all_keys_below_another_comes_before_endings():
+    assert rule_of("train", "optimizer.part_lr.backbone") == parse_rule("number >=0")  # which alone is a part
+    with pytest.raises(UserError, match=r"optimizer\.part_lr\.roi_head\.predictor=fast: must be a number"):
+        checked("+optimizer.part_lr.roi_head.predictor=fast")
+    assert checked("optimizer.part_lr={backbone: 0.1}").optimizer.part_lr.backbone == 0.1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -63,6 +63,9 @@ class Loaded(NamedTuple):
         return self.image, self.found | moved
 
 
+Difficult = Literal["keep", "drop", "ignore"]
+
+
 class DetectionDataset(Dataset[Sample]):
     """Reads, repairs, mixes, augments and resizes images.
 
@@ -86,7 +89,7 @@ class DetectionDataset(Dataset[Sample]):
         *,
         preprocess: Preprocess,
         augment: Augment | None = None,
-        difficult: Literal["keep", "drop", "ignore"] = "ignore",
+        difficult: Difficult = "ignore",
         repair: Policy = "clip",
         unreadable: Literal["next", "blank"] = "next",
         seed: int = 0,
@@ -94,7 +97,7 @@ class DetectionDataset(Dataset[Sample]):
         mix: Mosaic | None = None,
         read: Callable[..., NDArray[np.uint8]] = read_image,
     ) -> None:
-        _check_choice("data.difficult", difficult, ("keep", "drop", "ignore"))
+        _check_choice("data.difficult", difficult, get_args(Difficult))
         _check_choice("data.repair", repair, ("clip", "drop", "error"))
         # workers get a copy of this object; the faults are for whoever read the split
         self.annotations = dataclasses.replace(annotations, faults=[])

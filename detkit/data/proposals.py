@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,14 +64,19 @@ class Proposals:
         return self.boxes[self.offsets[index] : self.offsets[index + 1]]
 
     def select(self, image_ids: Sequence[str]) -> Proposals:
-        """The proposals of `image_ids`, in that order; raises UserError that lists the images there are none of."""
-        places = {image_id: index for index, image_id in enumerate(self.image_ids)}
+        """The proposals of `image_ids`, in that order; raises UserError that lists the images there are none of.
+
+        Where an id is not there, what stands behind its last slash is compared: VOC2007/000001 is 000001 in files that
+        know one folder alone. Raises UserError where that could be several images.
+        """
+        places = self._places(image_ids)
         missing = [image_id for image_id in image_ids if image_id not in places]
         if missing:
+            known = ", ".join(list(self.image_ids)[:3]) or "nothing"
             more = f" and {len(missing) - MOST_NAMED} more" if len(missing) > MOST_NAMED else ""
             raise UserError(
                 f"{self.source} has no proposals for {len(missing)} of {len(image_ids)} images: "
-                f"{', '.join(missing[:MOST_NAMED])}{more}; its ids look like {', '.join(list(places)[:3]) or 'nothing'}"
+                f"{', '.join(missing[:MOST_NAMED])}{more}; its ids look like {known}"
                 " - make the file for this split, or choose the split it was made for"
             )
         chosen = [places[image_id] for image_id in image_ids]
@@ -83,3 +88,27 @@ class Proposals:
             parameters=self.parameters,
             source=self.source,
         )
+
+    def _places(self, image_ids: Sequence[str]) -> dict[str, int]:
+        """Where the boxes of each image are, for those that are there; raises UserError as `select` does."""
+        own = {image_id: index for index, image_id in enumerate(self.image_ids)}
+        places = {image_id: own[image_id] for image_id in image_ids if image_id in own}
+        asked, known = (_by_name(ids) for ids in ((one for one in image_ids if one not in own), own))
+        for name, wanted in asked.items():
+            found = known.get(name, [])
+            if len(found) == 1 and len(wanted) == 1 and found[0] not in places:
+                places[wanted[0]] = own[found[0]]
+            elif found:
+                raise UserError(
+                    f"{self.source} has proposals for {', '.join(found[:MOST_NAMED])}, and which of them are those of "
+                    f"{', '.join(wanted[:MOST_NAMED])} is open: give its images the ids of the data set, with folder"
+                )
+        return places
+
+
+def _by_name(image_ids: Iterable[str]) -> dict[str, list[str]]:
+    """The ids by what stands behind their last slash."""
+    found: dict[str, list[str]] = {}
+    for image_id in image_ids:
+        found.setdefault(image_id.rpartition("/")[2], []).append(image_id)
+    return found

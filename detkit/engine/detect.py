@@ -14,13 +14,14 @@ from torch import nn
 
 from detkit.data.annotations import Annotations
 from detkit.data.canvas import CanvasLoader
-from detkit.data.dataset import DetectionDataset, Sample
+from detkit.data.dataset import DetectionDataset, Difficult, Sample
 from detkit.data.image import read_image
 from detkit.data.loader import build_loader, collate
 from detkit.data.preprocess import Preprocess, fixed_canvas
 from detkit.data.proposals import Proposals
 from detkit.engine.distributed import World
 from detkit.engine.runtime import apply_runtime
+from detkit.engine.set_cap import cap_over_set, watched_candidates
 from detkit.errors import UserError
 from detkit.interrupt import Agreed, Asked
 from detkit.metric.records import Predictions
@@ -89,6 +90,7 @@ def evaluation_loader(
     batch_size: int,
     num_workers: int,
     repair: str,
+    difficult: Difficult = "ignore",
     proposals: Proposals | None = None,
     read: Callable[..., NDArray[np.uint8]] = read_image,
 ) -> CanvasLoader:
@@ -97,12 +99,13 @@ def evaluation_loader(
     A batch holds images of one canvas, so that none is padded for another's sake; with `batch_size` 1 they come in
     the order of the split.
 
-    proposals: of all images of the split in order, for a detector that takes them from outside. read: of the data set.
+    proposals: of all images of the split in order, for a detector that takes them from outside. difficult, read: of the
+    data set.
     """
     dataset = DetectionDataset(
         annotations,
         preprocess=preprocess,
-        difficult="ignore",
+        difficult=difficult,
         repair=repair,  # type: ignore[arg-type]
         unreadable="blank",
         proposals=proposals,
@@ -141,20 +144,24 @@ def detect_split(
     index_of = {image_id: index for index, image_id in enumerate(loader.dataset.annotations.image_ids)}
     images: list[int] = []
     found: list[Detections] = []
-    for batch in loader:
-        with autocast(world.device, precision):
-            detections = detector.predict(to_device(batch, world.device, channels_last))
-        found += [item.to("cpu") for item in detections]
-        images += [index_of[image_id] for image_id in batch.image_ids]
-        if progress is not None:
-            progress(len(images))
-        if asked:
-            break
+    with watched_candidates(detector) as candidates:
+        for batch in loader:
+            with autocast(world.device, precision):
+                detections = detector.predict(to_device(batch, world.device, channels_last))
+            found += [item.to("cpu") for item in detections]
+            images += [index_of[image_id] for image_id in batch.image_ids]
+            if progress is not None:
+                progress(len(images))
+            if asked:
+                break
     if asked is not None and (number := world.largest(asked.number)):
         raise Agreed(number)
     mine = Predictions.from_detections(found, np.array(images, np.int64))
     parts: Sequence[Predictions] = world.gather(mine)
+    seen = [scores for part in world.gather(candidates) for scores in part]
     if not world.is_main:
         return mine
     found_in_all = Predictions.concatenate(parts)
+    if seen:
+        found_in_all = cap_over_set(found_in_all, seen, detector.postprocess.set_candidates)  # type: ignore[union-attr, arg-type]
     return found_in_all.select(np.argsort(found_in_all.image, kind="stable"))

@@ -95,6 +95,24 @@ class World:
         return dict(zip(values, (total / self.size).tolist(), strict=True))
 
 
+def sync_batch_norm(model: nn.Module, world: World) -> Any:
+    """The model with batch norms that use the statistics of all processes' images; itself where there is one process.
+
+    Frozen norms stay as they are; activations that are part of a norm stay with it. Raises UserError where the
+    processes are not on GPUs: PyTorch has none for CPUs.
+    """
+    from timm.layers import convert_sync_batchnorm
+
+    if world.size == 1:
+        return model
+    if world.device.type != "cuda":
+        raise UserError(
+            f"trainer.sync_batchnorm=true works on GPUs, and these {world.size} processes are on {world.device}: "
+            "set it to false"
+        )
+    return convert_sync_batchnorm(model)
+
+
 @contextmanager
 def join_world(device: str) -> Iterator[World]:
     """The world of this process: alone, or those that `torchrun` started (nccl on CUDA, gloo on CPU)."""

@@ -38,7 +38,7 @@ def fit_anchors(config: DictConfig) -> dict[str, Any]:
     for line in describe_reading(annotations):
         print(line, file=sys.stderr)
     preprocess = build_preprocess(OmegaConf.to_container(config.preprocess, resolve=True))  # type: ignore[arg-type]
-    shapes = object_shapes(annotations, preprocess)
+    shapes = object_shapes(annotations, preprocess, keep_difficult=config.data.difficult == "keep")
     if len(shapes) == 0:
         raise UserError(f"{annotations.source} has no objects to fit anchors to")
     fitted = {k: fit_shapes(shapes, k, seed=config.seed) for k in range(1, num_anchors + 1)}
@@ -59,8 +59,11 @@ def fit_anchors(config: DictConfig) -> dict[str, Any]:
     return report
 
 
-def object_shapes(annotations: Annotations, preprocess: Preprocess) -> Tensor:
-    """Widths and heights of all objects that are not difficult, in pixels of the network's input: float32 [N, 2]."""
+def object_shapes(annotations: Annotations, preprocess: Preprocess, *, keep_difficult: bool = False) -> Tensor:
+    """Widths and heights of all objects, in pixels of the network's input: float32 [N, 2].
+
+    keep_difficult: whether difficult ones are objects like others, as in trainings with data.difficult=keep.
+    """
     shapes = []
     for index in range(len(annotations)):
         boxes, _, difficult = annotations.objects(index)
@@ -69,7 +72,7 @@ def object_shapes(annotations: Annotations, preprocess: Preprocess) -> Tensor:
         height, width = annotations.sizes[index].tolist()
         if height == 0 or width == 0:  # an annotation file that does not say
             height, width = read_image_size(annotations.image_paths[index])
-        moved = preprocess.to_input(boxes[~difficult], (height, width))
+        moved = preprocess.to_input(boxes[~difficult | keep_difficult], (height, width))
         shapes.append(moved[:, 2:] - moved[:, :2])
     found = np.concatenate(shapes) if shapes else np.zeros((0, 2), np.float32)
     return torch.from_numpy(found[(found > 0).all(axis=1)])

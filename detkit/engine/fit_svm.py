@@ -50,6 +50,7 @@ def fit_svm(config: DictConfig) -> None:
             batch_size=1,
             num_workers=config.num_workers,
             repair=data["repair"],
+            difficult=data["difficult"],
             proposals=find_proposals(source, annotations, repair=data["repair"], **config.proposing),
         )
         split = detector.roi_head.predictor.split
@@ -100,7 +101,7 @@ def with_svm(saved: Mapping[str, Any], config: DictConfig) -> tuple[Any, dict[st
     model["predictor"]["box_features"] = head.tail.map_channels * cells**2
     model["tail"]["map_cells"] = cells
     model["roi_head"]["box_std"] = [1.0] * 4  # the regressors give offsets as they are
-    model["postprocess"] |= OmegaConf.to_container(config.postprocess, resolve=True)
+    model["postprocess"] = OmegaConf.to_container(config.postprocess, resolve=True)
     detector = build_detector(without_pretrained(model), len(saved["classes"]), trained.preprocess)
     kept = {name: value for name, value in trained.state_dict().items() if not name.startswith("roi_head.predictor.")}
     detector.load_state_dict(detector.state_dict() | kept)

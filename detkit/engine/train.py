@@ -26,7 +26,7 @@ from detkit.engine.best import Best, check_metric, check_patience, select_metric
 from detkit.engine.budget import Duration, Progress, is_due, parse_optional
 from detkit.engine.checkpoint import best_weights, bytes_of, copy_checkpoint, load_checkpoint, save_checkpoint
 from detkit.engine.detect import evaluation_loader, place_for_inference, place_model
-from detkit.engine.distributed import World, join_world
+from detkit.engine.distributed import World, join_world, sync_batch_norm
 from detkit.engine.ema import Ema
 from detkit.engine.evaluate import measure
 from detkit.engine.examples import draw_examples
@@ -34,7 +34,7 @@ from detkit.engine.fault_log import FaultLog
 from detkit.engine.finetune import Start, find_start
 from detkit.engine.hydra_folder import named_by_time
 from detkit.engine.log import RunLog, Window, scalars
-from detkit.engine.optimizer import set_lr
+from detkit.engine.optimizer import describe_lr, restore_optimizer, set_lr
 from detkit.engine.own_folder import RUN, own_folder
 from detkit.engine.random_state import deterministic, get_random_state, seed_everything, set_random_state
 from detkit.engine.results import percent
@@ -167,17 +167,20 @@ def _train(
     model_config = settings["model"] if saved is None else without_pretrained(settings["model"])
     with record_origins() as origins:
         detector = build_detector(model_config, len(classes), preprocess)
+    if trainer.sync_batchnorm:
+        detector = sync_batch_norm(detector, world)
     place_model(detector, world.device, trainer.channels_last)
     if world.device.type == "cpu":
         speed_up_depthwise(detector)
-    optimizer = build(config.optimizer, "optimizer")(detector)
+    per_step = (config.loader.batch_size, trainer.accumulate, world.size)  # images, as a product
+    optimizer = build(config.optimizer, "optimizer")(detector, images=math.prod(per_step))
     schedule = build(config.schedule, "schedule")
     scaler = torch.amp.GradScaler(world.device.type, enabled=trainer.precision == "fp16")
     if saved is None:
         detector.prepare(dataset.known())
     else:
         load_weights(detector, saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
+        restore_optimizer(optimizer, saved["optimizer"])
         scaler.load_state_dict(saved["scaler"])
     transferred = None  # what came from another training: after `prepare`, whose statistics it brings for its classes
     if start is not None and saved is None:
@@ -243,6 +246,7 @@ def _train(
     with answered_later() as asked, RunLog(folder, budget, now, **config.logger, silent=not world.is_main) as log:
         log.message(headline(folder, annotations, detector, world, budget, now))
         log.message("\n".join(map(str, origins)))
+        log.message(describe_lr(config.optimizer.lr, config.optimizer.get("per_images"), per_step))
         log.message(splits.describe())
         log.message(others)
         if isinstance(read, DecodedImages):

@@ -16,7 +16,9 @@ class NMSPostprocess(nn.Module):
 
     score_threshold: a detection's score is above it. nms_iou: of two boxes of a class that overlap more, the better
     stays. max_detections: per image over all classes. min_size: narrower or lower boxes (canvas pixels) are dropped.
-    max_candidates: so many of each class, the best, enter suppression; None for all.
+    max_candidates: so many of each class, the best, enter suppression. set_candidates: of a test set only detections
+    count whose scores are among so many times the images of the candidates of their class (R-CNN's test), which is the
+    evaluation's business (`detkit.engine.set_cap`). None for all, each of the three.
     """
 
     def __init__(
@@ -24,9 +26,10 @@ class NMSPostprocess(nn.Module):
         *,
         score_threshold: float = 0.05,
         nms_iou: float = 0.5,
-        max_detections: int = 100,
+        max_detections: int | None = 100,
         min_size: float = 1e-2,
         max_candidates: int | None = None,
+        set_candidates: int | None = None,
     ) -> None:
         super().__init__()
         self.score_threshold = score_threshold
@@ -34,6 +37,13 @@ class NMSPostprocess(nn.Module):
         self.max_detections = max_detections
         self.min_size = min_size
         self.max_candidates = max_candidates
+        self.set_candidates = set_candidates
+
+    def most_detections(self, num_classes: int) -> int | None:
+        """How many detections an image has at most; None where nothing limits them."""
+        of_classes = None if self.max_candidates is None else num_classes * self.max_candidates
+        known = [number for number in (self.max_detections, of_classes) if number is not None]
+        return min(known, default=None)
 
     def forward(
         self, boxes: list[Tensor], scores: list[Tensor], batch: Batch, preprocess: Preprocess

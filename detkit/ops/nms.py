@@ -9,8 +9,8 @@ from torchvision.ops import batched_nms
 CHUNK = 1000  # boxes of the first look; up to here torchvision suppresses all classes in one pass on a CPU
 
 
-def best_after_nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou: float, count: int) -> Tensor:
-    """The first `count` survivors of `torchvision.ops.batched_nms`, by descending score: int64 [K <= count].
+def best_after_nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou: float, count: int | None) -> Tensor:
+    """The first `count` survivors (None: all) of `torchvision.ops.batched_nms`, by descending score: int64 [K].
 
     boxes float32 [N, 4], scores float32 [N] in descending order, labels int64 [N]. Whether a box survives depends on
     better ones alone, so the best are looked at first, and the others only while there are too few survivors.

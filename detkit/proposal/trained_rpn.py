@@ -17,8 +17,10 @@ from detkit.engine.checkpoint import find_checkpoint
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedRPN:
-    """The proposals of the detector in `checkpoint` (a file or a run folder), the best `max_boxes` (None: all).
+    """The proposals of the detector in `checkpoint` (a file or a run folder), the best `max_boxes`.
 
+    They may be more than the detector itself looks at in a test (300 in the paper, which hands on 2,000): as many enter
+    suppression as in its training. None: as many as it looks at.
     Raises UserError where the checkpoint is none, and, when asked, where its detector proposes nothing.
     """
 
@@ -27,7 +29,12 @@ class TrainedRPN:
 
     @cached_property
     def _detector(self) -> LoadedDetector:
-        return load(self.checkpoint)
+        loaded = load(self.checkpoint)
+        proposer: Any = getattr(loaded.detector, "proposer", None)
+        if self.max_boxes is not None and hasattr(proposer, "post_nms"):
+            proposer.pre_nms = (proposer.pre_nms[0], max(proposer.pre_nms))
+            proposer.post_nms = (proposer.post_nms[0], self.max_boxes)
+        return loaded
 
     def __getstate__(self) -> dict[str, Any]:  # a worker loads its own
         return {"checkpoint": self.checkpoint, "max_boxes": self.max_boxes}
@@ -39,4 +46,5 @@ class TrainedRPN:
         """All that the boxes of an image depend on, as plain data."""
         content = Path(find_checkpoint(self.checkpoint)).read_bytes()
         digest = hashlib.blake2b(content, digest_size=16).hexdigest()
-        return {"method": "rpn", "checkpoint": digest, "max_boxes": self.max_boxes}
+        known = {"method": "rpn", "checkpoint": digest, "max_boxes": self.max_boxes}
+        return known if self.max_boxes is None else known | {"pre_nms": "as in training"}

@@ -44,6 +44,8 @@ FAST = ("model=fast_rcnn_light", SMALL, "preprocess.short=96")
 RFCN = ("model=rfcn_light", "preprocess.short=96")
 RFCN_ROUNDED = (*RFCN, "model/roi_pool=ps_roi_pool")
 RCNN = ("model=rcnn_light", "model.tail.backbone.name=resnet10t", "model.roi_pool.size=64", "preprocess.short=96")
+RCNN_BY_CLASS = (*RCNN, "model.postprocess.max_detections=null", "model.postprocess.max_candidates=5")
+FILTERED = (*FASTER, "model.proposer.filter_first=true", "model.proposer.min_size=24", "model.proposer.pre_nms=[60,60]")
 ALLOWED = {"box_px": 0.05, "score": 1e-3}
 
 
@@ -79,7 +81,9 @@ def exported(model: Detector, path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("overrides", [SSD, YOLOX, YOLO_V3, FASTER, FAST, RFCN, RFCN_ROUNDED, RCNN], ids=name)
+@pytest.mark.parametrize(
+    "overrides", [SSD, YOLOX, YOLO_V3, FASTER, FILTERED, FAST, RFCN, RFCN_ROUNDED, RCNN, RCNN_BY_CLASS], ids=name
+)
 def test_the_graph_finds_what_the_detector_finds(build: Callable[..., Detector], overrides: tuple[str, ...]) -> None:
     model = talkative(build(*overrides, num_classes=2))
     batch = seen(model, [scene(0, 3), scene(1, 1)])
@@ -91,7 +95,7 @@ def test_the_graph_finds_what_the_detector_finds(build: Callable[..., Detector],
     with torch.inference_mode():
         boxes, scores, labels, counts = graph(*inputs_of(batch), *regions)
         wanted = model.predict(batch)
-    assert boxes.shape[1] == scores.shape[1] == model.postprocess.max_detections  # type: ignore[union-attr]
+    assert boxes.shape[1] == scores.shape[1] == model.postprocess.most_detections(2)  # type: ignore[union-attr, operator]
     for *found, count, one in zip(boxes, scores, labels, counts.tolist(), wanted, strict=True):
         assert_same(Detections(*(column[:count] for column in found)), one)
         assert all((column[count:] == rest).all() for column, rest in zip(found, (0, 0, -1), strict=True))

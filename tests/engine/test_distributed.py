@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 from noise_voc import write_voc
+from timm.layers import BatchNormAct2d, freeze_batch_norm_2d
+from torch import nn
 
 from detkit.engine.checkpoint import load_checkpoint
-from detkit.engine.distributed import World, choose_device
+from detkit.engine.distributed import World, choose_device, sync_batch_norm
 from detkit.errors import UserError
 
 
@@ -26,6 +28,36 @@ def test_device_names() -> None:
     assert choose_device("cpu") == torch.device("cpu")
     with pytest.raises(UserError, match="device=gpu"):
         choose_device("gpu")
+
+
+def test_batch_norms_are_synchronised_but_not_frozen_ones_nor_in_one_process() -> None:
+    def network() -> nn.Module:
+        return nn.Sequential(
+            nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), BatchNormAct2d(4), freeze_batch_norm_2d(nn.BatchNorm2d(4))
+        )
+
+    alone = network()
+    assert sync_batch_norm(alone, World(0, 1, torch.device("cpu"))) is alone
+    assert not any(isinstance(module, nn.SyncBatchNorm) for module in alone.modules())
+    names = network().state_dict().keys()
+    found = sync_batch_norm(network(), World(0, 2, torch.device("cuda")))
+    assert [isinstance(module, nn.SyncBatchNorm) for module in found] == [False, True, True, False]
+    assert isinstance(found[2].act, nn.ReLU) and found.state_dict().keys() == names
+    with pytest.raises(UserError, match=r"trainer\.sync_batchnorm=true works on GPUs"):
+        sync_batch_norm(network(), World(0, 2, torch.device("cpu")))
+
+
+@pytest.mark.slow
+def test_the_learning_rate_follows_the_number_of_processes(tiny_voc: Path, tmp_path: Path, run_fake: Callable) -> None:
+    done = run_fake(
+        tiny_voc, tmp_path / "run", "trainer.budget=1it", "trainer.accumulate=3", "loader.batch_size=1",
+        "optimizer.lr=0.01", "+optimizer.per_images=2", "schedule.warmup=0", "logger.every=1", processes=2,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    line = "learning rate 0.03 for 6 images a step (1 images x 3 batches x 2 processes): 0.01 is for 2"
+    assert line in done.stderr.splitlines()[:10], done.stderr[:3000]
+    saved = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt")
+    assert max(group["lr"] for group in saved["optimizer"]["param_groups"]) == pytest.approx(0.03)
 
 
 @pytest.mark.slow

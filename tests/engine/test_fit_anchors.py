@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from noise_voc import write_voc
 
 from detkit import cli
 from detkit.data.preprocess import Letterbox
@@ -26,6 +27,13 @@ def test_shapes_are_those_the_network_sees(tiny_voc: Path) -> None:
     shapes = object_shapes(annotations, Letterbox(size=96))
     boxes = annotations.boxes
     assert torch.allclose(shapes, torch.from_numpy(2 * (boxes[:, 2:] - boxes[:, :2])))
+
+
+@pytest.mark.parametrize(("difficult", "count"), [("ignore", 1), ("drop", 1), ("keep", 2)])
+def test_difficult_objects_have_shapes_where_they_are_learnt(tmp_path: Path, difficult: str, count: int) -> None:
+    root = write_voc(tmp_path, {"a": [("dot", (2, 2, 30, 30), False), ("dot", (20, 20, 60, 40), True)]}, "train")
+    report = fit_anchors(config(root, f"data.difficult={difficult}", "num_anchors=1", "levels=1"))
+    assert report["num_objects"] == count
 
 
 def test_recall_by_hand() -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from fake_detector import ROOT
 from hydra import compose, initialize_config_dir
+from noise_voc import write_voc
 from omegaconf import DictConfig
 from torchvision.ops import box_iou
 
@@ -24,7 +25,7 @@ from detkit.engine.svm_passes import fit_boxes_and_svms
 from detkit.engine.train import train
 from detkit.errors import UserError
 from detkit.model.predictor import SVMPredictor
-from detkit.ops.coder import decode
+from detkit.ops.coder import decode, encode
 from detkit.types import Target
 
 FEATURES = 6
@@ -121,6 +122,33 @@ def test_features_of_proposals_get_the_wanted_mean_norm() -> None:
     assert torch.allclose(doubled.margin.weight, plain.margin.weight, rtol=0.05, atol=0.02)
 
 
+def test_the_penalty_acts_on_features_of_the_wanted_mean_norm() -> None:
+    class Larger(Images):
+        def features(self, boxes: torch.Tensor, target: Target) -> torch.Tensor:
+            return super().features(boxes, target) * 50
+
+    images = Images(6)
+    expected, _ = fit(images, penalty=1000.0)
+    larger, _ = fit(Larger(6), penalty=1000.0)
+    assert torch.allclose(larger.delta.weight * 50, expected.delta.weight, rtol=1e-4, atol=1e-6)
+
+    # by hand: the examples of class 0 in closed form, on features brought to a mean norm of 20
+    sampled = torch.cat([r.features[: r.num_proposals, FEATURES:] for r in images(
+        description="", most=dict.fromkeys(range(6), 32))])  # fmt: skip
+    scale = 20 / sampled.norm(dim=1).mean()
+    rows, targets = [], []
+    for regions in images(description="", most=None):
+        own = regions.target["boxes"][regions.target["labels"] == 0]
+        if len(own):
+            near = box_iou(regions.boxes[: regions.num_proposals], own).flatten() >= 0.6
+            rows.append(regions.features[: regions.num_proposals, FEATURES:][near])
+            targets.append(encode(own.expand(int(near.sum()), 4), regions.boxes[: regions.num_proposals][near]))
+    x = torch.cat(rows).double() * scale
+    x, y = torch.cat([x, torch.ones(len(x), 1)], dim=1), torch.cat(targets).double()
+    weights = torch.linalg.solve(x.T @ x + 1000 * torch.eye(x.shape[1]), x.T @ (y - y.mean(dim=0)))
+    assert torch.allclose(expected.delta.weight[:4].double(), weights[:-1].T * scale, atol=1e-5)
+
+
 def test_without_regressors_boxes_stay() -> None:
     images = Images(4)
     fitted, samples = fit_boxes_and_svms(
@@ -167,10 +195,26 @@ def test_from_a_run_to_a_checkpoint_like_any_other(trained: Path, tiny_voc: Path
     )  # fmt: skip
     assert found["protocol"]["num_objects"] == 12 and found["voc"]["mAP_area"] > 0
     detections = detkit.load(tmp_path / "svm").predict(next((tiny_voc / "JPEGImages").iterdir()))
-    assert len(detections) > 0 and ((detections.scores > 0.05) & (detections.scores < 1)).all()
+    assert len(detections) > 0 and ((detections.scores > 0) & (detections.scores < 1)).all()
+    assert (detections.labels.bincount() <= 100).all()
     before, after = best_weights(trained), best_weights(tmp_path / "svm")
     kept = [name for name in before if not name.startswith("roi_head.predictor.")]
     assert kept and all(torch.equal(after[name], before[name]) for name in kept)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("difficult", "objects"), [("ignore", 1), ("drop", 1), ("keep", 2)])
+def test_difficult_objects_are_what_the_data_say(trained: Path, tmp_path: Path, difficult: str, objects: int) -> None:
+    root = write_voc(
+        tmp_path / "data", {"a": [("dot", (2, 2, 30, 30), False), ("dot", (20, 20, 40, 40), True)]}, "hard"
+    )
+    fit_svm(
+        command(
+            "fit_svm", f"checkpoint={trained}", f"run_dir={tmp_path / 'svm'}", "num_workers=0", "box.cells=0",
+            f"data.root={root}", "split=hard", f"data.difficult={difficult}",
+        )
+    )  # fmt: skip
+    assert json.loads((tmp_path / "svm" / "svm.json").read_text())["dot"]["objects"] == objects
 
 
 def test_svms_are_fitted_not_trained() -> None:

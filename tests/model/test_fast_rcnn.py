@@ -51,6 +51,14 @@ def test_ground_truths_are_in_the_pool_but_not_difficult_ones() -> None:
     assert not (boxes == target["boxes"][2]).all(dim=1).any()
 
 
+def test_ground_truths_are_not_in_the_pool_where_it_is_for_proposals_alone() -> None:
+    proposals, target = scene()
+    boxes, _, _ = head(gt_proposals=False).sample(torch.zeros(0, 4), target)
+    assert len(boxes) == 0
+    boxes, labels, _ = head(gt_proposals=False).sample(proposals, target)
+    assert (labels >= 0).any() and all((box == proposals).all(dim=1).any() for box in boxes)
+
+
 def test_no_objects_and_no_proposals() -> None:
     proposals, _ = scene()
     empty: Target = {

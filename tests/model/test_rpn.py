@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import pytest
 import torch
 from torch.nn import functional as F
 from torchvision.ops import box_iou, nms
@@ -97,6 +98,34 @@ def test_small_proposals_are_measured_in_pixels_of_the_file() -> None:
     data.original_sizes = [(64, 80)]  # shown at twice its size: 20 px of the file are 40 on the canvas
     proposals = model([torch.randn(1, 8, 8, 10)], data)[0]
     assert ((proposals[:, 2:] - proposals[:, :2]) >= 40).all()
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_small_proposals_leave_before_or_after_the_best_are_counted(training: bool) -> None:
+    torch.manual_seed(0)
+    first, last = (rpn(pre_nms=(40, 30), min_size=22, filter_first=first).train(training) for first in (True, False))
+    for parameter in first.head.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    last.load_state_dict(first.state_dict())
+    features, data = [torch.randn(2, 8, 8, 10)], batch(target([]), target([]))
+    data.sizes = [(128, 160), (100, 120)]
+    data.original_sizes = [(128, 160), (80, 96)]  # the second is shown larger: 22 px are 27.5
+    (logits,), (deltas,) = first.head(features)
+    anchors = first.anchors(features, (128, 160))[0]
+    for image, (height, width) in enumerate(data.sizes):
+        boxes = decode(deltas[image], anchors)
+        boxes = torch.stack([boxes[:, 0::2].clamp(0, width), boxes[:, 1::2].clamp(0, height)], dim=2).flatten(1)
+        large = (boxes[:, 2:] - boxes[:, :2]).amin(dim=1) >= (22, 27.5)[image]
+        order = logits[image].argsort(descending=True)
+        count = 40 if training else 30
+        for model, chosen in ((first, order[large[order]][:count]), (last, order[:count][large[order[:count]]])):
+            expected = boxes[chosen][nms(boxes[chosen], logits[image][chosen], 0.7)]
+            assert torch.allclose(model.propose([logits], [deltas], [anchors], data)[image], expected, atol=1e-4)
+        assert large[order[:count]].sum() < count  # the two are not the same
+
+
+def test_an_rpn_of_a_checkpoint_from_before_counts_first() -> None:
+    assert not rpn().filter_first
 
 
 def test_an_image_without_objects_teaches_background_only() -> None:

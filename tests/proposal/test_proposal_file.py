@@ -45,8 +45,32 @@ def test_select_reorders_and_lists_what_is_missing():
     np.testing.assert_array_equal(chosen.of(1), BOXES[0].astype(np.float32))
     with pytest.raises(UserError, match=r"here has no proposals for 2 of 3 images: x, y; its ids look like a, "):
         example().select(["x", "a", "y"])
-    with pytest.raises(UserError, match=r"for 12 of 12 images: 0, .*9 and 2 more"):
-        example().select([str(number) for number in range(12)])
+    with pytest.raises(UserError, match=r"for 12 of 12 images: 20, .*29 and 2 more"):
+        example().select([str(number) for number in range(20, 32)])
+
+
+def test_ids_behind_a_folder_are_those_of_files_that_know_one_folder(tmp_path):
+    """VOC 07+12 with the regions that R-CNN published, a file for each year, and the other way round."""
+    for year, image_id, side in (("2007", "000005", 10), ("2012", "2008_000003", 20)):
+        images, boxes = np.empty((1, 1), object), np.empty((1, 1), object)
+        images[0, 0], boxes[0, 0] = image_id, np.array([[1, 1, side, side]], np.float64)
+        savemat(tmp_path / f"voc_{year}_trainval.mat", {"images": images, "boxes": boxes})
+    read = read_proposals(tmp_path).select(["VOC2012/2008_000003", "VOC2007/000005"])
+    assert list(read.image_ids) == ["VOC2012/2008_000003", "VOC2007/000005"]
+    assert [read.of(index).tolist() for index in (0, 1)] == [[[0, 0, 20, 20]], [[0, 0, 10, 10]]]
+    assert example().select(["2"]).of(0).shape == (0, 4)  # ü/2 in the file, 2 in the data
+    with pytest.raises(UserError, match="no proposals for 1 of 2 images: VOC2007/000009"):
+        read_proposals(tmp_path).select(["VOC2007/000009", "VOC2007/000005"])
+
+
+@pytest.mark.parametrize(
+    ("known", "asked"),
+    [(["a/1", "b/1"], ["1"]), (["1"], ["a/1", "b/1"]), (["a/1"], ["a/1", "b/1"]), (["a/1", "b/1"], ["c/1"])],
+)
+def test_ids_that_could_be_of_several_images_are_refused(known, asked):
+    proposals = Proposals.pack(known, [np.zeros((0, 4))] * len(known), method="none", source="here")
+    with pytest.raises(UserError, match=r"here has proposals for .*1, and which of them are those of .*1 is open"):
+        proposals.select(asked)
 
 
 def test_coco_results_are_ordered_by_score(tmp_path):

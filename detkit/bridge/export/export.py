@@ -122,7 +122,7 @@ def check(
 ) -> dict[str, Any]:
     """JSON-ready: how far apart two detectors are at each batch size; box_px, score: the differences allowed."""
     settings: Any = eager.detector.postprocess
-    threshold, most = settings.score_threshold, settings.max_detections
+    threshold, most = settings.score_threshold, settings.most_detections(eager.detector.num_classes)
     batches = {}
     for size in batch_sizes:
         wanted, found = (loaded.predict(list(images), batch_size=size) for loaded in (eager, exported))

@@ -43,6 +43,13 @@ class Graph(nn.Module):
         self.settings: Any = detector.postprocess
         if not isinstance(self.settings, NMSPostprocess):
             raise UserError(f"model.postprocess={type(self.settings).__name__} cannot be exported, NMSPostprocess can")
+        most = self.settings.most_detections(detector.num_classes)
+        if most is None:
+            raise UserError(
+                "model.postprocess.max_detections=null cannot be exported: a file's output has a size; export with "
+                "postprocess.max_detections=300"
+            )
+        self.most: int = most
         pool = getattr(getattr(detector, "roi_head", None), "roi_pool", None)
         if pool is not None and not isinstance(pool, (RoIAlign, RoIPool, PSRoIAlign, PSRoIPool, CropWarp)):
             raise UserError(f"model.roi_pool={type(pool).__name__} cannot be exported: only detkit's own poolers can")
@@ -105,13 +112,13 @@ class Graph(nn.Module):
         else:  # every class has boxes of its own
             left = survivors(boxes.flatten(0, 1), scores.flatten(0, 1)[:, None], settings.nms_iou).view_as(scores)
         scores = torch.where(left, scores, -torch.inf).flatten(1)  # [B, C * N]
-        count = torch.sym_min(settings.max_detections, num_classes * num_boxes)
+        count = torch.sym_min(self.most, num_classes * num_boxes)
         best, index = scores.topk(count, dim=1)
         label = index // num_boxes
         column = index if boxes.shape[1] > 1 else index - label * num_boxes
         boxes = found.flatten(1, 2).gather(1, column[..., None].expand(-1, -1, 4))
         real = best > -torch.inf
-        rest = settings.max_detections - count
+        rest: Any = self.most - count
         return (
             F.pad(torch.where(real[..., None], boxes, 0.0), (0, 0, 0, rest)),
             F.pad(torch.where(real, best, 0.0), (0, rest)),

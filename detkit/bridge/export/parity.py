@@ -24,7 +24,7 @@ class Difference(NamedTuple):
 
 
 def difference(
-    wanted: Detections, found: Detections, *, threshold: float, most: int, box_px: float, score: float
+    wanted: Detections, found: Detections, *, threshold: float, most: int | None, box_px: float, score: float
 ) -> Difference:
     """Compare the detections of one image.
 

@@ -28,6 +28,9 @@ def propose(
     smallest = (rpn.min_size * (sizes[:, 0].double() / original_sizes[:, 0].double())).float()[:, None, None]
     boxes, scores = [], []
     for logits, deltas, anchors in zip(*rpn.head(features), rpn.anchors(features, images.shape[-2:]), strict=True):
+        if rpn.filter_first:
+            every = clip(decode(deltas, anchors), sizes)
+            logits = torch.where(((every[..., 2:] - every[..., :2]) >= smallest).all(dim=-1), logits, -torch.inf)
         top, index = logits.topk(torch.sym_min(rpn.pre_nms[1], logits.shape[1]), dim=1)  # [B, K]
         picked = deltas.gather(1, index[..., None].expand(-1, -1, 4))
         level = clip(decode(picked, anchors[index]), sizes)

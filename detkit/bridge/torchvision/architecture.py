@@ -185,7 +185,7 @@ ARCHITECTURES = [
     Architecture(
         "fcos_resnet50_fpn",
         mark="head.regression_head.bbox_ctrness.weight",
-        overrides=("model=fcos",),
+        overrides=("model=fcos", "model.postprocess.score_threshold=0.2"),
         rules=FCOS,
         class_layers=(ClassLayer("dense_head.logit.", 1, False),),
         logit=RETINA_LOGIT,

@@ -17,7 +17,7 @@ from detkit.ops.coder import decode, encode
 from detkit.ops.match import BETWEEN, match_boxes
 from detkit.ops.sample import sample_balanced
 from detkit.target import complete
-from detkit.types import Batch, FeatureSpec, Target
+from detkit.types import Batch, FeatureSpec, Size, Target
 
 # Symbols: B images, L levels, N anchors of an image over all levels, P proposals kept.
 
@@ -50,8 +50,10 @@ class RPN(nn.Module):
     object from the one on, or where it is the best of a ground truth, and background below the other.
     drop_border: anchors that cross the image border take no part in training.
     pre_nms, post_nms: how many, per level, enter suppression, and how many per image leave it, as (train, test).
-    min_size: proposals narrower or lower, in pixels of the file, are dropped. score_threshold: those with a lower
-    probability of an object too. box_beta: where smooth-L1 turns linear.
+    min_size: proposals narrower or lower, in pixels of the file, are dropped; filter_first: before the best pre_nms are
+    taken, as py-faster-rcnn does, or after, as torchvision does, which decodes only these.
+    score_threshold: those with a lower probability of an object are dropped too.
+    box_beta: where smooth-L1 turns linear.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class RPN(nn.Module):
         post_nms: tuple[int, int] = (2000, 300),
         nms_iou: float = 0.7,
         min_size: float = 16,
+        filter_first: bool = False,
         score_threshold: float = 0.0,
         box_beta: float = 1 / 9,
     ) -> None:
@@ -91,6 +94,7 @@ class RPN(nn.Module):
         self.drop_border = drop_border
         self.pre_nms, self.post_nms = pre_nms, post_nms
         self.nms_iou, self.min_size, self.score_threshold, self.box_beta = nms_iou, min_size, score_threshold, box_beta
+        self.filter_first = filter_first
 
     def forward(self, features: list[Tensor], batch: Batch) -> list[Tensor]:
         """The proposals of each image, best first: float32 [P, 4] xyxy on the canvas."""
@@ -144,6 +148,12 @@ class RPN(nn.Module):
         test = int(not self.training)
         boxes, scores, levels = [], [], []
         for level, (level_logits, level_deltas, level_anchors) in enumerate(zip(logits, deltas, anchors, strict=True)):
+            if self.filter_first:
+                large = [
+                    self.is_large(clip_boxes_to_image(decode(own, level_anchors), size), size, original)
+                    for own, size, original in zip(level_deltas, batch.sizes, batch.original_sizes, strict=True)
+                ]
+                level_logits = level_logits.masked_fill(~torch.stack(large), -torch.inf)
             top, index = level_logits.topk(min(self.pre_nms[test], level_logits.shape[1]), dim=1)  # [B, K]
             picked = level_deltas.gather(1, index[..., None].expand(-1, -1, 4))
             boxes.append(decode(picked, level_anchors[index]))
@@ -153,10 +163,16 @@ class RPN(nn.Module):
         proposals = []
         for image, (size, original) in enumerate(zip(batch.sizes, batch.original_sizes, strict=True)):
             image_boxes = clip_boxes_to_image(all_boxes[image], size)
-            smallest = self.min_size * size[0] / original[0]
-            entering = ((image_boxes[:, 2:] - image_boxes[:, :2]) >= smallest).all(dim=1)
+            entering = self.is_large(image_boxes, size, original)
             entering &= all_scores[image].sigmoid() >= self.score_threshold
             image_boxes = image_boxes[entering]
             keep = batched_nms(image_boxes, all_scores[image][entering], all_levels[image][entering], self.nms_iou)
             proposals.append(image_boxes[keep[: self.post_nms[test]]])
         return proposals
+
+    def is_large(self, boxes: Tensor, size: Size, original: Size) -> Tensor:
+        """Which boxes [P, 4] xyxy of a canvas whose content has `size` have sides of `min_size` in the file: bool [P].
+
+        original: (height, width) of the file.
+        """
+        return ((boxes[:, 2:] - boxes[:, :2]) >= self.min_size * size[0] / original[0]).all(dim=1)

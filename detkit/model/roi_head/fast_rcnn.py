@@ -25,7 +25,8 @@ class FastRCNNHead(nn.Module):
 
     fg_iou: a proposal has the class of a ground truth it overlaps at least so much. bg_iou: (low, high), a proposal
     is background where its highest overlap lies in [low, high). num_samples: per image, at most `fg_fraction` of
-    them with a class; None takes all. hard_examples: of those, per image, only so many of the highest loss teach
+    them with a class; None takes all. gt_proposals: whether ground truths are in the pool they are drawn from.
+    hard_examples: of those, per image, only so many of the highest loss teach
     (Shrivastava et al. 2016); None takes all. box_std: by which offsets are divided, so that they have about unit
     variance; None: mean and deviation of each class are measured on the training set by `prepare` (Fast R-CNN,
     section 2.3) and kept with the weights.
@@ -48,6 +49,7 @@ class FastRCNNHead(nn.Module):
         fg_iou: float = 0.5,
         bg_iou: tuple[float, float] = (0.0, 0.5),
         hard_examples: int | None = None,
+        gt_proposals: bool = True,
         box_std: Sequence[float] | None = (0.1, 0.1, 0.2, 0.2),
     ) -> None:
         super().__init__()
@@ -57,6 +59,7 @@ class FastRCNNHead(nn.Module):
         self.num_samples, self.fg_fraction = num_samples, fg_fraction
         self.fg_iou, self.bg_iou = fg_iou, bg_iou
         self.hard_examples = hard_examples
+        self.gt_proposals = gt_proposals
         self.measures_offsets = box_std is None
         if self.measures_offsets and not hasattr(predictor, "scale_deltas"):
             raise UserError(
@@ -96,7 +99,7 @@ class FastRCNNHead(nn.Module):
         return list(boxes.split(counts)), list(self.predictor.scores(logits).split(counts))
 
     def loss(self, features: list[Tensor], proposals: list[Tensor], batch: Batch) -> dict[str, Tensor]:
-        """The mean losses of the predictor on sampled proposals; ground truths are proposals too."""
+        """The mean losses of the predictor on sampled proposals."""
         assert batch.targets is not None
         picked = [self.sample(boxes, target) for boxes, target in zip(proposals, batch.targets, strict=True)]
         boxes, labels, offsets = (list(column) for column in zip(*picked, strict=True))
@@ -115,7 +118,7 @@ class FastRCNNHead(nn.Module):
     def sample(self, proposals: Tensor, target: Target) -> tuple[Tensor, Tensor, Tensor]:
         """Boxes [S, 4] to learn from, their labels [S] (-1 for background), offsets [F, 4] of those with a class."""
         gt_boxes, difficult = target["boxes"], target["difficult"]
-        boxes = torch.cat([proposals, gt_boxes[~difficult]])
+        boxes = torch.cat([proposals, gt_boxes[~difficult]]) if self.gt_proposals else proposals
         low, high = self.bg_iou
         matches = match_boxes(boxes, gt_boxes, difficult, positive=self.fg_iou, negative=high)
         if low > 0:
