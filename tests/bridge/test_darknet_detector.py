@@ -123,7 +123,7 @@ def test_names_are_found_or_asked_for(darknet: Callable[..., Path], tmp_path: Pa
 def test_faults_of_a_cfg_name_the_file(darknet: Callable[..., Path]) -> None:
     cfg = darknet()
     cfg.write_text(cfg.read_text().replace("[upsample]", "[lstm]"))
-    with pytest.raises(UserError, match=r"yolo\.cfg: Darknet section 8 \[lstm\]: no such layer"):
+    with pytest.raises(UserError, match=r"yolo\.cfg: Darknet section 8 \[lstm\]: \[lstm\] is not supported"):
         read_darknet(cfg)
 
 
