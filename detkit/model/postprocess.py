@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torchvision.ops import clip_boxes_to_image
 
 from detkit.data.preprocess import Preprocess
-from detkit.ops.nms import best_after_nms, rank_in_group
+from detkit.errors import UserError
+from detkit.ops.nms import best_after_diou_nms, best_after_nms, rank_in_group
 from detkit.types import Batch, Detections, Size
 
 
@@ -16,7 +17,8 @@ class NMSPostprocess(nn.Module):
 
     score_threshold: a detection's score is above it. nms_iou: of two boxes of a class that overlap more, the better
     stays. max_detections: per image over all classes. min_size: narrower or lower boxes (canvas pixels) are dropped.
-    max_candidates: so many of each class, the best, enter suppression; None for all.
+    max_candidates: so many of each class, the best, enter suppression; None for all. nms_kind: what that overlap is:
+    iou, or diou (Zheng et al. 2020) with beta_nms as the power of its second term. Raises UserError for other kinds.
     """
 
     def __init__(
@@ -27,6 +29,8 @@ class NMSPostprocess(nn.Module):
         max_detections: int = 100,
         min_size: float = 1e-2,
         max_candidates: int | None = None,
+        nms_kind: str = "iou",
+        beta_nms: float = 1.0,
     ) -> None:
         super().__init__()
         self.score_threshold = score_threshold
@@ -34,6 +38,9 @@ class NMSPostprocess(nn.Module):
         self.max_detections = max_detections
         self.min_size = min_size
         self.max_candidates = max_candidates
+        if nms_kind not in ("iou", "diou"):
+            raise UserError(f"postprocess.nms_kind={nms_kind}: choose iou or diou")
+        self.nms_kind, self.beta_nms = nms_kind, beta_nms
 
     def forward(
         self, boxes: list[Tensor], scores: list[Tensor], batch: Batch, preprocess: Preprocess
@@ -59,5 +66,8 @@ class NMSPostprocess(nn.Module):
         large = ((boxes[:, 2:] - boxes[:, :2]) >= self.min_size).all(dim=1)
         large &= (found[:, 2:] > found[:, :2]).all(dim=1)  # not wholly in the bars of a letterbox
         boxes, found, scores, labels = boxes[large], found[large], scores[large], labels[large]
-        keep = best_after_nms(boxes, scores, labels, self.nms_iou, self.max_detections)
+        if self.nms_kind == "diou":
+            keep = best_after_diou_nms(boxes, labels, self.nms_iou, self.max_detections, beta=self.beta_nms)
+        else:
+            keep = best_after_nms(boxes, scores, labels, self.nms_iou, self.max_detections)
         return Detections(boxes=found[keep].float(), scores=scores[keep].float(), labels=labels[keep])
