@@ -2,9 +2,9 @@
 
 python benchmarks/darknet_cfgs.py FOLDER    [--all: also networks without a head section; --unused: keys without effect]
 
-The cfg/ folders of pjreddie/darknet and AlexeyAB/darknet, below one FOLDER, are what the README's numbers are of. Every
-network is built without memory (PyTorch's meta device) at its own size, with the test settings of both programs. Fails
-where one is neither built nor refused by a sentence that names the section.
+The README's numbers are of the cfg/ folders of pjreddie/darknet and AlexeyAB/darknet, both below one FOLDER. Every
+network is built and run without memory (PyTorch's meta device) at its own size, and the test settings of both programs
+are worked out. Fails where one is neither built nor refused by a sentence that names the section.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from detkit.errors import UserError  # noqa: E402
 from detkit.model.darknet.build_layer import HEADS  # noqa: E402
 from detkit.model.darknet.classes import count_classes  # noqa: E402
 from detkit.model.darknet.section import SectionError  # noqa: E402
+from detkit.types import Batch  # noqa: E402
 
 BUILDER = "detkit.model.darknet.detector.build_darknet"
 
@@ -61,6 +62,8 @@ def outcome(path: Path, unused: bool) -> tuple[str, str]:
         model = {"_target_": BUILDER, "_convert_": "all", "sections": [list(one) for one in sections], "revision": 2}
         with torch.device("meta"):
             detector = build_detector({**model, "postprocess": testing.postprocess}, num_classes, testing.preprocess)
+            images = torch.zeros(1, 3, *detector.backbone.size)
+            detector.dense_head(detector.backbone(images), Batch(images, [], [], []))  # on shapes alone
     except SectionError as error:
         return "refused", f"line {line_of_section(path, error.index)}: {error}"
     except UserError as error:

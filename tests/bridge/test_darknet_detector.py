@@ -162,14 +162,18 @@ def write_scenes(root: Path, count: int) -> Path:
     return root
 
 
-def test_fine_tuning_keeps_all_but_the_layers_before_the_heads(darknet: Callable[..., Path], tmp_path: Path) -> None:
+def test_fine_tuning_keeps_all_but_the_layers_before_the_heads(
+    darknet: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     cfg, root = darknet(), write_scenes(tmp_path / "data", 4)
+    cfg.write_text(cfg.read_text().replace("[yolo]\n", "[yolo]\njitter=.3\niou_loss=ciou\n"))
     settings = [
         "data=voc", f"data.root={root}", "data.val_split=null", "data.test_split=train", f"finetune={cfg}", "name=x",
         "loader.num_workers=0", "evaluation.num_workers=0", "evaluation.timing_images=0", "evaluation.pictures=0",
         "device=cpu", "logger.tensorboard=false", "trainer.budget=1it", "trainer.eval_every=null", "augment=none",
     ]  # fmt: skip
     train(composed("train", *settings, f"run_dir={tmp_path / 'run'}", "optimizer.lr=0"))
+    assert "keys of the .cfg that are not used here: [yolo] jitter" in "".join(capsys.readouterr())
     tuned = load_checkpoint(tmp_path / "run")
     assert tuned["classes"] == ["thing"] and tuned["preprocess"]["width"] == SIZE[1]
     before, after = read_darknet(cfg)["model"], tuned["model"]

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 from darknet_reference import sigmoid
+from scenes import scene
 from torchvision.ops import complete_box_iou_loss, generalized_box_iou_loss
 
+from detkit.api import LoadedDetector
 from detkit.bridge.darknet.cfg import parse_cfg
 from detkit.data.preprocess import Warp
 from detkit.errors import UserError
@@ -140,6 +142,35 @@ def test_gaussian_sections_start_with_few_objects_and_other_classes_fit() -> Non
     assert (bias[:, 8] < -4).all() and (bias[:, :8] == 0).all() and (bias[:, 9:] == 0).all()
     (rows,) = model.backbone.class_rows(2).values()
     assert rows.view(2, 11)[0, 9:].tolist() == [0, 1] and (rows.view(2, 11)[:, :9] == rows[0]).all()
+
+
+EVERY_LAYER = (
+    "[net]\nwidth=100\nheight=100\n[crop]\ncrop_width=100\ncrop_height=100\n"
+    + (CONV.format(8, 4) + CONV.format(8, 1) + CONV.format(8, 1) + "share_index=-1\ndilation=2\n")
+    + "[avgpool]\n[convolutional]\nfilters=8\n[scale_channels]\nfrom=-3\n[sam]\nfrom=2\n[reorg3d]\nstride=1\n"
+    + ("[local]\nfilters=8\nsize=3\nstride=2\npad=1\nactivation=leaky\n" + CONV.format(22, 1) + GAUSSIAN.format(""))
+)
+
+
+@pytest.mark.slow
+def test_onnx_has_every_layer() -> None:
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    image = scene(0, 3)[0].permute(1, 2, 0).numpy()
+    found = []
+    for runtime in ("eager", "onnx"):
+        torch.manual_seed(0)
+        model = build_darknet(
+            sections=parse_cfg(EVERY_LAYER),
+            postprocess=NMSPostprocess(score_threshold=0.01),
+            num_classes=2,
+            preprocess=Warp(height=100, width=100),
+            revision=2,
+        )
+        torch.nn.init.normal_(model.backbone.layers[-2].conv.weight)
+        found.append(LoadedDetector(model, classes=["a", "b"], device="cpu", runtime=runtime).predict(image))
+    assert len(found[0]) > 10 and found[0].labels.tolist() == found[1].labels.tolist()
+    torch.testing.assert_close(found[0].boxes, found[1].boxes, atol=0.01, rtol=0)
 
 
 def test_gaussian_sections_do_not_learn() -> None:
