@@ -26,10 +26,12 @@ def best_after_nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou: float, co
         looked *= 4
 
 
-def best_after_diou_nms(boxes: Tensor, labels: Tensor, threshold: float, count: int, *, beta: float = 1.0) -> Tensor:
-    """The first `count` survivors where of two boxes of a class with a DIoU above `threshold` the better stays.
+def best_after_diou_nms(
+    boxes: Tensor, labels: Tensor, threshold: float, count: int | None, *, beta: float = 1.0
+) -> Tensor:
+    """The first `count` survivors (None: all); of two boxes of a class with a DIoU above `threshold` the better stays.
 
-    DIoU-NMS (Zheng et al. 2020, section 3.4): IoU less the squared distance of the centres, as a share of the squared
+    DIoU-NMS (Zheng et al. 2020): IoU less the squared distance of the centres, as a share of the squared
     diagonal of the box around both, to the power of beta, 1 in the paper; so boxes beside each other both stay.
     boxes float32 [N, 4] and labels int64 [N] by descending score -> int64 [K <= count].
     """
@@ -42,7 +44,7 @@ def best_after_diou_nms(boxes: Tensor, labels: Tensor, threshold: float, count: 
         return rivals
 
     for chunk in torch.arange(len(boxes), device=boxes.device).split(CHUNK):
-        if len(kept) >= count:
+        if count is not None and len(kept) >= count:
             break
         chunk = chunk[~beaten(kept, chunk).any(dim=0)]
         kept = torch.cat([kept, chunk[_undefeated(beaten(chunk, chunk))]])

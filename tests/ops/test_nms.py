@@ -34,8 +34,8 @@ def diou(a: list[float], b: list[float], beta: float) -> float:
     return w * h / union - (apart / across) ** beta
 
 
-@pytest.mark.parametrize(("beta", "count"), [(1.0, 1000), (0.6, 1000), (0.6, 7)])
-def test_diou_nms_is_that_of_the_plain_loop(beta: float, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("beta", "count"), [(1.0, 1000), (0.6, None), (0.6, 7)])
+def test_diou_nms_is_that_of_the_plain_loop(beta: float, count: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nms, "CHUNK", 16)  # several looks
     generator = torch.Generator().manual_seed(1)
     corners = torch.rand(90, 2, generator=generator) * 40
