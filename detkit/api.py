@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from detkit.bridge.darknet.program import with_program
 from detkit.config import build_from_checkpoint, build_source, with_test_settings
 from detkit.data.canvas import run_in_order
 from detkit.data.dataset import Sample
@@ -45,6 +46,7 @@ def load(
     source: Source | None = None,
     preprocess: Mapping[str, Any] = NOTHING,
     postprocess: Mapping[str, Any] = NOTHING,
+    darknet: Mapping[str, Any] = NOTHING,
     trust: str | Sequence[str] = (),
 ) -> LoadedDetector:
     """The detector in a checkpoint file, or in a run folder (its best checkpoint), ready to predict.
@@ -52,14 +54,16 @@ def load(
     device: auto takes CUDA where there is one. precision: fp32, bf16 or fp16. runtime: eager, onnx (ONNX Runtime), or
     compiled, which is faster after a first image that waits for the compiler. source: of the regions, for a detector
     that takes them from outside; None is what it was trained with. preprocess, postprocess: other settings than those
-    of the checkpoint: side, decode; score_threshold, nms_iou, max_detections (`configs/test_settings.yaml`).
+    of the checkpoint: side, decode; score_threshold, nms_iou, max_detections, nms_kind (`configs/test_settings.yaml`).
+    darknet: of a Darknet network, test=pjreddie or alexeyab, whose settings these are, and letterbox.
     trust: modules of your own whose parts the checkpoint may name, ["mynet"]; they are imported.
     Raises UserError naming the file where it is missing or no checkpoint. Code in a checkpoint is never run.
     """
-    for part, settings in (("preprocess", preprocess), ("postprocess", postprocess)):
+    for part, settings in (("preprocess", preprocess), ("postprocess", postprocess), ("darknet", darknet)):
         for key, value in settings.items():
             _checked(f"{part}.{key}", value)
     content = load_checkpoint(Path(checkpoint), trust=trust)
+    content = with_program(content, **darknet)
     content = with_test_settings(content, preprocess=preprocess, postprocess=postprocess)
     return LoadedDetector(
         build_from_checkpoint(content),

@@ -84,16 +84,18 @@ def with_test_settings(
     after = {key: value for key, value in postprocess.items() if value is not None}
     if not before and not after:
         return dict(checkpoint)
+    given = [f"{part}.{key}" for part, keys in (("preprocess", before), ("postprocess", after)) for key in keys]
     if "onnx" in checkpoint:
-        given = ", ".join([*(f"preprocess.{key}" for key in before), *(f"postprocess.{key}" for key in after)])
-        raise UserError(f"{given}: an exported file has its settings inside; give them to detkit export")
+        raise UserError(f"{', '.join(given)}: an exported file has its settings inside; give them to detkit export")
     side = before.pop("side", None)
     if side is not None and (not isinstance(side, int) or side < 1):
         raise UserError(f"preprocess.side={side}: a number of pixels, above 0")
     seen = build_preprocess({**checkpoint["preprocess"], **before}, checkpoint.get("trust", ()))
     config, model = checkpoint["config"], checkpoint["config"]["model"]
+    told = {"tested_as": f"{checkpoint['tested_as']}; but for {', '.join(given)}"} if "tested_as" in checkpoint else {}
     return {
         **checkpoint,
+        **told,
         "preprocess": (seen if side is None else seen.at(side)).to_dict(),
         "config": {**config, "model": {**model, "postprocess": {**model["postprocess"], **after}}},
     }

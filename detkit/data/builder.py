@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from detkit.data.annotations import Annotations, Fault, PackedStrings
+from detkit.data.class_names import OTHER_SPELLING
 from detkit.errors import UserError
 from detkit.nearest import among
 from detkit.types import Size
@@ -33,6 +34,10 @@ class AnnotationBuilder:
         self._notes: list[str] = []
         self._places: dict[str, None] = {}
         self._label_of = {name: label for label, name in enumerate(self.classes)}
+        own = {name: OTHER_SPELLING[name] for name in self.classes if name in OTHER_SPELLING}
+        self._respelled = {other: name for name, other in own.items() if other not in self._label_of}
+        self._label_of |= {other: self._label_of[name] for other, name in self._respelled.items()}
+        self._met: set[str] = set()  # other spellings
         self._paths: list[str] = []
         self._ids: dict[str, None] = {}
         self._sizes: list[Size] = []
@@ -66,6 +71,7 @@ class AnnotationBuilder:
         for name in sorted(left_out):
             self.fault("unknown class", where, f"class {name!r} is not in data.classes{among(name, self.classes)}")
         self._left_out.update(left_out)
+        self._met |= {item.name for item in known} & self._respelled.keys()
         self._paths.append(str(path))
         self._ids[image_id] = None
         self._sizes.append(size if max(size) <= np.iinfo(np.int32).max else (0, 0))
@@ -78,6 +84,7 @@ class AnnotationBuilder:
 
     def build(self, category_ids: list[int | str | None] | None = None) -> Annotations:
         """The packed result."""
+        self.note("; ".join(f"{other!r} is the class {self._respelled[other]!r}" for other in sorted(self._met)))
         with np.errstate(over="ignore"):  # what is too large for float32 is infinite, and a fault of its box
             boxes = np.array(self._boxes, np.float64).astype(np.float32).reshape(-1, 4)
         has_areas = bool(self._areas) and None not in self._areas

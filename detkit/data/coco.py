@@ -9,6 +9,7 @@ from pathlib import Path
 
 from detkit.data.annotations import Annotations
 from detkit.data.builder import AnnotationBuilder, RawObject
+from detkit.data.class_names import spelled_among
 from detkit.data.coco_entries import read_coco_file
 from detkit.data.coco_file import CocoCategory, CocoFile, CocoObject
 from detkit.data.picture_finder import Found, PictureFinder
@@ -51,7 +52,7 @@ def read_coco(root: str | Path, split: str, classes: Sequence[str] | None = None
     for fault in file.faults:
         builder.fault(*fault)
     for name in builder.classes:
-        if name not in ids:
+        if spelled_among(name, ids, builder.classes) is None:
             builder.fault("unknown class", path, f"has no category {name!r} of data.classes{among(name, list(ids))}")
 
     names = {category.id: category.name for category in file.categories}
@@ -72,7 +73,8 @@ def read_coco(root: str | Path, split: str, classes: Sequence[str] | None = None
     for image_id in objects:
         if image_id not in file.broken:
             builder.fault("missing image", path, f"has annotations of image {image_id} but no such image")
-    return builder.build(category_ids=[ids.get(name) for name in builder.classes])
+    numbers = [ids.get(spelled_among(name, ids, builder.classes) or "") for name in builder.classes]
+    return builder.build(category_ids=numbers)
 
 
 def _without_placeholder(file: CocoFile, classes: Sequence[str] | None) -> tuple[list[CocoCategory], str]:

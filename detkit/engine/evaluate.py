@@ -13,6 +13,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
+from detkit.bridge.darknet.program import with_program
 from detkit.config import build, build_from_checkpoint, build_source, with_test_settings
 from detkit.data.annotations import Annotations
 from detkit.data.category_ids import fill_category_ids
@@ -53,6 +54,7 @@ def run_eval(config: DictConfig) -> dict[str, Any]:
         raise UserError("add checkpoint=<a .pt file or a run folder>, or predictions=<file> ground_truth=<file>")
     with join_world(config.device) as world, own_folder(run_dir, EVALUATION, world) as folder:
         saved = load_checkpoint(config.checkpoint, trust=config.trust)
+        saved = with_program(saved, **config.darknet)
         saved = with_test_settings(saved, preprocess=config.preprocess, postprocess=config.postprocess)
         detector = place_for_inference(build_from_checkpoint(saved), world.device, config.channels_last, config.runtime)
         data = merge_data(config.data, saved["config"]["data"], saved["trust"])
@@ -60,6 +62,11 @@ def run_eval(config: DictConfig) -> dict[str, Any]:
         annotations = fill_category_ids(annotations, saved.get("category_ids"))
         for line in describe_reading(annotations) if world.is_main else ():
             print(line, file=sys.stderr)
+        about: dict[str, Any] = {"checkpoint": str(config.checkpoint), "step": saved["position"]["step"]}
+        if "tested_as" in saved:
+            about["tested_as"] = saved["tested_as"]
+            if world.is_main:
+                print(saved["tested_as"], file=sys.stderr)
         source = build(config.get("proposal"), "proposal") or build_source(saved, for_any_image=False)
         with world.main_first():
             proposals = find_proposals(source, annotations, repair=data["repair"], **config.proposing)
@@ -73,7 +80,7 @@ def run_eval(config: DictConfig) -> dict[str, Any]:
             precision=config.precision,
             channels_last=config.channels_last,
             repair=data["repair"],
-            about={"checkpoint": str(config.checkpoint), "step": saved["position"]["step"]},
+            about=about,
             profile=config.profile,
             **config.evaluation,
         )

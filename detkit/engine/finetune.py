@@ -49,6 +49,8 @@ class Start:
                 f"{listed(found.fresh, 3)}; there: {listed(found.unused, 3)}): are they of another model?"
             )
         told = f"starts from {self.source}; {found}"
+        if self.content.get("unused"):
+            told += f"; {self.content['unused']}"
         return told + (f"; other settings than there: {listed(self.changed)}" if self.changed else "")
 
 

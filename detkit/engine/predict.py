@@ -42,6 +42,7 @@ def run_predict(cfg: DictConfig) -> dict[str, Any]:
             runtime=cfg.runtime,
             preprocess=cfg.preprocess,
             postprocess=cfg.postprocess,
+            darknet=cfg.darknet,
             source=build(cfg.get("proposal"), "proposal"),
             trust=cfg.trust,
         )

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torchvision.ops import clip_boxes_to_image
 
 from detkit.data.preprocess import Preprocess
-from detkit.ops.nms import best_after_nms, rank_in_group
+from detkit.errors import UserError
+from detkit.ops.nms import best_after_diou_nms, best_after_nms, rank_in_group
 from detkit.types import Batch, Detections, Size
 
 
@@ -18,7 +19,8 @@ class NMSPostprocess(nn.Module):
     stays. max_detections: per image over all classes. min_size: narrower or lower boxes (canvas pixels) are dropped.
     max_candidates: so many of each class, the best, enter suppression. set_candidates: of a test set only detections
     count whose scores are among so many times the images of the candidates of their class (R-CNN's test), which is the
-    evaluation's business (`detkit.engine.set_cap`). None for all, each of the three.
+    evaluation's business (`detkit.engine.set_cap`). None for all, each of the three. nms_kind: what that overlap is:
+    iou, or diou (Zheng et al. 2020) with beta_nms as the power of its second term; raises UserError for other kinds.
     """
 
     def __init__(
@@ -30,6 +32,8 @@ class NMSPostprocess(nn.Module):
         min_size: float = 1e-2,
         max_candidates: int | None = None,
         set_candidates: int | None = None,
+        nms_kind: str = "iou",
+        beta_nms: float = 1.0,
     ) -> None:
         super().__init__()
         self.score_threshold = score_threshold
@@ -38,6 +42,9 @@ class NMSPostprocess(nn.Module):
         self.min_size = min_size
         self.max_candidates = max_candidates
         self.set_candidates = set_candidates
+        if nms_kind not in ("iou", "diou"):
+            raise UserError(f"postprocess.nms_kind={nms_kind}: choose iou or diou")
+        self.nms_kind, self.beta_nms = nms_kind, beta_nms
 
     def most_detections(self, num_classes: int) -> int | None:
         """How many detections an image has at most; None where nothing limits them."""
@@ -69,5 +76,8 @@ class NMSPostprocess(nn.Module):
         large = ((boxes[:, 2:] - boxes[:, :2]) >= self.min_size).all(dim=1)
         large &= (found[:, 2:] > found[:, :2]).all(dim=1)  # not wholly in the bars of a letterbox
         boxes, found, scores, labels = boxes[large], found[large], scores[large], labels[large]
-        keep = best_after_nms(boxes, scores, labels, self.nms_iou, self.max_detections)
+        if self.nms_kind == "diou":
+            keep = best_after_diou_nms(boxes, labels, self.nms_iou, self.max_detections, beta=self.beta_nms)
+        else:
+            keep = best_after_nms(boxes, scores, labels, self.nms_iou, self.max_detections)
         return Detections(boxes=found[keep].float(), scores=scores[keep].float(), labels=labels[keep])

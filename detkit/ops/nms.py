@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
+
+from detkit.ops.box import paired_iou
 
 CHUNK = 1000  # boxes of the first look; up to here torchvision suppresses all classes in one pass on a CPU
 
@@ -21,6 +24,49 @@ def best_after_nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou: float, co
         if len(keep) == count or looked >= len(boxes):
             return keep
         looked *= 4
+
+
+def best_after_diou_nms(
+    boxes: Tensor, labels: Tensor, threshold: float, count: int | None, *, beta: float = 1.0
+) -> Tensor:
+    """The first `count` survivors (None: all); of two boxes of a class with a DIoU above `threshold` the better stays.
+
+    DIoU-NMS (Zheng et al. 2020): IoU less the squared distance of the centres, as a share of the squared
+    diagonal of the box around both, to the power of beta, 1 in the paper; so boxes beside each other both stay.
+    boxes float32 [N, 4] and labels int64 [N] by descending score -> int64 [K <= count].
+    """
+    kept = labels.new_zeros(0)
+
+    def beaten(by: Tensor, which: Tensor) -> Tensor:
+        rivals = (labels[by][:, None] == labels[which]) & (by[:, None] < which)
+        first, second = torch.nonzero(rivals, as_tuple=True)
+        rivals[first, second] = paired_diou(boxes[by[first]], boxes[which[second]], beta) > threshold
+        return rivals
+
+    for chunk in torch.arange(len(boxes), device=boxes.device).split(CHUNK):
+        if count is not None and len(kept) >= count:
+            break
+        chunk = chunk[~beaten(kept, chunk).any(dim=0)]
+        kept = torch.cat([kept, chunk[_undefeated(beaten(chunk, chunk))]])
+    return kept[:count]
+
+
+def paired_diou(boxes: Tensor, others: Tensor, beta: float = 1.0) -> Tensor:
+    """IoU - (distance of centres / diagonal of the box around both)^(2 * beta), of boxes as `paired_iou` takes them."""
+    between = (boxes[..., :2] + boxes[..., 2:] - others[..., :2] - others[..., 2:]) / 2
+    around = torch.maximum(boxes[..., 2:], others[..., 2:]) - torch.minimum(boxes[..., :2], others[..., :2])
+    diagonal = around.square().sum(dim=-1).clamp(min=torch.finfo(boxes.dtype).tiny)
+    return paired_iou(boxes, others) - (between.square().sum(dim=-1) / diagonal).pow(beta)
+
+
+def _undefeated(beats: Tensor) -> Tensor:
+    """Who is beaten by nobody that stays: bool [N], of beats bool [N, N], which later ones each of them beats."""
+    rows = beats.cpu().numpy()
+    out = np.zeros(len(rows), np.bool_)
+    for index, row in enumerate(rows):
+        if not out[index]:
+            out |= row
+    return torch.from_numpy(~out).to(beats.device)
 
 
 def rank_in_group(groups: Tensor) -> Tensor:

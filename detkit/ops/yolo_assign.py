@@ -24,36 +24,42 @@ from detkit.types import Size
 class AnchorRows:
     """What the N rows of an image stand for, and where to find the row of a cell.
 
-    cells: float [N, 2] (column, row). anchors: float [N, 2] (w, h) pixels. strides: float [N, 1] pixels.
-    shapes: float [K, 2], all anchors; places: K rows of 6 numbers, for each of them its level's first row, rows,
-    columns, anchors per cell, stride, and its place in the cell.
+    cells: float [N, 2] (column, row). anchors: float [N, 2] (w, h) pixels. strides: float [N, 2] (x, y) pixels.
+    shapes: float [K, 2], all anchors; steps: float [K, 2], the strides of their levels; places: K rows of 5 numbers,
+    for each of them its level's first row, rows, columns, anchors per cell, and its place in the cell.
     """
 
     cells: Tensor
     anchors: Tensor
     strides: Tensor
     shapes: Tensor
+    steps: Tensor
     places: list[list[int]]
 
     @cached_property
     def table(self) -> Tensor:
-        """The places as int64 [K, 6]: for losses, since in an exported graph they are no numbers yet."""
+        """The places as int64 [K, 5]: for losses, since in an exported graph they are no numbers yet."""
         return torch.tensor(self.places, device=self.shapes.device)
 
 
-def anchor_rows(grids: Sequence[Size], strides: Sequence[int], anchors: Sequence[Tensor]) -> AnchorRows:
-    """The rows of grids of (rows, columns), level by level; anchors: [A, 2] per level."""
-    cells, sizes, steps, places, first = [], [], [], [], 0
+def anchor_rows(
+    grids: Sequence[Size], strides: Sequence[int | tuple[float, float]], anchors: Sequence[Tensor]
+) -> AnchorRows:
+    """The rows of grids of (rows, columns), level by level; strides: pixels, or (x, y); anchors: [A, 2] each."""
+    cells, sizes, strides_of_rows, steps, places, first = [], [], [], [], [], 0
     for grid, stride, shapes in zip(grids, strides, anchors, strict=True):
         level_cells, per_cell = cell_grid(grid, shapes.device), len(shapes)
         count = level_cells.shape[0]  # not `len`, which would be a number in an exported graph
         cells.append(level_cells.repeat_interleave(per_cell, dim=0))
         sizes.append(shapes.repeat(count, 1))
-        steps.append(shapes.new_full((count * per_cell, 1), stride))
-        places += [[first, *grid, per_cell, stride, place] for place in range(per_cell)]
+        pair = stride if isinstance(stride, tuple) else (stride, stride)
+        step = torch.stack([shapes.new_full((), side) for side in pair])
+        strides_of_rows.append(step.expand(count * per_cell, 2))
+        steps.append(step.expand(per_cell, 2))
+        places += [[first, *grid, per_cell, place] for place in range(per_cell)]
         first += count * per_cell
     shapes = torch.cat(list(anchors))
-    return AnchorRows(torch.cat(cells), torch.cat(sizes), torch.cat(steps), shapes, places)
+    return AnchorRows(torch.cat(cells), torch.cat(sizes), torch.cat(strides_of_rows), shapes, torch.cat(steps), places)
 
 
 def shape_iou(sizes: Tensor, anchors: Tensor) -> Tensor:
@@ -76,8 +82,8 @@ def object_rows(boxes: Tensor, layout: AnchorRows, extra_iou: float | None = Non
     if extra_iou is not None:
         chosen |= iou > extra_iou
     objects, anchor = torch.nonzero(chosen, as_tuple=True)
-    first, rows, columns, per_cell, stride, place = layout.table[anchor].unbind(dim=1)
-    cell = (centre[objects] / stride[:, None]).long()
+    first, rows, columns, per_cell, place = layout.table[anchor].unbind(dim=1)
+    cell = (centre[objects] / layout.steps[anchor]).long()
     column = torch.minimum(cell[:, 0], columns - 1).clamp(min=0)
     row = torch.minimum(cell[:, 1], rows - 1).clamp(min=0)
     return objects, first + (row * columns + column) * per_cell + place

@@ -25,9 +25,9 @@ def cell_grid(size: Size, device: torch.device | str | None = None) -> Tensor:
 def decode_anchored(raw: Tensor, cells: Tensor, anchors: Tensor, strides: Tensor | float) -> Tensor:
     """YOLO v2 and v3: centre (sigmoid(t_xy) + cell) * s, size anchor * exp(t_wh) (YOLO9000, section 2).
 
-    raw: float [..., 4] of (tx, ty, tw, th); cells, anchors: [..., 2]; strides: a number or [..., 1]. v2's anchors are
-    published in cells: times the stride they are pixels. Gives boxes [..., 4]. Law: decode(encode(b)) == b for a box
-    centred in its cell.
+    raw: float [..., 4] of (tx, ty, tw, th); cells, anchors: [..., 2]; strides: a number, or [..., 1 or 2]. v2's anchors
+    are published in cells: times the stride they are pixels. Gives boxes [..., 4]. Law: decode(encode(b)) == b for a
+    box centred in its cell.
     """
     centre = (raw[..., :2].sigmoid() + cells) * strides
     return _corners(centre, anchors * raw[..., 2:4].clamp(max=MAX_LOG_SCALE).exp())

@@ -47,6 +47,7 @@ def build(kind: str, num_classes: int = 2) -> OneStageDetector:
         postprocess=NMSPostprocess(score_threshold=0.05, nms_iou=0.45),
         num_classes=num_classes,
         preprocess=Warp(height=SIZE[0], width=SIZE[1]),
+        revision=2,
     )
 
 

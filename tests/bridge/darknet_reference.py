@@ -69,6 +69,36 @@ def reorg(x: Map, stride: int, reverse: bool) -> Map:
     return out.reshape(channels * stride**2, height // stride, width // stride)
 
 
+def locally_connected(x: Map, weights: Map, biases: Map, *, size: int, stride: int, padding: int) -> Map:
+    """weights [places * out * in * size * size] as the file has them, biases [out, rows, columns]."""
+    filters, rows, columns = biases.shape
+    padded = np.pad(x, ((0, 0), (padding, padding), (padding, padding)))
+    out, flat, step = biases.copy(), weights.reshape(-1), len(x) * size * size
+    for i in range(rows):
+        for j in range(columns):
+            for f in range(filters):
+                first = ((i * columns + j) * filters + f) * step
+                for c in range(len(x)):
+                    for y in range(size):
+                        for z in range(size):
+                            weight = flat[first + (c * size + y) * size + z]
+                            out[f, i, j] += weight * padded[c, i * stride + y, j * stride + z]
+    return out
+
+
+def reorg3d(x: Map, stride: int) -> Map:
+    """By flat indices, of the loops over what comes out."""
+    channels, height, width = x.shape
+    rows, columns = height // stride, width // stride
+    out = np.zeros((channels * stride**2, rows, columns))
+    for k in range(len(out)):
+        channel, offset = k % channels, k // channels
+        for j in range(rows):
+            for i in range(columns):
+                out[k, j, i] = x[channel, j * stride + offset // stride, i * stride + offset % stride]
+    return out
+
+
 def shortcut(x: Map, other: Map) -> Map:
     """x plus the shared channels of other, every stride-th place of it, at every sample-th place of x."""
     out = x.copy()

@@ -17,12 +17,12 @@ from torch.nn import Conv2d, Linear
 from torch.nn.init import normal_
 
 import detkit
-from detkit.bridge.darknet.cfg import parse_cfg, read_cfg
-from detkit.bridge.darknet.checkpoint import preprocess_of, read_darknet, write_darknet
+from detkit.bridge.darknet.cfg import read_cfg
+from detkit.bridge.darknet.checkpoint import read_darknet, write_darknet
 from detkit.bridge.darknet.weights import dump_weights
 from detkit.cli import main
 from detkit.config import build_from_checkpoint
-from detkit.data.preprocess import Letterbox, Warp
+from detkit.data.preprocess import Warp
 from detkit.engine.checkpoint import load_checkpoint, save_checkpoint
 from detkit.engine.evaluate import run_eval
 from detkit.engine.train import train
@@ -87,7 +87,8 @@ def test_a_cfg_is_a_checkpoint(darknet: Callable[..., Path], kind: str) -> None:
     assert content["classes"] == ["bright", "dark"]
     model = build_from_checkpoint(content)
     assert model.preprocess == Warp(height=SIZE[0], width=SIZE[1])
-    assert (model.postprocess.score_threshold, model.postprocess.nms_iou) == (0.005, 0.45)
+    settings = (model.postprocess.score_threshold, model.postprocess.nms_iou)
+    assert settings == ((0.001, 0.5) if kind == "detection" else (0.005, 0.45))
     assert dump_weights(model.backbone) == cfg.with_suffix(".weights").read_bytes()
     loaded = detkit.load(cfg, device="cpu")  # with its norms folded
     image = scene(0, 3)[0].permute(1, 2, 0).numpy()
@@ -123,7 +124,7 @@ def test_names_are_found_or_asked_for(darknet: Callable[..., Path], tmp_path: Pa
 def test_faults_of_a_cfg_name_the_file(darknet: Callable[..., Path]) -> None:
     cfg = darknet()
     cfg.write_text(cfg.read_text().replace("[upsample]", "[lstm]"))
-    with pytest.raises(UserError, match=r"yolo\.cfg: Darknet section 8 \[lstm\]: no such layer"):
+    with pytest.raises(UserError, match=r"yolo\.cfg, line 52: Darknet section 8 \[lstm\]: \[lstm\] is not supported"):
         read_darknet(cfg)
 
 
@@ -134,13 +135,6 @@ def test_a_size_that_the_network_cannot_take_names_the_section(darknet: Callable
         detkit.load(cfg, preprocess={"side": SIZE[0] - 7})
     with pytest.raises(UserError, match=r"layers\.5\.linear\.weight"):
         detkit.load(darknet("detection"), preprocess={"side": 2 * SIZE[0]})
-
-
-def test_letter_box_keeps_the_shape_of_images() -> None:
-    square = parse_cfg("[net]\nwidth=96\nheight=96\nletter_box=1\n")
-    assert preprocess_of(square) == Letterbox(size=96, fill=127)
-    with pytest.raises(UserError, match="only squares"):
-        preprocess_of(parse_cfg("[net]\nwidth=96\nheight=64\nletter_box=1\n"))
 
 
 def composed(name: str, *overrides: str) -> DictConfig:
@@ -168,14 +162,18 @@ def write_scenes(root: Path, count: int) -> Path:
     return root
 
 
-def test_fine_tuning_keeps_all_but_the_layers_before_the_heads(darknet: Callable[..., Path], tmp_path: Path) -> None:
+def test_fine_tuning_keeps_all_but_the_layers_before_the_heads(
+    darknet: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     cfg, root = darknet(), write_scenes(tmp_path / "data", 4)
+    cfg.write_text(cfg.read_text().replace("[yolo]\n", "[yolo]\njitter=.3\niou_loss=ciou\n"))
     settings = [
         "data=voc", f"data.root={root}", "data.val_split=null", "data.test_split=train", f"finetune={cfg}", "name=x",
         "loader.num_workers=0", "evaluation.num_workers=0", "evaluation.timing_images=0", "evaluation.pictures=0",
         "device=cpu", "logger.tensorboard=false", "trainer.budget=1it", "trainer.eval_every=null", "augment=none",
     ]  # fmt: skip
     train(composed("train", *settings, f"run_dir={tmp_path / 'run'}", "optimizer.lr=0"))
+    assert "keys of the .cfg that are not used here: [yolo] jitter" in "".join(capsys.readouterr())
     tuned = load_checkpoint(tmp_path / "run")
     assert tuned["classes"] == ["thing"] and tuned["preprocess"]["width"] == SIZE[1]
     before, after = read_darknet(cfg)["model"], tuned["model"]

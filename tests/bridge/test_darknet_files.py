@@ -98,6 +98,22 @@ def test_every_version_is_read_and_written_byte_for_byte(
     assert dump_weights(net) == content
 
 
+def test_local_and_shared_weights_are_in_the_order_of_the_file(tmp_path: Path) -> None:
+    conv = "[convolutional]\nfilters=3\nsize=1\nactivation=linear\n"
+    text = f"[net]\nwidth=3\nheight=2\n{conv}{conv}share_index=0\n[local]\nfilters=2\nsize=1\n[region]\nclasses=1\n"
+    net = network(text)
+    count = 3 + 9 + 2 * 6 + 6 * 2 * 3
+    values = torch.arange(1, count + 1, dtype=torch.float32)
+    content = struct.pack("<3iQ", 0, 2, 0, 0) + values.numpy().astype("<f4").tobytes()
+    (tmp_path / "x.weights").write_bytes(content)
+    load_weights(net, tmp_path / "x.weights")
+    conv, local = net.layers[0].conv, net.layers[2]
+    assert torch.equal(torch.cat([conv.bias, conv.weight.flatten()]), values[:12])
+    assert torch.equal(local.bias.flatten(), values[12:24])
+    assert local.weight[4, 1].tolist() == values[24 + (4 * 2 + 1) * 3 :][:3].tolist()
+    assert dump_weights(net) == content
+
+
 def test_more_images_seen_than_32_bits_hold_and_odd_numbers_survive(tmp_path: Path) -> None:
     odd = numbers()
     odd[:4] = [-7e-44, -0.0, 1e-40, 3e38]

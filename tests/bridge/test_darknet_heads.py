@@ -330,7 +330,7 @@ def gap(a, b) -> float:
         (NET + "[maxpool]\n" + REGION.format(""), r"section 1 \[region\]: before it must be a \[convolutional\]"),
         (NET + CONV.format("linear") + YOLO.format("0,4", 1, ""), r"mask=\[0, 4\] and num=4 do not fit 4 anchors"),
         (NET + STRIDE16 + REGION.format("background=1\n"), r"background=1 is not supported"),
-        (NET + 2 * (CONV.format("linear") + REGION.format("")), r"only \[yolo\] may be several"),
+        (NET + 2 * (CONV.format("linear") + REGION.format("")), r"only \[yolo\] or \[Gaussian_yolo\] may be several"),
         (NET + STRIDE16 + "[avgpool]\n" + CONV.format("linear") + "[detection]\nside=3\n", None),
         (NET + STRIDE16 + CONV.format("linear") + "[detection]\nside=2\n", r"section 2 \[detection\]: its input has"),
         (

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
 import torch
-from darknet_reference import ACTIVATIONS, convolve, maxpool, reorg, shortcut
+from darknet_reference import ACTIVATIONS, convolve, locally_connected, maxpool, reorg, reorg3d, shortcut
 
 from detkit.bridge.darknet.cfg import parse_cfg
 from detkit.errors import UserError
 from detkit.model.darknet.activation import ACTIVATIONS as OURS
 from detkit.model.darknet.network import DarknetNetwork
 from detkit.model.darknet.section import number_sections
+from detkit.model.fold import fold_batch_norm
 
 NET = "[net]\nwidth=8\nheight=6\nchannels=3\n"
 CONV4 = "[convolutional]\nfilters=4\nsize=1\nactivation=linear"
@@ -184,6 +187,92 @@ def test_shortcut_adds_what_is_shared(middle: str, activation: str) -> None:
     check(net, expected)
 
 
+def kernels_and_biases(layer) -> tuple[np.ndarray, np.ndarray]:
+    return layer.conv.weight.detach().double().numpy(), layer.conv.bias.detach().double().numpy()[:, None, None]
+
+
+@pytest.mark.parametrize(
+    ("options", "settings"),
+    [
+        ("size=3\npad=1", {"size": 3, "stride": 1, "padding": 1}),
+        ("size=3\nstride=2\npad=1", {"size": 3, "stride": 2, "padding": 1}),
+        ("size=2\nstride=2", {"size": 2, "stride": 2, "padding": 0}),
+    ],
+)
+def test_local_has_other_kernels_at_every_place(options: str, settings: dict) -> None:
+    net = network(f"[local]\nfilters=4\n{options}\nactivation=leaky\n")
+    layer = net.layers[0]
+    torch.nn.init.normal_(layer.bias)
+    weights, biases = layer.weight.detach().double().numpy(), layer.bias.detach().double().numpy()
+
+    def expected(x):
+        return np.vectorize(ACTIVATIONS["leaky"])(locally_connected(x, weights, biases, **settings))
+
+    check(net, expected)
+
+
+def test_scale_channels_has_a_factor_for_each_channel_or_each_place() -> None:
+    check(network("[maxpool]\n[avgpool]\n[scale_channels]\nfrom=-2\n"), lambda x: x.mean((1, 2))[:, None, None] * x)
+    net = network(
+        "[maxpool]\n[convolutional]\nactivation=linear\n[scale_channels]\nfrom=0\nscale_wh=1\nactivation=relu\n"
+    )
+    kernels, biases = kernels_and_biases(net.layers[1])
+    check(net, lambda x: np.maximum((convolve(x, kernels) + biases) * x, 0))
+
+
+def test_sam_multiplies_place_by_place() -> None:
+    net = network("[maxpool]\n[convolutional]\nfilters=3\nactivation=logistic\n[sam]\nfrom=-2\nactivation=leaky\n")
+    kernels, biases = kernels_and_biases(net.layers[1])
+
+    def expected(x):
+        y = 1 / (1 + np.exp(-(convolve(x, kernels) + biases))) * x
+        return np.where(y > 0, y, 0.1 * y)
+
+    check(net, expected)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_reorg3d_is_space_to_depth(stride: int) -> None:
+    check(network(f"[reorg3d]\nstride={stride}\n"), lambda x: reorg3d(x, stride))
+
+
+def test_crop_centres_the_pixels() -> None:
+    check(network("[crop]\ncrop_width=8\ncrop_height=6\n"), lambda x: 2 * x - 1)
+    check(network("[crop]\ncrop_width=8\ncrop_height=6\nnoadjust=1\n"), lambda x: x)
+
+
+SHARING = "[convolutional]\nfilters=3\nsize=3\npad=1\nbatch_normalize={0}\nactivation=relu\n" + (
+    "[convolutional]\nshare_index={1}\nfilters=3\nsize=3\npad=1\ndilation=2\nbatch_normalize={0}\nactivation=linear\n"
+)
+
+
+@pytest.mark.parametrize("index", ["0", "-1"])
+def test_convolutions_share_their_weights(index: str) -> None:
+    net = network(SHARING.format(0, index))
+    kernels, biases = kernels_and_biases(net.layers[0])
+
+    def expected(x):
+        y = np.maximum(convolve(x, kernels, padding=1) + biases, 0)
+        return convolve(y, kernels, padding=1, dilation=2) + biases
+
+    check(net, expected)
+    assert set(net.state_dict()) == {"header", "layers.0.conv.weight", "layers.0.conv.bias"}
+
+
+def test_a_shared_norm_is_not_folded_and_a_copy_shares_its_own() -> None:
+    net = network(SHARING.format(1, 0))
+    for name, value in net.named_buffers():
+        if "running" in name:
+            torch.nn.init.uniform_(value, 0.5, 2)
+    image = random_image(net)
+    before = result(net, image)
+    twin = deepcopy(net)
+    fold_batch_norm(twin, lambda: twin(image))
+    torch.testing.assert_close(result(twin, image), before)
+    torch.nn.init.zeros_(twin.layers[0].conv.weight)
+    assert torch.equal(result(net, image), before) and not torch.allclose(result(twin, image), before)
+
+
 def test_shortcut_of_several_with_factors() -> None:
     net = network("[maxpool]\n[maxpool]\n[shortcut]\nfrom=-2,0\nalpha=2\nbeta=0.5\n")
     check(net, lambda x: 3 * x)
@@ -198,7 +287,7 @@ def test_dropout_works_in_training_only() -> None:
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ("[convolutional]\n[lstm]\n", r"section 1 \[lstm\]: no such layer .*convolutional"),
+        ("[convolutional]\n[lstm]\n", r"section 1 \[lstm\]: \[lstm\] is not supported .*convolutional"),
         ("[convolutional]\nfilters=three\n", r"section 0 \[convolutional\]: filters=three is not a whole number"),
         ("[convolutional]\nfilters=4\ngroups=2\n", r"groups=2 divides not both its input of 3 channels"),
         ("[convolutional]\nactivation=relux\n", r"section 0 \[convolutional\]: activation=relux is unknown"),
@@ -208,6 +297,21 @@ def test_dropout_works_in_training_only() -> None:
         ("[reorg]\nstride=2\n", r"section 0 \[reorg\]: stride=2 does not divide its input of 3 channels"),
         ("[convolutional]\nsize=9\n", r"section 0 \[convolutional\]: nothing is left"),
         ("[shortcut]\n", r"section 0 \[shortcut\]: from=... is missing"),
+        ("[local]\nsize=9\n", r"section 0 \[local\]: nothing is left"),
+        ("[local]\nsize=2\npad=1\n", r"section 0 \[local\]: pad=1 with size=2"),
+        ("[maxpool]\n[sam]\nfrom=3\n", r"section 1 \[sam\]: from=3: there is no section 3"),
+        (
+            f"[maxpool]\n{CONV4}\n[sam]\nfrom=-2\n",
+            r"section 2 \[sam\]: .* input of 4x6x8 does not fit that map of 3x6x8",
+        ),
+        ("[maxpool]\n[scale_channels]\nfrom=-1\n", r"section 1 \[scale_channels\]: .* 3x6x8 does not fit"),
+        ("[reorg3d]\nstride=4\n", r"section 0 \[reorg3d\]: stride=4 does not divide its input of 6x8"),
+        ("[reorg3d]\nreverse=1\n", r"section 0 \[reorg3d\]: reverse=1 is not supported"),
+        ("[crop]\ncrop_width=6\ncrop_height=6\n", r"section 0 \[crop\]: it keeps 6x6 of 6x8"),
+        (
+            f"[maxpool]\n{CONV4}\nshare_index=0\n",
+            r"section 1 \[convolutional\]: share_index=0: section 0 has other weights",
+        ),
     ],
 )
 def test_what_does_not_fit_is_named(body: str, message: str) -> None:

@@ -221,6 +221,11 @@ def test_a_part_that_onnx_does_not_have_is_named(build: Callable[..., Detector])
         Graph(build(*RFCN_ROUNDED, "model.roi_pool.convention=torchvision", num_classes=2))
 
 
+def test_a_suppression_that_onnx_does_not_have_is_named(build: Callable[..., Detector]) -> None:
+    with pytest.raises(UserError, match=r"nms_kind=diou cannot be exported: .*; with postprocess\.nms_kind=iou"):
+        Graph(build(*SSD, "+model.postprocess.nms_kind=diou", num_classes=2))
+
+
 def test_metadata_say_what_the_file_needs(build: Callable[..., Detector], tmp_path: Path) -> None:
     model = build(*SSD, num_classes=2)
     text = describe(model, saved_of(model), name="small", licence="CC0-1.0")

@@ -36,7 +36,7 @@ def test_rows_are_laid_out_level_row_column_anchor() -> None:
     assert len(LAYOUT.cells) == 8 * 12 * 2 + 4 * 6 * 3
     index = 8 * 12 * 2 + (2 * 6 + 5) * 3 + 1
     assert LAYOUT.cells[index].tolist() == [5, 2] and LAYOUT.anchors[index].tolist() == [30, 60]
-    assert LAYOUT.strides[index].item() == 16
+    assert LAYOUT.strides[index].tolist() == [16, 16]
 
 
 def test_shape_iou_is_that_of_centred_boxes() -> None:

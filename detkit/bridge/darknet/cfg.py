@@ -54,6 +54,12 @@ def read_cfg(path: str | Path) -> list[tuple[str, dict[str, str]]]:
     return parse_cfg(text, str(path))
 
 
+def line_of_section(path: str | Path, index: int) -> int:
+    """The line of a `.cfg` file, from 1 on, in which the section `index` begins, as `Section` counts them."""
+    lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
+    return [number for number, line in enumerate(lines, start=1) if line.strip()[:1] == "["][index + 1]
+
+
 def _lines(name: str, options: Iterable[tuple[str, str]]) -> Iterable[str]:
     yield f"[{name}]\n"
     for key, value in options:

@@ -6,14 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from detkit.bridge.darknet.cfg import format_cfg, read_cfg
+from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
+
+from detkit.bridge.darknet.cfg import format_cfg, line_of_section, read_cfg
+from detkit.bridge.darknet.program import testing_of
 from detkit.bridge.darknet.weights import dump_weights, load_weights
 from detkit.config import build_detector, build_from_checkpoint
-from detkit.data.preprocess import Letterbox, Preprocess, Warp
 from detkit.errors import UserError
 from detkit.model.darknet.classes import count_classes, with_classes
 from detkit.model.darknet.network import DarknetNetwork
-from detkit.model.darknet.section import Sections, number_sections
+from detkit.model.darknet.section import SectionError
+from detkit.model.darknet.unused import unused_keys
 from detkit.text_file import read_lines
 
 BUILDER = "detkit.model.darknet.detector.build_darknet"
@@ -23,28 +26,27 @@ def read_darknet(cfg: str | Path) -> dict[str, Any]:
     """What `load_checkpoint` gives for a `.pt`, of the network in a `.cfg` file.
 
     Beside it lie the `.weights` of the same stem and the class names: `<stem>.names`, or another `.names` file with as
-    many lines as there are classes; without one they are numbers. Images are resized to the network's width and
-    height, whatever their shape (with letter_box=1 in [net] they keep it), and detections found with Darknet's own
-    settings of a test: scores above 0.005, NMS at an IoU of 0.45.
-    Raises UserError naming file, section and byte of what does not fit.
+    many lines as there are classes; without one they are numbers, or of 80 classes COCO's. Images are resized and
+    detections found as AlexeyAB's program does it (`testing_of`; `with_program` has another).
+    Beside what a `.pt` holds are two sentences for the log: `tested_as`, whose settings of a test these are, and of a
+    training `unused`, which keys of the file have no effect.
+    Raises UserError naming file, section, line and byte of what does not fit.
     """
     cfg = Path(cfg)
     sections = read_cfg(cfg)
-    model = {
+    model: dict[str, Any] = {
         "_target_": BUILDER,
         "_convert_": "all",
         "sections": [[name, options] for name, options in sections],
-        "postprocess": {
-            "_target_": "detkit.model.postprocess.NMSPostprocess",
-            "score_threshold": 0.005,
-            "nms_iou": 0.45,
-            "max_detections": 300,
-        },
+        "revision": 2,
     }
     try:
         classes = read_names(cfg, count_classes(sections))
-        preprocess = preprocess_of(sections)
-        detector = build_detector(model, len(classes), preprocess)
+        testing = testing_of(sections)
+        model["postprocess"] = testing.postprocess
+        detector = build_detector(model, len(classes), testing.preprocess)
+    except SectionError as error:
+        raise UserError(f"{cfg}, line {line_of_section(cfg, error.index)}: {error}") from error
     except UserError as error:
         raise UserError(f"{cfg}: {error}") from error
     load_weights(detector.backbone, cfg.with_suffix(".weights"))  # type: ignore[arg-type]
@@ -53,20 +55,23 @@ def read_darknet(cfg: str | Path) -> dict[str, Any]:
         "ema": None,
         "config": {"model": model, "data": dict.fromkeys(("train_split", "val_split", "test_split", "classes"))},
         "classes": classes,
-        "preprocess": preprocess.to_dict(),
+        "preprocess": testing.preprocess.to_dict(),
         "position": {"epoch": 0, "batch": 0, "step": 0, "elapsed_s": 0.0},
+        "tested_as": testing.said,
+        "unused": describe_unused(detector.backbone),  # type: ignore[arg-type]
     }
 
 
-def preprocess_of(sections: Sections) -> Preprocess:
-    """How a network wants its images: plainly resized, or with letter_box=1 whole on grey, its input then a square."""
-    net, _ = number_sections(sections)
-    height, width = net.integer("height"), net.integer("width")
-    if not net.integer("letter_box", 0):
-        return Warp(height=height, width=width)
-    if height != width:
-        raise net.error(f"letter_box=1 with an input of {width}x{height}: only squares are supported")
-    return Letterbox(size=width, fill=127)
+def describe_unused(network: DarknetNetwork) -> str:
+    """The keys of the file that nothing has read, in a sentence; empty where there are none."""
+    keys = "; ".join(f"[{name}] {', '.join(found)}" for name, found in unused_keys(network).items())
+    return f"keys of the .cfg that are not used here: {keys}" if keys else ""
+
+
+def coco_names() -> list[str]:
+    """The 80 classes of COCO, by ascending id."""
+    categories: list[str] = FasterRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"]
+    return [name for name in categories if name not in ("__background__", "N/A")]
 
 
 def write_darknet(checkpoint: Mapping[str, Any], cfg: str | Path) -> None:
@@ -87,11 +92,14 @@ def write_darknet(checkpoint: Mapping[str, Any], cfg: str | Path) -> None:
 
 
 def read_names(cfg: Path, num_classes: int) -> list[str]:
-    """The class names beside a `.cfg` file. Raises UserError where none of several files fits, or the only one not."""
+    """The class names beside a `.cfg` file; without any they are COCO's, where there are 80, or numbers.
+
+    Raises UserError where none of several files fits, or the only one not.
+    """
     own = cfg.with_suffix(".names")
     found = [own] if own.is_file() else sorted(cfg.parent.glob("*.names"))
     if not found:
-        return [str(label) for label in range(num_classes)]
+        return coco_names() if num_classes == 80 else [str(label) for label in range(num_classes)]
     lists = {path: read_lines(path) for path in found}
     fitting = [lines for lines in lists.values() if len(lines) == num_classes]
     if len(fitting) == 1 or (fitting and all(lines == fitting[0] for lines in fitting)):

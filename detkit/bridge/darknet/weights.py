@@ -2,6 +2,8 @@
 
 A [convolutional] section has its biases, then with batch norm scales, means and variances, then its kernels
 [out, in / groups, size, size]. A [connected] one has biases, its matrix [out, in], then scales, means and variances.
+A [local] one has biases [out, rows, columns], then of each place its kernels [out, in, size, size]. A convolution that
+has its weights from another one has none in the file.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from torch import Tensor, nn
 from detkit.errors import UserError
 from detkit.model.darknet.network import DarknetNetwork
 from detkit.model.darknet.section import Section
-from detkit.model.darknet.weighted import Connected, Convolutional
+from detkit.model.darknet.weighted import Connected, Convolutional, Local
 
 
 def load_weights(network: DarknetNetwork, path: str | Path) -> None:
@@ -99,6 +101,8 @@ def weighted_sections(network: DarknetNetwork) -> Iterator[tuple[Section, list[T
         elif isinstance(layer, Connected):
             biases, statistics = _offsets(layer.linear, layer.norm)
             yield section, [biases, layer.linear.weight.data, *statistics]
+        elif isinstance(layer, Local):
+            yield section, [layer.bias.data, layer.weight.data]
 
 
 def _offsets(layer: nn.Conv2d | nn.Linear, norm: nn.Module) -> tuple[Tensor, list[Tensor]]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from detkit.api import LoadedDetector, load
+from detkit.bridge.darknet.program import with_program
 from detkit.bridge.export.detector import GraphDetector
 from detkit.bridge.export.graph import Graph
 from detkit.bridge.export.metadata import describe
@@ -51,6 +52,7 @@ def run_export(config: DictConfig) -> int:
     saved = load_checkpoint(checkpoint, trust=config.trust)
     if "onnx" in saved:
         raise UserError(f"checkpoint={checkpoint} is an exported file already")
+    saved = with_program(saved, **config.darknet)
     saved = with_test_settings(saved, preprocess=config.preprocess, postprocess=config.postprocess)
     detector = build_from_checkpoint(saved)
     source = build(config.get("proposal"), "proposal") or build_source(saved, for_any_image=True)

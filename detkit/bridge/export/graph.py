@@ -43,6 +43,11 @@ class Graph(nn.Module):
         self.settings: Any = detector.postprocess
         if not isinstance(self.settings, NMSPostprocess):
             raise UserError(f"model.postprocess={type(self.settings).__name__} cannot be exported, NMSPostprocess can")
+        if self.settings.nms_kind != "iou":
+            raise UserError(
+                f"postprocess.nms_kind={self.settings.nms_kind} cannot be exported: ONNX has no operator for it; with "
+                "postprocess.nms_kind=iou the file suppresses by plain IoU"
+            )
         most = self.settings.most_detections(detector.num_classes)
         if most is None:
             raise UserError(

@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
+import torch
 from torch import nn
 
 from detkit.model.darknet.activation import ACTIVATIONS
 from detkit.model.darknet.section import Section
-from detkit.model.darknet.weighted import Connected, Convolutional
-from detkit.model.darknet.weightless import AvgPool, MaxPool, Reorg, Route, Shortcut, Softmax, Upsample
+from detkit.model.darknet.weighted import Connected, Convolutional, Local, SharedConvolutional
+from detkit.model.darknet.weightless import (
+    AvgPool,
+    Centre,
+    MaxPool,
+    Product,
+    Reorg,
+    Route,
+    Shortcut,
+    Softmax,
+    SpaceToDepth,
+    Upsample,
+)
 
 Shape: TypeAlias = tuple[int, int, int]  # channels, height, width
 
-HEADS = ("yolo", "region", "detection")
+HEADS = ("yolo", "Gaussian_yolo", "region", "detection")
 
 # Options that would change what a layer computes; anything else that is not read is about training.
 UNSUPPORTED = (
     "antialiasing", "assisted_excitation", "background", "binary", "coordconv", "deform", "dontload", "dontloadscales",
-    "dropblock", "extra", "flatten", "flipped", "map", "maxpool_depth", "rotate", "share_index", "spatial", "stretch",
+    "dropblock", "extra", "flatten", "flipped", "map", "maxpool_depth", "rotate", "spatial", "stretch",
     "stretch_sway", "sway", "tree", "weights_type", "xnor",
 )  # fmt: skip
 
@@ -32,8 +44,10 @@ class Layer(NamedTuple):
     shape: Shape
 
 
-def build_layer(section: Section, shapes: Sequence[Shape]) -> Layer:
+def build_layer(section: Section, shapes: Sequence[Shape], layers: nn.ModuleList) -> Layer:
     """The layer of `section`; shapes: of the image and then of every section before, so shapes[i + 1] is section i's.
+
+    layers: those sections' modules, where one has its weights from another.
 
     Raises UserError naming the section where it is of an unknown kind or does not fit what comes before.
     """
@@ -41,7 +55,9 @@ def build_layer(section: Section, shapes: Sequence[Shape]) -> Layer:
         if section.word(key, "0") not in ("0", "none"):
             raise section.error(f"{key}={section.options[key]} is not supported")
     if section.name not in BUILDERS:
-        raise section.error(f"no such layer (known: {', '.join(sorted(BUILDERS))})")
+        raise section.error(f"[{section.name}] is not supported (supported: {', '.join(sorted(BUILDERS))})")
+    if section.name in ("convolutional", "conv") and "share_index" in section.options:
+        return _sharing(section, shapes, layers)
     return BUILDERS[section.name](section, shapes)
 
 
@@ -67,6 +83,45 @@ def _convolutional(section: Section, shapes: Sequence[Shape]) -> Layer:
     rows, columns = (
         (side + 2 * padding * dilation - dilation * (size - 1) - 1) // step + 1
         for side, step in zip((height, width), stride, strict=True)
+    )
+    return _following(section, module, (filters, rows, columns))
+
+
+def _sharing(section: Section, shapes: Sequence[Shape], layers: nn.ModuleList) -> Layer:
+    """A convolution with the weights of an earlier one."""
+    with torch.device("meta"):
+        own: Any = _convolutional(section, shapes)
+    index = _earlier(section, "share_index", section.integer("share_index"))
+    owner, conv = layers[index], own.module.conv
+    here, there = ({name: part.shape for name, part in one.state_dict().items()} for one in (own.module, owner))
+    if not isinstance(owner, Convolutional) or here != there:
+        raise section.error(f"share_index={section.options['share_index']}: section {index} has other weights")
+    module = SharedConvolutional(
+        owner=owner,
+        stride=conv.stride,
+        padding=conv.padding,
+        dilation=conv.dilation,
+        activation=_activation(section, "logistic"),
+    )
+    return _following(section, module, own.shape)
+
+
+def _local(section: Section, shapes: Sequence[Shape]) -> Layer:
+    channels, height, width = shapes[-1]
+    filters, size, stride = section.integer("filters", 1), section.integer("size", 1), section.integer("stride", 1)
+    if section.integer("pad", 0) and size % 2 == 0:
+        raise section.error(f"pad=1 with size={size}: only odd sizes have a middle")
+    padding = size // 2 if section.integer("pad", 0) else 0
+    rows, columns = ((side + 2 * padding - size) // stride + 1 for side in (height, width))
+    if min(rows, columns, filters) < 1:
+        return _following(section, nn.Identity(), (filters, rows, columns))  # which says that nothing is left
+    module = Local(
+        in_channels=channels,
+        shape=(filters, rows, columns),
+        size=size,
+        stride=stride,
+        padding=padding,
+        activation=_activation(section, "logistic"),
     )
     return _following(section, module, (filters, rows, columns))
 
@@ -121,6 +176,26 @@ def _shortcut(section: Section, shapes: Sequence[Shape]) -> Layer:
     return Layer(module, [section.index - 1, *sources], shapes[-1])
 
 
+def _scale_channels(section: Section, shapes: Sequence[Shape]) -> Layer:
+    scaled = (1, 2) if section.integer("scale_wh", 0) else (0,)  # by place, or by channel
+    return _product(section, shapes, scaled)
+
+
+def _sam(section: Section, shapes: Sequence[Shape]) -> Layer:
+    return _product(section, shapes, (0, 1, 2))
+
+
+def _product(section: Section, shapes: Sequence[Shape], shared: Sequence[int]) -> Layer:
+    """The map before times the map `from`: alike along the `shared` dimensions of a shape, and one along the others."""
+    index = _earlier(section, "from", section.integer("from"))
+    here, there = shapes[-1], shapes[index + 1]
+    if here != tuple(side if dim in shared else 1 for dim, side in enumerate(there)):
+        own, other = ("x".join(map(str, shape)) for shape in (here, there))
+        raise section.error(f"from={section.options['from']}: its input of {own} does not fit that map of {other}")
+    module = Product(activation=_activation(section, "linear"))
+    return Layer(module, [section.index - 1, index], there)
+
+
 def _upsample(section: Section, shapes: Sequence[Shape]) -> Layer:
     channels, height, width = shapes[-1]
     stride = section.integer("stride", 2)
@@ -139,6 +214,26 @@ def _reorg(section: Section, shapes: Sequence[Shape]) -> Layer:
     if reverse:
         return _following(section, module, (channels // stride**2, height * stride, width * stride))
     return _following(section, module, (channels * stride**2, height // stride, width // stride))
+
+
+def _reorg3d(section: Section, shapes: Sequence[Shape]) -> Layer:
+    channels, height, width = shapes[-1]
+    stride = section.integer("stride", 1)
+    if section.integer("reverse", 0):
+        raise section.error("reverse=1 is not supported")
+    if height % stride or width % stride:
+        raise section.error(f"stride={stride} does not divide its input of {height}x{width}")
+    return _following(section, SpaceToDepth(stride=stride), (channels * stride**2, height // stride, width // stride))
+
+
+def _crop(section: Section, shapes: Sequence[Shape]) -> Layer:
+    _, height, width = shapes[-1]
+    kept = section.integer("crop_height", 1), section.integer("crop_width", 1)
+    if kept != (height, width):
+        raise section.error(
+            f"it keeps {kept[0]}x{kept[1]} of {height}x{width}: only one that cuts nothing is supported"
+        )
+    return _following(section, nn.Identity() if section.integer("noadjust", 0) else Centre(), shapes[-1])
 
 
 def _dropout(section: Section, shapes: Sequence[Shape]) -> Layer:
@@ -187,12 +282,17 @@ def _earlier(section: Section, key: str, index: int) -> int:
 BUILDERS: dict[str, Callable[[Section, Sequence[Shape]], Layer]] = {
     "convolutional": _convolutional, "conv": _convolutional,
     "connected": _connected, "conn": _connected,
+    "local": _local,
+    "crop": _crop,
     "maxpool": _maxpool, "max": _maxpool,
     "avgpool": _avgpool, "avg": _avgpool,
     "route": _route,
     "shortcut": _shortcut,
+    "scale_channels": _scale_channels,
+    "sam": _sam,
     "upsample": _upsample,
     "reorg": _reorg,
+    "reorg3d": _reorg3d,
     "dropout": _dropout,
     "softmax": _softmax, "soft": _softmax,
     **dict.fromkeys(HEADS, _head),

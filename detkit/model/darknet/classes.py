@@ -47,7 +47,12 @@ def num_outputs(head: Section, num_classes: int) -> int:
     if head.name == "detection":
         boxes = head.integer("num", 1)
         return head.integer("side", 7) ** 2 * (num_classes + boxes * (1 + 4))
-    return _num_anchors(head) * (4 + 1 + num_classes)
+    return num_anchors(head) * (num_others(head) + num_classes)
+
+
+def num_others(head: Section) -> int:
+    """How many numbers of an anchor's row are before its classes: a box and an objectness, or with uncertainties."""
+    return 9 if head.name == "Gaussian_yolo" else 5
 
 
 def labels_of_outputs(head: Section, num_classes: int) -> Tensor:
@@ -56,10 +61,11 @@ def labels_of_outputs(head: Section, num_classes: int) -> Tensor:
         classes = torch.arange(num_classes).repeat(head.integer("side", 7) ** 2)  # of all cells, before all boxes
         boxes = num_outputs(head, num_classes) - len(classes)
         return torch.cat([classes, torch.full((boxes,), OTHER)])
-    return labels_of_rows(num_classes, others=5, anchors=_num_anchors(head))
+    return labels_of_rows(num_classes, others=num_others(head), anchors=num_anchors(head))
 
 
-def _num_anchors(head: Section) -> int:
-    if head.name == "yolo" and "mask" in head.options:
+def num_anchors(head: Section) -> int:
+    """How many anchors a head section with anchors has in each cell."""
+    if head.name in ("yolo", "Gaussian_yolo") and "mask" in head.options:
         return len(head.integers("mask"))
     return head.integer("num", 1)

@@ -10,8 +10,9 @@ from torch import nn
 
 from detkit.data.preprocess import Preprocess, fixed_canvas
 from detkit.errors import UserError
-from detkit.model.darknet.classes import num_outputs, with_classes
+from detkit.model.darknet.classes import num_others, num_outputs, own_classes, with_classes
 from detkit.model.darknet.detection import DetectionHead
+from detkit.model.darknet.gaussian import GaussianYoloHead
 from detkit.model.darknet.network import DarknetNetwork
 from detkit.model.darknet.region import RegionHead
 from detkit.model.darknet.section import Section, Sections, number_sections
@@ -21,12 +22,15 @@ from detkit.model.one_stage import OneStageDetector
 
 
 def build_darknet(
-    *, sections: Sections, postprocess: nn.Module, num_classes: int, preprocess: Preprocess
+    *, sections: Sections, postprocess: nn.Module, num_classes: int, preprocess: Preprocess, revision: int = 1
 ) -> OneStageDetector:
     """The detector that the sections of a `.cfg` describe, for `num_classes` classes whatever they say.
 
     Its weights are random, as at the start of a training; those of a `.weights` file come by
-    `detkit.bridge.darknet`. Raises UserError naming a section that is unknown or does not fit.
+    `detkit.bridge.darknet`. revision: of what the head sections mean, 2 in all that is read now. Checkpoints without
+    one were trained with the first: cells of whole pixels, which lie beside those of Darknet on canvases that the
+    strides do not divide, and squared errors whatever iou_loss says.
+    Raises UserError naming a section that is unknown or does not fit.
     """
     net, layers = number_sections(with_classes(sections, num_classes))
     network = DarknetNetwork(net=net, sections=layers, size=fixed_canvas(preprocess))
@@ -36,7 +40,7 @@ def build_darknet(
         found = channels * height * width if head.name == "detection" else channels
         if found != num_outputs(head, num_classes):
             raise head.error(f"its input has {found} numbers, it reads {num_outputs(head, num_classes)}")
-    dense_head = _dense_head(heads, num_classes)
+    dense_head = _dense_head(heads, num_classes, revision)
     for head in heads:
         _start(network.layers[head.index - 1], head)
     return OneStageDetector(
@@ -49,14 +53,19 @@ def build_darknet(
     )
 
 
-def _dense_head(heads: Sequence[Section], num_classes: int) -> nn.Module:
+def _dense_head(heads: Sequence[Section], num_classes: int, revision: int) -> nn.Module:
     kinds = {head.name for head in heads}
-    if kinds == {"yolo"}:
-        return YoloHead(sections=heads, num_classes=num_classes)
+    if kinds in ({"yolo"}, {"Gaussian_yolo"}):
+        kind = YoloHead if kinds == {"yolo"} else GaussianYoloHead
+        return kind(sections=heads, num_classes=num_classes, revision=revision)
     if len(heads) > 1:
-        raise UserError(f"this Darknet network detects in {', '.join(map(str, heads))}: only [yolo] may be several")
-    kind = RegionHead if kinds == {"region"} else DetectionHead
-    return kind(section=heads[0], num_classes=num_classes)
+        raise UserError(
+            f"this Darknet network detects in {', '.join(map(str, heads))}: only [yolo] or [Gaussian_yolo] may be "
+            "several"
+        )
+    if kinds == {"region"}:
+        return RegionHead(section=heads[0], num_classes=num_classes, revision=revision)
+    return DetectionHead(section=heads[0], num_classes=num_classes)
 
 
 @torch.no_grad()
@@ -67,4 +76,5 @@ def _start(layer: nn.Module, head: Section) -> None:
     elif isinstance(layer, Convolutional):
         nn.init.normal_(layer.conv.weight, std=0.01)
         if layer.conv.bias is not None and head.name != "detection":
-            layer.conv.bias.view(-1, 5 + head.integer("classes"))[:, 4] = -math.log(99)
+            others = num_others(head)
+            layer.conv.bias.view(-1, others + own_classes(head))[:, others - 1] = -math.log(99)

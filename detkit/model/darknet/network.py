@@ -29,12 +29,13 @@ class DarknetNetwork(nn.Module):
         self.size = size or (net.integer("height"), net.integer("width"))
         if net.integer("channels", 3) != 3:
             raise net.error(f"channels={net.integer('channels')}: only networks on colour images are read")
+        self.net = net
         self.sections = sections
         self.layers = nn.ModuleList()
         self.sources: list[list[int]] = []
         self.shapes: list[Shape] = [(3, *self.size)]  # of the image, then of every section
         for section in sections:
-            module, sources, shape = build_layer(section, self.shapes)
+            module, sources, shape = build_layer(section, self.shapes, self.layers)
             self.layers.append(module)
             self.sources.append(sources)
             self.shapes.append(shape)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from detkit.model.darknet.cell_size import cell_size
 from detkit.model.darknet.section import Section
 from detkit.model.dense import flatten_head
 from detkit.model.dense_head.yolo_v1 import canvas_size
@@ -21,12 +22,14 @@ class RegionHead(nn.Module):
 
     Symbols: B images, N rows = cells x anchors, C classes, P rows with an object. softmax: whether the classes of a row
     add up to one. rescore: whether objectness learns the IoU of the row's box, not 1. The scales weigh the terms.
+    revision: see `build_darknet`.
     """
 
     anchors: Tensor
 
-    def __init__(self, *, section: Section, num_classes: int) -> None:
+    def __init__(self, *, section: Section, num_classes: int, revision: int) -> None:
         super().__init__()
+        self.revision = revision
         num, numbers = section.integer("num", 1), section.numbers("anchors")
         if section.integer("coords", 4) != 4:
             raise section.error(f"coords={section.options['coords']}: boxes have 4")
@@ -87,6 +90,7 @@ class RegionHead(nn.Module):
     def rows(self, maps: list[Tensor], batch: Batch) -> tuple[Tensor, AnchorRows]:
         """(logits float32 [B, N, 5 + C] of x, y, w, h, objectness, classes, and what the rows stand for)."""
         (grid,) = maps
-        stride = batch.images.shape[3] // grid.shape[3]
-        layout = anchor_rows([(grid.shape[2], grid.shape[3])], [stride], [self.anchors * stride])
+        size = (grid.shape[2], grid.shape[3])
+        cell = cell_size(canvas_size(batch), size, self.revision)
+        layout = anchor_rows([size], [cell], [torch.stack([self.anchors[:, axis] * cell[axis] for axis in (0, 1)], 1)])
         return flatten_head(grid.float(), 5 + self.num_classes), layout

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from detkit.errors import UserError
@@ -12,20 +12,29 @@ from detkit.errors import UserError
 Sections: TypeAlias = Sequence[Sequence[Any]]
 
 
+class SectionError(UserError):
+    """What does not fit about the section `index`, -1 for [net]."""
+
+    def __init__(self, message: str, index: int) -> None:
+        super().__init__(message)
+        self.index = index
+
+
 @dataclass(frozen=True)
 class Section:
-    """index: as routes count it, -1 for [net]. options: text by key, as the file has them."""
+    """index: as routes count it, -1 for [net]. options: text by key, as the file has them. asked: keys read so far."""
 
     index: int
     name: str
     options: Mapping[str, str]
+    asked: set[str] = field(default_factory=set, compare=False)
 
     def __str__(self) -> str:
         return f"section {self.index} [{self.name}]" if self.index >= 0 else f"[{self.name}]"
 
-    def error(self, message: str) -> UserError:
+    def error(self, message: str) -> SectionError:
         """The exception that says `message` about this section."""
-        return UserError(f"Darknet {self}: {message}")
+        return SectionError(f"Darknet {self}: {message}", self.index)
 
     def integer(self, key: str, default: int | None = None) -> int:
         """A whole number; required where there is no default."""
@@ -37,6 +46,7 @@ class Section:
 
     def word(self, key: str, default: str) -> str:
         """Text as it stands."""
+        self.asked.add(key)
         return self.options.get(key, default)
 
     def integers(self, key: str) -> list[int]:
@@ -48,6 +58,7 @@ class Section:
         return self._several(key, float)
 
     def _one(self, key: str, default: Any, kind: Any, expected: str) -> Any:
+        self.asked.add(key)
         text = self.options.get(key)
         if text is None:
             if default is None:
@@ -59,6 +70,7 @@ class Section:
             raise self.error(f"{key}={text} is not {expected}") from None
 
     def _several(self, key: str, kind: Any) -> list[Any]:
+        self.asked.add(key)
         text = self.options.get(key, "")
         try:
             values = [kind(part) for part in text.split(",") if part.strip()]

@@ -1,4 +1,4 @@
-"""The layers of Darknet that have weights: [convolutional] and [connected].
+"""The layers of Darknet that have weights: [convolutional], [connected] and [local].
 
 Batch norms divide by sqrt(variance + 1e-5), as Darknet does on a GPU, where its networks are trained and published.
 Its oldest CPU code divides by sqrt(variance) + 1e-6, which is no number for the slightly negative variances that some
@@ -7,7 +7,9 @@ published files hold.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from detkit.model.darknet.activation import ACTIVATIONS
 
@@ -71,3 +73,52 @@ class Connected(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.activation(self.norm(self.linear(x.flatten(1))[:, :, None, None]))
+
+
+class SharedConvolutional(nn.Module):
+    """A convolution with the weights and the batch norm of another one, `owner`; its reach is its own.
+
+    stride, padding, dilation: (vertical, horizontal), padding in pixels.
+    """
+
+    def __init__(
+        self,
+        *,
+        owner: Convolutional,
+        stride: tuple[int, int],
+        padding: tuple[int, int],
+        dilation: tuple[int, int],
+        activation: str,
+    ) -> None:
+        super().__init__()
+        self.owner = (owner,)  # no part of this layer: its weights stand in the state dict once
+        self.stride, self.padding, self.dilation = stride, padding, dilation
+        self.activation = ACTIVATIONS[activation]
+
+    def forward(self, x: Tensor) -> Tensor:
+        conv, norm = self.owner[0].conv, self.owner[0].norm
+        found = F.conv2d(x, conv.weight, conv.bias, self.stride, self.padding, self.dilation, conv.groups)
+        return self.activation(norm(found))
+
+
+class Local(nn.Module):
+    """A convolution with other kernels and biases at every place: [B, in, H, W] -> [B, out, H', W'].
+
+    shape: (out, H', W'). weight: [H' * W', out, in * size * size]. bias: [out, H', W'].
+    """
+
+    def __init__(
+        self, *, in_channels: int, shape: tuple[int, int, int], size: int, stride: int, padding: int, activation: str
+    ) -> None:
+        super().__init__()
+        out_channels, rows, columns = shape
+        self.size, self.stride, self.padding = size, stride, padding
+        self.weight = nn.Parameter(torch.empty(rows * columns, out_channels, in_channels * size**2))
+        self.bias = nn.Parameter(torch.zeros(shape))
+        self.activation = ACTIVATIONS[activation]
+        nn.init.normal_(self.weight, std=(2 / (in_channels * size**2)) ** 0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        patches = F.unfold(x, self.size, padding=self.padding, stride=self.stride)  # [B, in * size * size, places]
+        found = torch.matmul(self.weight, patches.permute(2, 1, 0)).permute(2, 1, 0)  # [B, out, places]
+        return self.activation(found.reshape(len(x), *self.bias.shape) + self.bias)

@@ -123,6 +123,41 @@ class Reorg(nn.Module):
         return reread.permute(0, 3, 5, 1, 2, 4).reshape(batch, channels * s**2, height // s, width // s)
 
 
+class SpaceToDepth(nn.Module):
+    """Squares of stride x stride places become channels: [B, C, H, W] -> [B, C * s^2, H / s, W / s].
+
+    All channels of the upper left places of the squares come first, then those of the places to their right, and so on.
+    """
+
+    def __init__(self, *, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, channels, height, width = x.shape
+        s = self.stride
+        squares = x.reshape(batch, channels, height // s, s, width // s, s)
+        return squares.permute(0, 3, 5, 1, 2, 4).reshape(batch, channels * s**2, height // s, width // s)
+
+
+class Product(nn.Module):
+    """activation(x * other), of other's shape: x has a number for each place, for each channel, or for each of both."""
+
+    def __init__(self, *, activation: str) -> None:
+        super().__init__()
+        self.activation = ACTIVATIONS[activation]
+
+    def forward(self, x: Tensor, other: Tensor) -> Tensor:
+        return self.activation(x * other)
+
+
+class Centre(nn.Module):
+    """Pixels of 0..1 to -1..1, as a [crop] section does it in a test where nothing is cut off."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * x - 1
+
+
 class Softmax(nn.Module):
     """Softmax over the whole map, or over each of `groups` equal runs of its numbers."""
 
