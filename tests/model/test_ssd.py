@@ -18,6 +18,7 @@ from detkit.model.dense_head.ssd import SSDHead, plain_layer
 from detkit.model.detector import Detector
 from detkit.model.neck.ssd_extra import SSDExtra
 from detkit.ops.match import match_default_boxes
+from detkit.ops.objects import objects_of
 from detkit.types import Batch, FeatureSpec, Target
 
 # of the authors' examples/ssd/ssd_pascal.py and ssd_pascal_512: (map, step, min size, max size, aspect ratios)
@@ -208,7 +209,7 @@ def test_boxes_by_overlap(name: str, loss: Callable[[Tensor, Tensor], Tensor]) -
     batch = small_batch(target([[2.1, 2, 12.3, 13], [20, 20.7, 44.2, 40]], [0, 2]), target([], []))
     boxes, _ = head(features, batch)
     wanted = batch.targets[0]["boxes"]  # type: ignore[index]
-    owner = match_default_boxes(anchors, wanted, torch.zeros(2, dtype=torch.bool), positive=0.5)
+    owner = match_default_boxes(anchors, objects_of(batch.targets), positive=0.5)[0]  # type: ignore[arg-type]
     rows = (owner >= 0).nonzero().flatten().tolist()
     found = sum(1 - loss(boxes[0, row], wanted[owner[row]][None]).item() for row in rows) / len(rows)
     assert head.loss(features, batch)["box"].item() == pytest.approx(found, rel=1e-4)
