@@ -10,9 +10,9 @@ from darknet_reference import ACTIVATIONS, convolve, maxpool, reorg, shortcut
 from detkit.bridge.darknet.cfg import parse_cfg
 from detkit.errors import UserError
 from detkit.model.darknet.activation import ACTIVATIONS as OURS
-from detkit.model.darknet.weightless import MaxPool
 from detkit.model.darknet.network import DarknetNetwork
 from detkit.model.darknet.section import number_sections
+from detkit.model.darknet.weightless import MaxPool
 
 NET = "[net]\nwidth=8\nheight=6\nchannels=3\n"
 CONV4 = "[convolutional]\nfilters=4\nsize=1\nactivation=linear"

@@ -313,7 +313,8 @@ DOORS = [
     Door(
         kind="another canvas than the default boxes were published for",
         given="D",
-        command=f"train model=ssd300 preprocess.height=288 preprocess.width=320 model.backbone.pretrained=false {STEPS}",
+        command="train model=ssd300 preprocess.height=288 preprocess.width=320 "
+        f"model.backbone.pretrained=false {STEPS}",
         code=0,
         says="written to",
         needs=("D",),
