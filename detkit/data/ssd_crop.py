@@ -159,7 +159,7 @@ class ZoomCrop(IoUCrop):
         window = x1 - left, y1 - top, x2 - left, y2 - top
         return {"window": window, "interpolation": self.py_random.choice(FILTERS)}
 
-    def apply(self, img: NDArray[Any], window: Window, interpolation: int, **_: Any) -> NDArray[Any]:
+    def apply(self, img: NDArray[Any], window: Window, interpolation: int = cv2.INTER_LINEAR, **_: Any) -> NDArray[Any]:
         """uint8 [H, W, 3] to the result [height, width, 3]; window: in pixels of the image, and beyond it."""
         (x1, x2), (left, right) = _seen(window[0], window[2], img.shape[1], self.width)
         (y1, y2), (top, bottom) = _seen(window[1], window[3], img.shape[0], self.height)
