@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from detkit.ops.box import paired_iof, paired_iou
 from detkit.ops.match import BETWEEN, DIFFICULT_SHARE, NEGATIVE, winners
@@ -53,19 +54,17 @@ def assign_simota(
     cost = _class_cost(scores.flatten(0, 1), place, objects.labels[owner]) - IOU_WEIGHT * (iou + 1e-8).log()
     cost = cost + OUTSIDE * ~(in_box & near)[owner, point]
 
-    highest = iou.new_zeros(
-        len(objects.boxes), num_candidates + 1
-    )  # IoUs of each object; the last column is for others
-    order, rank = _ranked(-iou, owner, len(highest))
-    highest[owner, rank.clamp(max=num_candidates)] = iou[order]
-    counts = highest[:, :-1].sum(dim=1).int().clamp(min=1)  # k of each object
-    order, rank = _ranked(cost, owner, len(highest))
-    taken = order[torch.nonzero(rank < counts[owner].clamp(max=num_candidates)).flatten()]
+    num_objects, nothing = len(objects.boxes), len(owner)
+    highest = F.pad(iou, (0, 1))[_lowest(-iou, owner, num_objects, num_candidates)]  # [G, num_candidates]
+    counts = highest.sum(dim=1).int().clamp(min=1)  # k of each object
+    cheapest = _lowest(cost, owner, num_objects, num_candidates)
+    rank = torch.arange(num_candidates, device=cost.device)
+    taken = cheapest[(rank < counts[:, None]) & (cheapest < nothing)]
 
     place, owner = place[taken], owner[taken]
     everywhere = num_images * num_points
-    winner = winners(place, -cost[taken], owner, everywhere, nobody=len(highest))
-    matches = torch.where(winner < len(highest), winner, matches.flatten()).view_as(matches)
+    winner = winners(place, -cost[taken], owner, everywhere, nobody=num_objects)
+    matches = torch.where(winner < num_objects, winner, matches.flatten()).view_as(matches)
     overlaps = iou.new_zeros(everywhere + 1)  # the last one is for objects that are beaten
     overlaps[torch.where(winner[place] == owner, place, everywhere)] = iou[taken]
     return matches, overlaps[:everywhere].view_as(matches)
@@ -86,15 +85,16 @@ def _class_cost(scores: Tensor, place: Tensor, labels: Tensor) -> Tensor:
     return absent[row] + (1 - right).log().clamp(min=-100) - right.log().clamp(min=-100)
 
 
-def _ranked(values: Tensor, owner: Tensor, num_owners: int) -> tuple[Tensor, Tensor]:
-    """P pairs, object by object as they come, each object's from the lowest value on, and their ranks from 0: [P] each.
+def _lowest(values: Tensor, owner: Tensor, num_owners: int, count: int) -> Tensor:
+    """The `count` pairs of lowest value of each owner, from the lowest on: int64 [G, count]; P where there are no more.
 
-    owner: int64 [P], ascending.
+    values: float [P]; owner: int64 [P], ascending. Of equal values the first pair comes first.
     """
     order = values.argsort(stable=True)
-    order = order[owner[order].argsort(stable=True)]
-    first = torch.searchsorted(owner, torch.arange(num_owners, device=owner.device))
-    return order, torch.arange(len(owner), device=owner.device) - first[owner]
+    order = F.pad(order[owner[order].argsort(stable=True)], (0, 1), value=len(values))
+    start = torch.searchsorted(owner, torch.arange(num_owners + 1, device=owner.device))
+    place = start[:-1, None] + torch.arange(count, device=owner.device)
+    return order[torch.where(place < start[1:, None], place, len(values))]
 
 
 def _in_boxes(points: Tensor, boxes: Tensor) -> Tensor:
