@@ -51,6 +51,7 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/inference.py
 	$(BIN)/python benchmarks/training_step.py
 	$(BIN)/python benchmarks/loader.py
+	$(BIN)/python benchmarks/assignment.py
 
 # Fails where there is no CUDA device: an unchecked GPU must not look like a checked one.
 gpu-check: $(INSTALLED)

@@ -76,7 +76,9 @@ class DefaultBoxes(nn.Module):
 
     scales: s_k per level and one more for the last level's second square, as shares of the canvas: a box of scale s
     is s times as wide as the canvas and s times as high. ratios: per level, width / height, each taken both ways.
-    steps: per level, pixels from one centre to the next; None shares the canvas evenly among the cells.
+    steps: per level, pixels from one centre to the next on the square canvas of `side` pixels that they were published
+    for; every other canvas is shared evenly among the cells, and where steps is None so are all. side: None is the
+    last step, since the last map of the published networks is one cell.
     limit: no box is wider or higher than the canvas (torchvision), or it may be (Caffe).
     """
 
@@ -86,6 +88,7 @@ class DefaultBoxes(nn.Module):
         scales: Sequence[float],
         ratios: Sequence[Sequence[float]],
         steps: Sequence[float] | None = None,
+        side: int | None = None,
         limit: bool = False,
     ) -> None:
         super().__init__()
@@ -97,6 +100,7 @@ class DefaultBoxes(nn.Module):
             )
         self.num_levels = len(ratios)
         self.steps = steps
+        self.side = steps[-1] if steps is not None and side is None else side
         for level, level_ratios in enumerate(ratios):
             base = default_boxes(scales[level], scales[level + 1], level_ratios)
             self.register_buffer(f"base{level}", base.clamp(-0.5, 0.5) if limit else base, persistent=False)
@@ -107,28 +111,28 @@ class DefaultBoxes(nn.Module):
 
     def forward(self, features: Sequence[Tensor], canvas: Size) -> Tensor:
         """float32 [N, 4] xyxy on the canvas (h, w): levels in order, each in the order of `grid_anchors`."""
-        if not torch.compiler.is_compiling():
-            self.check_steps(features, canvas)
+        steps = self.steps if (canvas[0], canvas[1]) == (self.side, self.side) else None
+        if steps is not None and not torch.compiler.is_compiling():
+            check_steps(steps, features, canvas)
         size = self.base(0).new_tensor([canvas[1], canvas[0]] * 2)
         boxes = []
         for level, feature in enumerate(features):
             grid = (feature.shape[-2], feature.shape[-1])
-            step = (canvas[0] / grid[0], canvas[1] / grid[1]) if self.steps is None else (self.steps[level],) * 2
+            step = (canvas[0] / grid[0], canvas[1] / grid[1]) if steps is None else (steps[level],) * 2
             boxes.append(grid_anchors(self.base(level) * size, grid, step))
         return torch.cat(boxes)
 
-    def check_steps(self, features: Sequence[Tensor], canvas: Size) -> None:
-        """Raise UserError where the cells of a map, `steps` apart, end a cell or more off the border of the canvas."""
-        for feature, step in zip(features, self.steps or (), strict=self.steps is not None):
-            for cells, side in zip(feature.shape[-2:], canvas, strict=True):
-                if abs(cells * step - side) >= step:
-                    raise UserError(
-                        f"model.dense_head.default_boxes.steps={list(self.steps or ())}: {cells} cells {step} "
-                        "pixels apart "
-                        f"do not cover the {side} pixels of the image; take the preprocess that they are made for "
-                        "(preprocess=warp for ssd300, warp_512 for ssd512), or share it evenly by "
-                        "model.dense_head.default_boxes.steps=null"
-                    )
+
+def check_steps(steps: Sequence[float], features: Sequence[Tensor], canvas: Size) -> None:
+    """Raise UserError where the cells of a map, `steps` apart, end a cell or more off the border of the canvas."""
+    for feature, step in zip(features, steps, strict=True):
+        for cells, side in zip(feature.shape[-2:], canvas, strict=True):
+            if abs(cells * step - side) >= step:
+                raise UserError(
+                    f"model.dense_head.default_boxes.steps={list(steps)}: {cells} cells {step} pixels apart do not "
+                    f"cover the {side} pixels of the image, which they are said to be made for; take the neck and the "
+                    "dense_head of one model, or share the canvas evenly by model.dense_head.default_boxes.steps=null"
+                )
 
 
 def flatten_head(maps: Tensor, values: int) -> Tensor:

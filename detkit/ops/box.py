@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torchvision.ops import box_area
 
 
 def box_iof(boxes: Tensor, regions: Tensor) -> Tensor:
@@ -12,10 +11,16 @@ def box_iof(boxes: Tensor, regions: Tensor) -> Tensor:
 
     boxes [N, 4], regions [M, 4], both xyxy -> float [N, M] in 0..1; a box without area has share 0.
     """
-    top_left = torch.maximum(boxes[:, None, :2], regions[None, :, :2])
-    bottom_right = torch.minimum(boxes[:, None, 2:], regions[None, :, 2:])
-    intersection = (bottom_right - top_left).clamp(min=0).prod(dim=2)  # [N, M]
-    return intersection / box_area(boxes)[:, None].clamp(min=torch.finfo(boxes.dtype).tiny)
+    return paired_iof(boxes[:, None], regions[None])
+
+
+def paired_iof(boxes: Tensor, regions: Tensor) -> Tensor:
+    """Share of each box that lies in its own region: xyxy [..., 4] and [..., 4], broadcast -> float [...] in 0..1."""
+    top_left = torch.maximum(boxes[..., :2], regions[..., :2])
+    bottom_right = torch.minimum(boxes[..., 2:], regions[..., 2:])
+    intersection = (bottom_right - top_left).clamp(min=0).prod(dim=-1)
+    area = (boxes[..., 2:] - boxes[..., :2]).prod(dim=-1)
+    return intersection / area.clamp(min=torch.finfo(boxes.dtype).tiny)
 
 
 def paired_iou(boxes: Tensor, others: Tensor) -> Tensor:

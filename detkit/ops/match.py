@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torchvision.ops import box_iou
 
 from detkit.ops.box import box_iof
+from detkit.ops.objects import Objects, match_each
 
 NEGATIVE = -1  # background
 BETWEEN = -2  # neither: takes no part in the loss
 
 DIFFICULT_SHARE = 0.5  # a box with at least this share inside a difficult object or a crowd is no background
+BLOCK = 128  # boxes of a row whose highest IoU is kept
+PAIRS = 2**18  # overlaps computed at once: what is in between stays in the cache
 
 
 def match(iou: Tensor, *, positive: float, negative: float, force_best: bool = False) -> Tensor:
@@ -36,26 +40,53 @@ def match(iou: Tensor, *, positive: float, negative: float, force_best: bool = F
     return matches
 
 
-def match_bipartite(iou: Tensor, *, positive: float) -> Tensor:
-    """The ground truth of each box: int64 [N], an index >= 0 or NEGATIVE (SSD, section 2.2).
+def match_bipartite(iou: Tensor, image: Tensor, num_images: int, *, positive: float) -> Tensor:
+    """The ground truth of each box in each of B images: int64 [B, N], a row of `iou` or NEGATIVE (SSD, section 2.2).
 
-    iou: [M, N] of M ground truths with N boxes. First every ground truth gets a box of its own: the pair of highest
-    IoU is taken, both leave, and so on while an IoU is above 0. Each other box then takes its ground truth of highest
-    IoU where that is above `positive`.
+    iou: [G, N] of the ground truths of all images with N boxes, which are the same in each; image: int64 [G], whose
+    ground truth each is. First every ground truth gets a box of its own: the pair of highest IoU is taken, of several
+    that of the first ground truth and its first box, both leave, and so on while an IoU is above 0. Each other box then
+    takes its ground truth of highest IoU where that is above `positive`, at least 0.
+
+    Both sides of a pair rank it by its IoU, and then the matching of best pairs is the only stable one: every ground
+    truth asks for its best box, who is beaten there asks for its next (Gale & Shapley 1962), all at once.
     """
     num_objects, num_boxes = iou.shape
+    none = num_images * num_boxes  # the place of who has no box
     if num_objects == 0 or num_boxes == 0:
-        return iou.new_full((num_boxes,), NEGATIVE, dtype=torch.int64)
-    best_iou, best = iou.max(dim=0)
-    matches = torch.where(best_iou > positive, best, NEGATIVE)
-    left = iou.clone()
-    for _ in range(min(num_objects, num_boxes)):
-        highest, pair = left.flatten().max(dim=0, keepdim=True)  # [1]: as indices, no wait for the device
-        gt, box = pair // num_boxes, pair % num_boxes
-        matches[box] = torch.where(highest > 0, gt, matches[box])
-        left[gt] = -1
-        left[:, box] = -1
-    return matches
+        return iou.new_full((num_images, num_boxes), NEGATIVE, dtype=torch.int64)
+    who = torch.arange(num_objects, device=iou.device)
+    left = F.pad(iou, (0, -num_boxes % BLOCK)).unflatten(1, (-1, BLOCK))  # what each may still ask for
+    tops = left.amax(dim=2)  # so that a refusal costs a block and not a row
+
+    rows, block = torch.nonzero(tops > positive, as_tuple=True)
+    pair, cell = torch.nonzero(left[rows, block] > positive, as_tuple=True)
+    rows, box = rows[pair], block[pair] * BLOCK + cell
+    best = winners(image[rows] * num_boxes + box, iou[rows, box], rows, none, nobody=num_objects)
+
+    asking, value, place = who, torch.zeros_like(iou[:, 0]), torch.full_like(who, none)
+    while len(asking) > 0:
+        value[asking], block = tops[asking].max(dim=1)
+        box = block * BLOCK + left[asking, block].argmax(dim=1)
+        place[asking] = torch.where(value[asking] > 0, image[asking] * num_boxes + box, none)
+        holder = winners(place, value, who, none + 1, nobody=num_objects)
+        asking = torch.nonzero((holder[place] != who) & (place < none)).flatten()
+        box = place[asking] % num_boxes
+        block, cell = box // BLOCK, box % BLOCK
+        left[asking, block, cell] = -1
+        tops[asking, block] = left[asking, block].amax(dim=1)
+    matches = torch.where(holder < num_objects, holder, F.pad(best, (0, 1), value=num_objects))[:none]
+    return torch.where(matches < num_objects, matches, NEGATIVE).unflatten(0, (num_images, num_boxes))
+
+
+def winners(place: Tensor, value: Tensor, who: Tensor, num_places: int, *, nobody: int) -> Tensor:
+    """Who has the highest value at each place, of equal ones the smallest number: int64 [num_places], or `nobody`.
+
+    place, who: int64 [P], value: [P], of P claims; `nobody` is larger than any number in `who`.
+    """
+    highest = value.new_full((num_places + 1,), -torch.inf).scatter_reduce(0, place, value, "amax")
+    place = torch.where(value == highest[place], place, num_places)  # the last one is for those who are beaten
+    return torch.full_like(highest, nobody, dtype=torch.int64).scatter_reduce(0, place, who, "amin")[:num_places]
 
 
 def match_boxes(
@@ -78,11 +109,28 @@ def match_boxes(
     return spare_difficult(matches, boxes, gt_boxes[difficult])
 
 
-def match_default_boxes(boxes: Tensor, gt_boxes: Tensor, difficult: Tensor, *, positive: float) -> Tensor:
-    """`match_bipartite` on boxes xyxy [N, 4] and gt_boxes [M, 4]; difficult ground truths as in `match_boxes`."""
-    iou = box_iou(gt_boxes, boxes)
-    iou[difficult] = 0
-    return spare_difficult(match_bipartite(iou, positive=positive), boxes, gt_boxes[difficult])
+def match_default_boxes(boxes: Tensor, objects: Objects, *, positive: float) -> Tensor:
+    """`match_bipartite` on boxes xyxy [N, 4] and objects of B images: [B, N]; difficult ones as in `match_boxes`."""
+    rows = max(1, PAIRS // max(1, len(boxes)))
+    iou = torch.cat([box_iou(part, boxes) for part in objects.boxes.split(rows)])
+    iou.masked_fill_(objects.difficult[:, None], 0)
+    matches = match_bipartite(iou, objects.image, len(objects.counts), positive=positive)
+    return spare_difficult_objects(matches, boxes, objects)
+
+
+def match_anchors(
+    boxes: Tensor, objects: Objects, *, positive: float, negative: float, force_best: bool = False
+) -> Tensor:
+    """`match_boxes` of the same boxes xyxy [N, 4] in each of B images: int64 [B, N], indices of `objects`.
+
+    Image by image, since [G, N] overlaps of a pyramid of anchors are too many, but without waiting for the device.
+    """
+
+    def of_image(gt_boxes: Tensor, difficult: Tensor) -> Tensor:
+        iou = box_iou(gt_boxes, boxes).masked_fill_(difficult[:, None], 0)
+        return match(iou, positive=positive, negative=negative, force_best=force_best)
+
+    return spare_difficult_objects(match_each(objects, of_image), boxes, objects)
 
 
 def spare_difficult(matches: Tensor, boxes: Tensor, difficult_boxes: Tensor) -> Tensor:
@@ -91,3 +139,13 @@ def spare_difficult(matches: Tensor, boxes: Tensor, difficult_boxes: Tensor) -> 
         return matches
     covered = (box_iof(boxes, difficult_boxes) >= DIFFICULT_SHARE).any(dim=1)
     return torch.where((matches == NEGATIVE) & covered, BETWEEN, matches)
+
+
+def spare_difficult_objects(matches: Tensor, boxes: Tensor, objects: Objects) -> Tensor:
+    """`spare_difficult` for boxes [N, 4] that are the same in each of B images: matches [B, N]."""
+    hard = torch.nonzero(objects.difficult).flatten()
+    if len(hard) == 0:
+        return matches
+    covered = (box_iof(boxes, objects.boxes[hard]) >= DIFFICULT_SHARE).T.long()  # [D, N]
+    covering = torch.zeros_like(matches).index_add_(0, objects.image[hard], covered)
+    return torch.where((matches == NEGATIVE) & (covering > 0), BETWEEN, matches)

@@ -43,7 +43,8 @@ def hard_negatives(losses: Tensor, matches: Tensor, *, ratio: float) -> Tensor:
     """
     wanted = (ratio * (matches >= 0).sum(dim=1, keepdim=True)).long()  # [B, 1]
     ranked = losses.masked_fill(matches != NEGATIVE, -torch.inf).argsort(dim=1, descending=True, stable=True)
-    rank = ranked.argsort(dim=1)
+    places = torch.arange(losses.shape[1], device=losses.device).expand_as(ranked)
+    rank = torch.empty_like(ranked).scatter_(1, ranked, places)
     return (rank < wanted) & (matches == NEGATIVE)
 
 

@@ -1,20 +1,21 @@
 """SimOTA: each object takes as many cells as it is seen well by, the cheapest ones (Ge et al. 2021, section 2.1).
 
-Symbols: N points (cells of an image over all levels), M objects, C classes.
+Symbols: B images, N points (cells of an image over all levels), G objects of the batch, C classes, P pairs of an object
+and a point that may answer for it.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torchvision.ops import box_iou
+from torch.nn import functional as F
 
-from detkit.ops.box import box_iof
-from detkit.ops.match import BETWEEN, DIFFICULT_SHARE, NEGATIVE
+from detkit.ops.box import paired_iof, paired_iou
+from detkit.ops.match import BETWEEN, DIFFICULT_SHARE, NEGATIVE, winners
+from detkit.ops.objects import Objects
 
 IOU_WEIGHT = 3.0
 OUTSIDE = 1e5  # cost of a point that lies in the box or near its centre, but not in both
-IMPOSSIBLE = 1e9  # of one that lies in neither
 
 
 def assign_simota(
@@ -22,69 +23,89 @@ def assign_simota(
     strides: Tensor,
     predicted: Tensor,
     scores: Tensor,
-    boxes: Tensor,
-    labels: Tensor,
-    difficult: Tensor,
+    objects: Objects,
     *,
     radius: float = 2.5,
     num_candidates: int = 10,
 ) -> tuple[Tensor, Tensor]:
-    """The object of each point, int64 [N] (an index >= 0, NEGATIVE, or BETWEEN), and its IoU with it, float [N].
+    """The object of each point, int64 [B, N] (an index of `objects`, NEGATIVE, or BETWEEN), and its IoU with it [B, N].
 
-    points: float [N, 2] (x, y) pixels, the middles of their cells; strides: [N]. predicted: [N, 4] boxes and scores:
-    [N, C] class probabilities (times objectness) that the network now gives. boxes [M, 4], labels [M], difficult [M].
+    points: float [N, 2] (x, y) pixels, the middles of their cells; strides: [N]. predicted: [B, N, 4] boxes and scores:
+    [B, N, C] class probabilities (times objectness) that the network now gives.
 
     A point may answer for an object if it lies in its box, or within `radius` cells of its centre. The cost of a pair
     is the cross-entropy of the root of the scores plus 3 times -log IoU. An object takes the k cheapest points, k the
     sum of its `num_candidates` highest IoUs, at least 1; a point wanted by several goes where it is cheapest.
     Difficult objects take none; what lies in one, as a point or by half of its box, is BETWEEN.
     """
-    matches = torch.full((len(points),), NEGATIVE, dtype=torch.int64, device=points.device)
-    overlaps = predicted.new_zeros(len(points))
-    if difficult.any():
-        within = _in_boxes(points, boxes[difficult]).any(dim=0)
-        matches[within | (box_iof(predicted, boxes[difficult]) >= DIFFICULT_SHARE).any(dim=1)] = BETWEEN
-    objects = torch.nonzero(~difficult).flatten()
-    if len(objects) == 0 or len(points) == 0:
-        return matches, overlaps
-    boxes, labels = boxes[objects], labels[objects]
-    in_box, near = _in_boxes(points, boxes), _near_centres(points, strides, boxes, radius)  # [M, N]
-    candidates = torch.nonzero((in_box | near).any(dim=0)).flatten()  # the costs of all others are not computed
-    if len(candidates) == 0:
-        return matches, overlaps
-    iou = box_iou(boxes, predicted[candidates])
-    in_box, near = in_box[:, candidates], near[:, candidates]
-    cost = _class_cost(scores[candidates], labels) - IOU_WEIGHT * (iou + 1e-8).log()
-    cost = cost + OUTSIDE * ~(in_box & near) + IMPOSSIBLE * ~(in_box | near)
+    num_images, num_points = scores.shape[:2]
+    in_box, near = _in_boxes(points, objects.boxes), _near_centres(points, strides, objects.boxes, radius)  # [G, N]
+    matches = torch.full_like(scores[..., 0], NEGATIVE, dtype=torch.int64)
+    hard = torch.nonzero(objects.difficult).flatten()
+    if len(hard) > 0:
+        covered = paired_iof(predicted[objects.image[hard]], objects.boxes[hard, None]) >= DIFFICULT_SHARE
+        spared = torch.zeros_like(matches).index_add_(0, objects.image[hard], (in_box[hard] | covered).long())
+        matches = matches.masked_fill(spared > 0, BETWEEN)
 
-    top = min(num_candidates, len(candidates))
-    counts = (iou * (in_box | near)).topk(top, dim=1).values.sum(dim=1).int().clamp(min=1)  # k of each object
-    cheapest = cost.topk(top, dim=1, largest=False)
-    taken = torch.arange(top, device=cost.device) < counts[:, None]
-    taken &= cheapest.values < IMPOSSIBLE / 2
-    wanted = torch.zeros_like(cost, dtype=torch.bool).scatter_(1, cheapest.indices, taken)
-    best = cost.masked_fill(~wanted, torch.inf).argmin(dim=0)  # where several objects want a point
-    chosen = torch.nonzero(wanted.any(dim=0)).flatten()
-    owner = best[chosen]
-    matches[candidates[chosen]] = objects[owner]
-    overlaps[candidates[chosen]] = iou[owner, chosen]
-    return matches, overlaps
+    owner, point = torch.nonzero((in_box | near) & ~objects.difficult[:, None], as_tuple=True)  # [P], object by object
+    place = objects.image[owner] * num_points + point
+    boxes = predicted.flatten(0, 1)[place]
+    iou = paired_iou(objects.boxes[owner], boxes)
+    cost = _class_cost(scores.flatten(0, 1), place, objects.labels[owner]) - IOU_WEIGHT * (iou + 1e-8).log()
+    cost = cost + OUTSIDE * ~(in_box & near)[owner, point]
+
+    num_objects, nothing = len(objects.boxes), len(owner)
+    highest = F.pad(iou, (0, 1))[_lowest(-iou, owner, num_objects, num_candidates)]  # [G, num_candidates]
+    counts = highest.sum(dim=1).int().clamp(min=1)  # k of each object
+    cheapest = _lowest(cost, owner, num_objects, num_candidates)
+    rank = torch.arange(num_candidates, device=cost.device)
+    taken = cheapest[(rank < counts[:, None]) & (cheapest < nothing)]
+
+    place, owner = place[taken], owner[taken]
+    everywhere = num_images * num_points
+    winner = winners(place, -cost[taken], owner, everywhere, nobody=num_objects)
+    matches = torch.where(winner < num_objects, winner, matches.flatten()).view_as(matches)
+    overlaps = iou.new_zeros(everywhere + 1)  # the last one is for objects that are beaten
+    overlaps[torch.where(winner[place] == owner, place, everywhere)] = iou[taken]
+    return matches, overlaps[:everywhere].view_as(matches)
 
 
-def _class_cost(scores: Tensor, labels: Tensor) -> Tensor:
-    """Binary cross-entropy over the classes of the root of the scores [N, C], were the label right: [M, N]."""
-    root = scores.sqrt()
-    present = -root.log().clamp(min=-100).T  # [C, N]
-    absent = -(1 - root).log().clamp(min=-100).T
-    return absent.sum(dim=0) + (present - absent)[labels]
+def _class_cost(scores: Tensor, place: Tensor, labels: Tensor) -> Tensor:
+    """Binary cross-entropy over the classes of the root of the scores [B * N, C] at P places, were P labels right: [P].
+
+    Many pairs are of one place: its sum over the classes is taken once.
+    """
+    asked = torch.zeros_like(scores[:, 0], dtype=torch.bool)
+    asked[place] = True
+    seen = torch.nonzero(asked).flatten()
+    root = scores[seen].sqrt()
+    row = (asked.cumsum(dim=0) - 1)[place]
+    right = root[row, labels]
+    absent = -(1 - root).log().clamp(min=-100).sum(dim=1)
+    return absent[row] + (1 - right).log().clamp(min=-100) - right.log().clamp(min=-100)
+
+
+def _lowest(values: Tensor, owner: Tensor, num_owners: int, count: int) -> Tensor:
+    """The `count` pairs of lowest value of each owner, from the lowest on: int64 [G, count]; P where there are no more.
+
+    values: float [P]; owner: int64 [P], ascending. Of equal values the first pair comes first.
+    """
+    order = values.argsort(stable=True)
+    order = F.pad(order[owner[order].argsort(stable=True)], (0, 1), value=len(values))
+    start = torch.searchsorted(owner, torch.arange(num_owners + 1, device=owner.device))
+    place = start[:-1, None] + torch.arange(count, device=owner.device)
+    return order[torch.where(place < start[1:, None], place, len(values))]
 
 
 def _in_boxes(points: Tensor, boxes: Tensor) -> Tensor:
-    """Which points [N, 2] lie inside which boxes [M, 4]: bool [M, N]."""
-    return ((points > boxes[:, None, :2]) & (points < boxes[:, None, 2:])).all(dim=2)
+    """Which points [N, 2] lie inside which boxes [G, 4]: bool [G, N]."""
+    x, y = points.unbind(dim=1)
+    left, top, right, bottom = boxes[:, :, None].unbind(dim=1)
+    return (x > left) & (x < right) & (y > top) & (y < bottom)
 
 
 def _near_centres(points: Tensor, strides: Tensor, boxes: Tensor, radius: float) -> Tensor:
-    """Which points lie in the square of `radius` of their own cells around the centres of boxes: bool [M, N]."""
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-    return ((points - centres[:, None]).abs() < radius * strides[:, None]).all(dim=2)
+    """Which points lie in the square of `radius` of their own cells around the centres of boxes: bool [G, N]."""
+    (x, y), reach = points.unbind(dim=1), radius * strides
+    centre_x, centre_y = ((boxes[:, :2] + boxes[:, 2:]) / 2)[:, :, None].unbind(dim=1)
+    return ((x - centre_x).abs() < reach) & ((y - centre_y).abs() < reach)

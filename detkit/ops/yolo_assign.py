@@ -12,10 +12,12 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torchvision.ops import box_iou
 
-from detkit.ops.box import box_iof
+from detkit.ops.box import paired_iof
 from detkit.ops.match import BETWEEN, DIFFICULT_SHARE, NEGATIVE
+from detkit.ops.objects import Objects, objects_of
 from detkit.ops.yolo_coder import cell_grid, centre_size
 from detkit.types import Size
 
@@ -104,14 +106,33 @@ def assign_rows(
     row, the last of the list has it. Rows of no object are BETWEEN where what they say overlaps any object by more
     than `ignore_iou`, lies in a difficult one by half, or where a difficult object would have had the row.
     """
-    matches = predicted.new_full((len(predicted),), NEGATIVE, dtype=torch.int64)
-    if len(boxes) == 0:
-        return matches
-    spared = (box_iou(boxes, predicted) > ignore_iou).any(dim=0)
-    objects, rows = object_rows(boxes, layout, extra_iou)
-    hard = difficult[objects]
-    if hard.any():
-        spared |= (box_iof(predicted, boxes[difficult]) >= DIFFICULT_SHARE).any(dim=1)
-        spared[rows[hard]] = True
-    matches[spared] = BETWEEN
-    return matches.scatter_reduce(0, rows[~hard], objects[~hard], "amax")
+    labels = torch.zeros_like(difficult, dtype=torch.int64)
+    objects = objects_of([{"boxes": boxes, "labels": labels, "difficult": difficult}])
+    return assign_batch_rows(predicted[None], objects, layout, ignore_iou=ignore_iou, extra_iou=extra_iou)[0]
+
+
+def assign_batch_rows(
+    predicted: Tensor, objects: Objects, layout: AnchorRows, *, ignore_iou: float, extra_iou: float | None = None
+) -> Tensor:
+    """`assign_rows` of B images at once: predicted float [B, N, 4] -> int64 [B, N], indices of `objects`.
+
+    Overlaps are worked out image by image, since those of all objects with their images' rows are too many, but
+    without waiting for the device.
+    """
+    parts = objects.boxes.split(objects.counts)
+    spared = torch.stack(
+        [(box_iou(part, rows) > ignore_iou).any(dim=0) for part, rows in zip(parts, predicted, strict=True)]
+    )
+    claiming, row = object_rows(objects.boxes, layout, extra_iou)  # [P] claims
+    everywhere = spared.numel()
+    place, hard = objects.image[claiming] * spared.shape[1] + row, objects.difficult[claiming]
+    difficult = torch.nonzero(objects.difficult).flatten()
+    if len(difficult) > 0:
+        image = objects.image[difficult]
+        covered = paired_iof(predicted[image], objects.boxes[difficult, None]) >= DIFFICULT_SHARE  # [D, N]
+        spared = spared | (torch.zeros_like(spared, dtype=torch.int64).index_add_(0, image, covered.long()) > 0)
+        refused = torch.zeros_like(spared).flatten().index_fill_(0, place[hard], True)
+        spared = spared | refused.view_as(spared)
+    matches = torch.where(spared, BETWEEN, NEGATIVE).flatten()
+    claims = torch.where(hard, everywhere, place)  # the last place is for difficult objects
+    return F.pad(matches, (0, 1)).scatter_reduce(0, claims, claiming, "amax")[:everywhere].view_as(spared)

@@ -14,6 +14,7 @@ from detkit.errors import UserError
 from detkit.model.darknet.activation import ACTIVATIONS as OURS
 from detkit.model.darknet.network import DarknetNetwork
 from detkit.model.darknet.section import number_sections
+from detkit.model.darknet.weightless import MaxPool
 from detkit.model.fold import fold_batch_norm
 
 NET = "[net]\nwidth=8\nheight=6\nchannels=3\n"
@@ -100,13 +101,31 @@ def test_activations_over_channels() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "stride", "padding"), [(2, 2, None), (2, 1, None), (3, 1, None), (5, 1, None), (3, 2, None), (2, 2, 0)]
+    ("size", "stride", "padding"),
+    [
+        (2, 2, None),
+        (2, 1, None),
+        (3, 1, None),
+        (5, 1, None),
+        (3, 2, None),
+        (2, 2, 0),
+        (4, 2, None),
+        (2, 2, 3),
+        (3, 2, 1),
+    ],
 )
 @pytest.mark.parametrize("side", [6, 7])
 def test_maxpool(size: int, stride: int, padding: int | None, side: int) -> None:
     given = "" if padding is None else f"padding={padding}\n"
     net = network(f"[maxpool]\nsize={size}\nstride={stride}\n{given}", f"[net]\nwidth={side}\nheight={side}\n")
     check(net, lambda x: maxpool(x, size=size, stride=stride, padding=size - 1 if padding is None else padding))
+
+
+@pytest.mark.parametrize("side", [6, 7])
+def test_maxpool_of_stride_two_copies_no_map(side: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.nn.functional, "pad")
+    pool = MaxPool(size=2, stride=(2, 2), padding=1)
+    assert pool(torch.zeros(1, 1, side, side)).shape == (1, 1, (side + 1) // 2, (side + 1) // 2)
 
 
 def test_maxpool_of_stride_one_and_size_two_reaches_right_and_down() -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import random
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from hydra.utils import instantiate
 from torchvision.ops import box_iou
 
-from detkit.data.ssd_crop import IoUCrop, ZoomOut, fits
+from detkit.data.ssd_crop import IoUCrop, ZoomCrop, ZoomOut, fits
 from detkit.data.transform import Augment
 
 HEIGHT, WIDTH = 60, 80
@@ -82,6 +85,82 @@ def test_an_object_whose_centre_is_outside_is_gone_even_if_most_visible() -> Non
     kept = crop.apply_to_bboxes(boxes, window=(31, 0, 80, 60), shape=image.shape)
     assert kept[:, 4].tolist() == [8]
     np.testing.assert_allclose(kept[0, :4] * [49, 60, 49, 60], [39, 20, 49, 40])
+
+
+def drawn(transform: ZoomCrop, shape: tuple[int, ...], boxes: np.ndarray, seed: int) -> dict[str, Any]:
+    transform.set_random_state(np.random.default_rng(seed), random.Random(seed))
+    return transform.get_params_dependent_on_data({"shape": shape}, {"bboxes": boxes})
+
+
+def by_canvas(image: np.ndarray, window: tuple[int, ...], fill: tuple[int, ...], size: Any, filter: int) -> np.ndarray:
+    """What `ZoomCrop` gives, with a canvas large enough for every window."""
+    margin = 4 * max(image.shape)
+    canvas = np.empty((image.shape[0] + 2 * margin, image.shape[1] + 2 * margin, 3), np.uint8)
+    canvas[:] = fill
+    canvas[margin : margin + image.shape[0], margin : margin + image.shape[1]] = image
+    x1, y1, x2, y2 = (edge + margin for edge in window)
+    return cv2.resize(canvas[y1:y2, x1:x2], size, interpolation=filter)
+
+
+def test_zoom_and_crop_in_one_is_one_after_the_other() -> None:
+    """To a pixel of the result, by which the border of the image may be off; where there is none, to the bit."""
+    image, _ = marked()
+    image = cv2.GaussianBlur(image, (0, 0), 4)
+    fill = (10, 10, 10)
+    transform = ZoomCrop(height=96, width=128, fill=fill)
+    shares = BOXES / [WIDTH, HEIGHT, WIDTH, HEIGHT]
+    inside, larger = 0, 0
+    for seed in range(60):
+        params = drawn(transform, image.shape, shares, seed)
+        found = transform.apply(image, **params).astype(int)
+        expected = by_canvas(image, params["window"], fill, (128, 96), params["interpolation"]).astype(int)
+        x1, y1, x2, y2 = params["window"]
+        if x1 >= 0 and y1 >= 0 and x2 <= WIDTH and y2 <= HEIGHT:
+            inside += 1
+            assert (found == expected).all()
+        else:
+            larger += 1
+            assert np.abs(found - expected).mean() < 3
+        boxes = transform.apply_to_bboxes(np.column_stack([shares, [0, 1]]), shape=image.shape, **params)
+        kept = BOXES[boxes[:, 4].astype(int)]
+        plain = (kept - [x1, y1, x1, y1]) / [x2 - x1, y2 - y1, x2 - x1, y2 - y1]
+        assert np.abs((boxes[:, :4] - plain.clip(0, 1)) * [128, 96, 128, 96]).max() <= 1
+    assert inside > 10 and larger > 10
+
+
+def test_zoom_and_crop_in_one_keeps_boxes_on_their_pixels() -> None:
+    image, _ = marked()
+    transform = ZoomCrop(height=96, width=128, zoom=1, fill=(1, 2, 3))
+    shares = np.column_stack([BOXES / [WIDTH, HEIGHT, WIDTH, HEIGHT], [0, 1]])
+    for seed in range(60):
+        params = drawn(transform, image.shape, shares, seed) | {"interpolation": cv2.INTER_NEAREST}
+        result = transform.apply(image, **params)
+        boxes = transform.apply_to_bboxes(shares, shape=image.shape, **params)
+        assert len(boxes) >= 1
+        for x1, y1, x2, y2, label in boxes * [128, 96, 128, 96, 1]:
+            rows, columns = np.nonzero(result[:, :, 0] == 100 + 50 * label)
+            edges = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+            np.testing.assert_allclose([x1, y1, x2, y2], edges, atol=1.01)
+
+
+def test_a_large_picture_is_not_laid_on_a_larger_canvas() -> None:
+    image = np.zeros((1500, 2000, 3), np.uint8)
+    transform = ZoomCrop(height=300, width=300, zoom=1, min_ious=[])
+    for seed in range(5):
+        params = drawn(transform, image.shape, np.zeros((0, 5)), seed)
+        tracemalloc.start()
+        result = transform.apply(image, **params)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 3 * result.nbytes < image.nbytes / 8
+
+
+def test_a_window_beside_the_picture_is_all_fill() -> None:
+    transform = ZoomCrop(height=30, width=40, fill=(1, 2, 3))
+    params: dict[str, Any] = {"window": (-50, -50, -10, -5), "interpolation": cv2.INTER_LINEAR}
+    assert (transform.apply(np.zeros((20, 20, 3), np.uint8), **params) == [1, 2, 3]).all()
+    sliver = transform.apply(np.zeros((20, 20, 3), np.uint8), **params | {"window": (-4000, 0, 1, 20)})
+    assert (sliver[:, -1] == 0).all() and (sliver[:, :-1] == [1, 2, 3]).all()
 
 
 @pytest.mark.parametrize("boxes", [BOXES, np.zeros((0, 4), np.float32)])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from hydra.utils import instantiate
 from torch import Tensor, nn
 from torchvision.ops import complete_box_iou, distance_box_iou, generalized_box_iou
 
@@ -17,7 +19,9 @@ from detkit.model.dense import DefaultBoxes
 from detkit.model.dense_head.ssd import SSDHead, plain_layer
 from detkit.model.detector import Detector
 from detkit.model.neck.ssd_extra import SSDExtra
+from detkit.ops.anchor import grid_anchors
 from detkit.ops.match import match_default_boxes
+from detkit.ops.objects import objects_of
 from detkit.types import Batch, FeatureSpec, Target
 
 # of the authors' examples/ssd/ssd_pascal.py and ssd_pascal_512: (map, step, min size, max size, aspect ratios)
@@ -54,11 +58,52 @@ def test_default_boxes_are_those_of_the_authors(
     compose_train: Callable, model: str, size: int, levels: Any, count: int
 ) -> None:
     settings = compose_train(f"model={model}").model.dense_head.default_boxes
-    grid = DefaultBoxes(scales=settings.scales, ratios=settings.ratios, steps=list(settings.steps))
+    grid = instantiate(settings)
     maps = [torch.zeros(1, 1, cells, cells) for cells, *_ in levels]
     boxes = grid(maps, (size, size))
     assert boxes.shape == (count, 4)
     assert torch.allclose(boxes, prior_boxes(levels), atol=2e-3)
+    assert settings.side == size
+    # to the last bit, as before there was a side: such checkpoints have the steps alone
+    pixels = [
+        grid_anchors(grid.base(level) * size, (cells, cells), (step, step))
+        for level, (cells, step, *_) in enumerate(levels)
+    ]
+    before = DefaultBoxes(scales=settings.scales, ratios=settings.ratios, steps=settings.steps)
+    assert torch.equal(boxes, torch.cat(pixels)) and torch.equal(before(maps, (size, size)), boxes)
+
+
+@pytest.mark.parametrize("canvas", [(544, 544), (384, 544), (512, 300), (768, 768)])
+@pytest.mark.parametrize("model", ["ssd300", "ssd512"])
+def test_on_any_other_canvas_the_centres_lie_evenly_inside(
+    build: Callable[..., Detector], model: str, canvas: tuple[int, int]
+) -> None:
+    detector = build(f"model={model}", num_classes=2)
+    network = copy.deepcopy(detector).to("meta")
+    maps = network.neck(network.backbone(torch.zeros(1, 3, *canvas, device="meta")))  # type: ignore[operator]
+    boxes = detector.dense_head.default_boxes([torch.zeros(1, 1, *m.shape[2:]) for m in maps], canvas)  # type: ignore[operator, union-attr]
+    first = 0
+    for level, feature in enumerate(maps):
+        rows, columns = feature.shape[2:]
+        per_cell = len(detector.dense_head.default_boxes.base(level))  # type: ignore[operator, union-attr]
+        part = boxes[first : first + rows * columns * per_cell]
+        first += len(part)
+        x, y = ((part[:, :2] + part[:, 2:]) / 2).unflatten(0, (rows, columns, per_cell)).unbind(dim=3)
+        for centres, cells, side in ((x[0, :, 0], columns, canvas[1]), (y[:, 0, 0], rows, canvas[0])):
+            assert torch.allclose(centres, (torch.arange(cells) + 0.5) * side / cells, atol=1e-3)
+        assert ((x > 0) & (x < canvas[1]) & (y > 0) & (y < canvas[0])).all()
+        sizes = (part[:, 2:] - part[:, :2]) / torch.tensor([canvas[1], canvas[0]])
+        base = detector.dense_head.default_boxes.base(level)  # type: ignore[operator, union-attr]
+        assert torch.allclose(sizes[:per_cell], base[:, 2:] - base[:, :2], atol=1e-4)
+    assert first == len(boxes)
+
+
+def test_steps_that_do_not_cover_their_own_canvas_are_refused() -> None:
+    grid = DefaultBoxes(scales=[0.5, 0.9, 1.1], ratios=[[2], [2]], steps=[8, 48], side=48)
+    maps = [torch.zeros(1, 1, 3, 3), torch.zeros(1, 1, 1, 1)]
+    with pytest.raises(UserError, match=r"steps=\[8, 48\]: 3 cells 8 pixels apart do not cover the 48 pixels"):
+        grid(maps, (48, 48))
+    assert grid(maps, (40, 48)).shape == (40, 4)
 
 
 def test_maps_have_the_sizes_of_the_paper(build: Callable[..., Detector]) -> None:
@@ -208,7 +253,7 @@ def test_boxes_by_overlap(name: str, loss: Callable[[Tensor, Tensor], Tensor]) -
     batch = small_batch(target([[2.1, 2, 12.3, 13], [20, 20.7, 44.2, 40]], [0, 2]), target([], []))
     boxes, _ = head(features, batch)
     wanted = batch.targets[0]["boxes"]  # type: ignore[index]
-    owner = match_default_boxes(anchors, wanted, torch.zeros(2, dtype=torch.bool), positive=0.5)
+    owner = match_default_boxes(anchors, objects_of(batch.targets), positive=0.5)[0]  # type: ignore[arg-type]
     rows = (owner >= 0).nonzero().flatten().tolist()
     found = sum(1 - loss(boxes[0, row], wanted[owner[row]][None]).item() for row in rows) / len(rows)
     assert head.loss(features, batch)["box"].item() == pytest.approx(found, rel=1e-4)

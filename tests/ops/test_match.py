@@ -8,6 +8,8 @@ from torchvision.models.detection._utils import Matcher
 from torchvision.ops import box_iou
 
 from detkit.ops.match import BETWEEN, NEGATIVE, match, match_bipartite, match_boxes, match_default_boxes
+from detkit.ops.objects import objects_of
+from detkit.types import Target
 
 
 def random_boxes(count: int) -> torch.Tensor:
@@ -46,35 +48,71 @@ def test_only_difficult_objects() -> None:
     assert got.tolist() == [BETWEEN]
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_bipartite_equals_a_loop_over_pairs(seed: int) -> None:
+def bipartite_loop(iou: torch.Tensor, positive: float) -> list[int]:
+    """`match_bipartite` of one image: the highest of all IoUs is looked up once for each ground truth."""
+    best_iou, best = iou.max(dim=0)
+    matches = torch.where(best_iou > positive, best, NEGATIVE)
+    left = iou.clone()
+    for _ in range(min(iou.shape)):
+        gt, box = divmod(int(left.argmax()), iou.shape[1])
+        if left[gt, box] <= 0:
+            break
+        matches[box] = gt
+        left[gt] = -1
+        left[:, box] = -1
+    return matches.tolist()
+
+
+def spread(kind: str, count: int) -> torch.Tensor:
+    """Boxes whose overlaps differ, or tie, or that all want the same default boxes."""
+    corner, size = {
+        "spread": (torch.rand(count, 2) * 60, 3 + torch.rand(count, 2) * 30),
+        "ties": (torch.randint(0, 60, (count, 2)), torch.randint(4, 20, (count, 2))),
+        "cluster": (30 + torch.randn(count, 2) * 3, 10 + torch.rand(count, 2) * 4),
+        "same": (torch.full((count, 2), 30.0), torch.full((count, 2), 12.0)),
+        "few places": (torch.randint(0, 2, (count, 2)) * 16, torch.full((count, 2), 16.0)),
+    }[kind]
+    return torch.cat([corner, corner + size], dim=1).float()
+
+
+@pytest.mark.parametrize("kind", ["spread", "ties", "cluster", "same", "few places"])
+@pytest.mark.parametrize("seed", range(4))
+def test_bipartite_equals_a_loop_over_the_best_pairs(kind: str, seed: int) -> None:
+    """In several images at once, ties and more ground truths than boxes included."""
     torch.manual_seed(seed)
-    iou = torch.rand(6, 40) * (torch.rand(6, 40) < 0.4)
-    expected = [NEGATIVE] * 40
-    for box in range(40):
-        best = max(range(6), key=lambda gt: iou[gt, box].item())
-        if iou[best, box] > 0.5:
-            expected[box] = best
-    pairs = sorted(((iou[gt, box].item(), gt, box) for gt in range(6) for box in range(40)), reverse=True)
-    taken_gt: set[int] = set()
-    taken_box: set[int] = set()
-    for value, gt, box in pairs:
-        if value > 0 and gt not in taken_gt and box not in taken_box:
-            expected[box] = gt
-            taken_gt.add(gt)
-            taken_box.add(box)
-    assert match_bipartite(iou, positive=0.5).tolist() == expected
+    cells = 16 * torch.cartesian_prod(torch.arange(5), torch.arange(5)).float()
+    sizes = torch.tensor([[16.0, 16.0], [12.0, 20.0], [30.0, 30.0]])[: 1 + seed]
+    boxes = torch.cat([torch.cat([cells, cells + size], dim=1) for size in sizes])
+    counts = [7, 0, 1, 40, 0]
+    ious = [box_iou(spread(kind, count), boxes) for count in counts]
+    image = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    found = match_bipartite(torch.cat(ious), image, len(counts), positive=0.4).tolist()
+    for row, iou, first in zip(found, ious, [0, 7, 7, 8, 48], strict=True):
+        expected = bipartite_loop(iou, 0.4) if len(iou) else [NEGATIVE] * len(boxes)
+        assert row == [gt + first if gt >= 0 else gt for gt in expected]
 
 
 def test_bipartite_gives_each_ground_truth_a_box_of_its_own() -> None:
+    def found(iou: torch.Tensor) -> list[int]:
+        return match_bipartite(iou, torch.zeros(len(iou), dtype=torch.int64), 1, positive=0.5)[0].tolist()
+
     iou = torch.tensor([[0.9, 0.2, 0.0], [0.8, 0.1, 0.0], [0.0, 0.0, 0.0]])  # the third touches nothing
-    assert match_bipartite(iou, positive=0.5).tolist() == [0, 1, NEGATIVE]
-    assert match_bipartite(torch.tensor([[0.9], [0.8]]), positive=0.5).tolist() == [0]
-    assert match_bipartite(torch.zeros(0, 2), positive=0.5).tolist() == [NEGATIVE] * 2
+    assert found(iou) == [0, 1, NEGATIVE]
+    assert found(torch.tensor([[0.9], [0.8]])) == [0]
+    assert found(torch.zeros(0, 2)) == [NEGATIVE] * 2
+    assert found(torch.zeros(2, 0)) == []
 
 
 def test_bipartite_with_difficult_objects() -> None:
     gt = torch.tensor([[0.0, 0, 10, 10], [20, 20, 40, 40]])
     boxes = torch.tensor([[0.0, 0, 10, 30], [20, 20, 40, 40], [60, 60, 70, 70]])
-    got = match_default_boxes(boxes, gt, torch.tensor([False, True]), positive=0.5)
-    assert got.tolist() == [0, BETWEEN, NEGATIVE]
+    got = match_default_boxes(boxes, objects_of([target(gt, [False, True])]), positive=0.5)
+    assert got.tolist() == [[0, BETWEEN, NEGATIVE]]
+
+
+def target(boxes: torch.Tensor, difficult: list[bool]) -> Target:
+    return {
+        "boxes": boxes.reshape(-1, 4),
+        "labels": torch.zeros(len(difficult), dtype=torch.int64),
+        "difficult": torch.tensor(difficult, dtype=torch.bool),
+    }

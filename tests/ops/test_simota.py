@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from detkit.ops.match import BETWEEN, NEGATIVE
+from detkit.ops.objects import objects_of
 from detkit.ops.simota import assign_simota
+from detkit.types import Target
 
 CLASSES = 3
 
@@ -19,6 +21,20 @@ def points_of(size: int, strides: tuple[int, ...]) -> tuple[torch.Tensor, torch.
                 points.append([(column + 0.5) * stride, (row + 0.5) * stride])
                 steps.append(float(stride))
     return torch.tensor(points), torch.tensor(steps)
+
+
+def assign(values: dict[str, torch.Tensor], **settings: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """`assign_simota` of one image."""
+    target: Target = {key: values[key] for key in ("boxes", "labels", "difficult")}  # type: ignore[assignment]
+    matches, iou = assign_simota(
+        values["points"],
+        values["strides"],
+        values["predicted"][None],
+        values["scores"][None],
+        objects_of([target]),
+        **settings,  # type: ignore[arg-type]
+    )
+    return matches[0], iou[0]
 
 
 def case(seed: int, num_objects: int) -> dict[str, torch.Tensor]:
@@ -70,7 +86,7 @@ def brute_force(values: dict[str, torch.Tensor], radius: float, num_candidates: 
 @pytest.mark.parametrize("seed", range(6))
 def test_against_loops(seed: int) -> None:
     values = case(seed, 1 + 2 * seed)
-    matches, iou = assign_simota(**values, radius=1.5, num_candidates=6)
+    matches, iou = assign(values, radius=1.5, num_candidates=6)
     assert matches.tolist() == brute_force(values, 1.5, 6)
     assert (matches >= 0).any() and (iou[matches < 0] == 0).all()
 
@@ -78,7 +94,7 @@ def test_against_loops(seed: int) -> None:
 def test_difficult_objects_take_no_point_and_are_no_background() -> None:
     values = case(1, 4)
     values["difficult"][2] = True
-    matches, _ = assign_simota(**values)
+    matches, _ = assign(values)
     x1, y1, x2, y2 = values["boxes"][2].tolist()
     within = [x1 < x < x2 and y1 < y < y2 for x, y in values["points"].tolist()]
     assert 2 not in matches.tolist() and NEGATIVE not in matches[torch.tensor(within)].tolist()
@@ -87,16 +103,16 @@ def test_difficult_objects_take_no_point_and_are_no_background() -> None:
 
 def test_nothing_to_assign() -> None:
     values = case(0, 0)
-    matches, iou = assign_simota(**values)
+    matches, iou = assign(values)
     assert (matches == NEGATIVE).all() and (iou == 0).all()
     values = case(0, 2)
     values["difficult"][:] = True
-    assert set(assign_simota(**values)[0].tolist()) <= {NEGATIVE, BETWEEN}
+    assert set(assign(values)[0].tolist()) <= {NEGATIVE, BETWEEN}
     none = {
         key: value[:0] if key in ("points", "strides", "predicted", "scores") else value
         for key, value in values.items()
     }
-    assert assign_simota(**none)[0].shape == (0,)
+    assert assign(none)[0].shape == (0,)
 
 
 def test_an_object_between_all_points_still_finds_one() -> None:
@@ -106,4 +122,4 @@ def test_an_object_between_all_points_still_finds_one() -> None:
         "scores": torch.full((4, 3), 0.5), "boxes": torch.tensor([[30.0, 30, 33, 33]]),
         "labels": torch.tensor([0]), "difficult": torch.tensor([False]),
     }  # fmt: skip
-    assert (assign_simota(**values)[0] == 0).sum() == 1
+    assert (assign(values)[0] == 0).sum() == 1

@@ -27,6 +27,9 @@ class MaxPool(nn.Module):
         after = self.padding - before
         if before == after <= self.size // 2:
             return F.max_pool2d(x, self.size, self.stride, before)
+        if self.stride == (2, 2) and before <= min(self.size // 2, self.size - 2):
+            # one row more below than above is a last window that is cut off, and the map is not copied
+            return F.max_pool2d(x, self.size, self.stride, before, ceil_mode=True)
         return F.max_pool2d(F.pad(x, (before, after, before, after), value=float("-inf")), self.size, self.stride)
 
 

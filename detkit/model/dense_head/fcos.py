@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from detkit.model.dense import AnchorGrid, best_pairs, flatten_head, normal_init
 from detkit.model.dense_head.retina import tower
 from detkit.model.part import Part, one_width
 from detkit.ops.match import BETWEEN
+from detkit.ops.objects import match_each, objects_of
 from detkit.ops.point import match_points, sides
 from detkit.target import complete
 from detkit.types import Batch, FeatureSpec
@@ -85,22 +87,21 @@ class FCOSHead(nn.Module):
         levels = self.anchors(features, batch.images.shape[-2:])
         anchors, ranges = torch.cat(levels), torch.cat(self.ranges(levels))  # [N, 4], [N, 2]
         points, reach = (anchors[:, :2] + anchors[:, 2:]) / 2, self.radius * (anchors[:, 2] - anchors[:, 0])
-        wanted, counted = torch.zeros_like(logits), torch.ones_like(logits[:, :, :1])
-        box, central, num_positive = (distances * 0).sum(), (centre * 0).sum(), 0
-        for image, target in enumerate(batch.targets):
-            matches = match_points(points, reach, ranges, target["boxes"], target["difficult"])
-            positive = torch.nonzero(matches >= 0).flatten()
-            boxes = target["boxes"][matches[positive]]
-            wanted[image, positive, target["labels"][matches[positive]]] = 1
-            counted[image, matches == BETWEEN] = 0
-            found = place(distances[image, positive], anchors[positive])
-            box = box + generalized_box_iou_loss(found, boxes, reduction="sum")
-            central = central + F.binary_cross_entropy_with_logits(
-                centre[image, positive, 0], centreness(sides(points[positive], boxes)), reduction="sum"
-            )
-            num_positive += len(positive)
+        objects = objects_of(batch.targets)
+        matches = match_each(objects, partial(match_points, points, reach, ranges))  # [B, N]
+        image, positive = torch.nonzero(matches >= 0, as_tuple=True)
+        gt = matches[image, positive]
+        boxes = objects.boxes[gt]
+        wanted = torch.zeros_like(logits)
+        wanted[image, positive, objects.labels[gt]] = 1
+        counted = (matches != BETWEEN)[..., None]
+        found = place(distances[image, positive], anchors[positive])
+        box = generalized_box_iou_loss(found, boxes, reduction="sum")
+        central = F.binary_cross_entropy_with_logits(
+            centre[image, positive, 0], centreness(sides(points[positive], boxes)), reduction="sum"
+        )
         focal = sigmoid_focal_loss(logits, wanted, alpha=self.alpha, gamma=self.gamma, reduction="none")
-        count = max(num_positive, 1)
+        count = max(len(positive), 1)
         return {"class": (focal * counted).sum() / count, "box": box / count, "centre": central / count}
 
     def ranges(self, levels: Sequence[Tensor]) -> list[Tensor]:

@@ -17,7 +17,8 @@ from detkit.model.dense import AnchorGrid, best_pairs, flatten_head, normal_init
 from detkit.model.iou_loss import iou_loss
 from detkit.model.part import Part, one_width
 from detkit.ops.coder import decode, encode
-from detkit.ops.match import BETWEEN, match_boxes
+from detkit.ops.match import BETWEEN, match_anchors
+from detkit.ops.objects import objects_of
 from detkit.target import complete
 from detkit.types import Batch, FeatureSpec
 
@@ -86,25 +87,18 @@ class RetinaHead(nn.Module):
         level_logits, level_deltas = self.read(features)
         logits, deltas = torch.cat(level_logits, dim=1), torch.cat(level_deltas, dim=1)  # [B, N, C], [B, N, 4]
         anchors = torch.cat(self.anchors(features, batch.images.shape[-2:]))  # [N, 4]
-        wanted, counted = torch.zeros_like(logits), torch.ones_like(logits[:, :, :1])
-        box, num_positive = (deltas * 0).sum(), 0
-        for image, target in enumerate(batch.targets):
-            matches = match_boxes(
-                anchors,
-                target["boxes"],
-                target["difficult"],
-                positive=self.positive_iou,
-                negative=self.negative_iou,
-                force_best=True,
-            )
-            positive = torch.nonzero(matches >= 0).flatten()
-            gt = matches[positive]
-            wanted[image, positive, target["labels"][gt]] = 1
-            counted[image, matches == BETWEEN] = 0
-            box = box + self.place(deltas[image, positive], anchors[positive], target["boxes"][gt])
-            num_positive += len(positive)
+        objects = objects_of(batch.targets)
+        matches = match_anchors(
+            anchors, objects, positive=self.positive_iou, negative=self.negative_iou, force_best=True
+        )  # [B, N]
+        image, positive = torch.nonzero(matches >= 0, as_tuple=True)
+        gt = matches[image, positive]
+        wanted = torch.zeros_like(logits)
+        wanted[image, positive, objects.labels[gt]] = 1
+        counted = (matches != BETWEEN)[..., None]
+        box = self.place(deltas[image, positive], anchors[positive], objects.boxes[gt])
         focal = sigmoid_focal_loss(logits, wanted, alpha=self.alpha, gamma=self.gamma, reduction="none")
-        count = max(num_positive, 1)
+        count = max(len(positive), 1)
         return {"class": (focal * counted).sum() / count, "box": box / count}
 
     def place(self, deltas: Tensor, anchors: Tensor, boxes: Tensor) -> Tensor:

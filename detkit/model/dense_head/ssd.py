@@ -16,6 +16,7 @@ from detkit.model.neck.ssd_extra import depthwise
 from detkit.model.part import Part
 from detkit.ops.coder import decode, encode
 from detkit.ops.match import match_default_boxes
+from detkit.ops.objects import objects_of
 from detkit.ops.sample import hard_negatives
 from detkit.types import Batch, FeatureSpec
 
@@ -75,21 +76,16 @@ class SSDHead(nn.Module):
         """`class` and `box`, each summed and divided by the number of matched boxes (SSD, equation 1)."""
         assert batch.targets is not None
         logits, deltas, anchors = self.read(features, batch)
-        matches = torch.stack(
-            [
-                match_default_boxes(anchors, target["boxes"], target["difficult"], positive=self.positive_iou)
-                for target in batch.targets
-            ]
-        )  # [B, N]
-        labels, box = torch.zeros_like(matches), (deltas * 0).sum()
-        for image, target in enumerate(batch.targets):
-            positive = torch.nonzero(matches[image] >= 0).flatten()
-            gt = matches[image, positive]
-            labels[image, positive] = target["labels"][gt] + 1
-            box = box + self.place(deltas[image, positive], anchors[positive], target["boxes"][gt])
+        objects = objects_of(batch.targets)
+        matches = match_default_boxes(anchors, objects, positive=self.positive_iou)  # [B, N]
+        image, positive = torch.nonzero(matches >= 0, as_tuple=True)
+        gt = matches[image, positive]
+        labels = torch.zeros_like(matches)
+        labels[image, positive] = objects.labels[gt] + 1
+        box = self.place(deltas[image, positive], anchors[positive], objects.boxes[gt])
         entropy = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels)
         counted = (matches >= 0) | hard_negatives(entropy.detach(), matches, ratio=self.negative_ratio)
-        count = (matches >= 0).sum().clamp(min=1)
+        count = max(len(positive), 1)
         return {"class": (entropy * counted).sum() / count, "box": box / count}
 
     def place(self, deltas: Tensor, anchors: Tensor, boxes: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from detkit.model.class_rows import OTHER
 from detkit.model.conv import conv_norm
 from detkit.ops.box import paired_iou
 from detkit.ops.match import BETWEEN, NEGATIVE
+from detkit.ops.objects import Objects, objects_of
 from detkit.ops.yolo_coder import cell_grid, centre_size, decode_root, encode_root
 from detkit.types import Batch, FeatureSpec, Size
 
@@ -59,12 +60,11 @@ class YOLOv1Output(nn.Module):
         assert batch.targets is not None
         classes, raw = self.split(values)
         canvas = canvas_size(batch)
-        matches = [assign_cells(target["boxes"], target["difficult"], self.grid, canvas) for target in batch.targets]
-        assigned = torch.stack(matches)  # [B, S * S]
+        objects = objects_of(batch.targets)
+        assigned = assign_batch_cells(objects, self.grid, canvas)  # [B, S * S]
         image, cell = torch.nonzero(assigned >= 0, as_tuple=True)
-        owned = [(target, match[match >= 0]) for target, match in zip(batch.targets, matches, strict=True)]
-        wanted = torch.cat([target["boxes"][owner] for target, owner in owned])  # [P, 4]
-        labels = torch.cat([target["labels"][owner] for target, owner in owned])
+        owner = assigned[image, cell]
+        wanted, labels = objects.boxes[owner], objects.labels[owner]  # [P, 4], [P]
 
         mine, boxes = raw[image, cell], self.decode(raw.detach(), batch)[image, cell]  # [P, n, 5], [P, n, 4]
         best, overlap = responsible(boxes, wanted, canvas)
@@ -180,15 +180,22 @@ def assign_cells(boxes: Tensor, difficult: Tensor, grid: int, canvas: Size) -> T
 
     A cell has the first object of the list whose centre it holds; where there are only difficult ones it is BETWEEN.
     """
-    matches = torch.full((grid * grid,), NEGATIVE, dtype=torch.int64, device=boxes.device)
-    centre = centre_size(boxes)[0] / boxes.new_tensor([canvas[1], canvas[0]])
+    labels = torch.zeros_like(difficult, dtype=torch.int64)
+    return assign_batch_cells(objects_of([{"boxes": boxes, "labels": labels, "difficult": difficult}]), grid, canvas)[0]
+
+
+def assign_batch_cells(objects: Objects, grid: int, canvas: Size) -> Tensor:
+    """`assign_cells` of B images at once: int64 [B, S * S], indices of `objects`."""
+    centre = centre_size(objects.boxes)[0] / objects.boxes.new_tensor([canvas[1], canvas[0]])
     column, row = (centre * grid).long().clamp(0, grid - 1).unbind(dim=1)
-    cells = row * grid + column
-    matches[cells[difficult]] = BETWEEN
-    ordinary = torch.nonzero(~difficult).flatten()
-    none = len(boxes)
-    first = torch.full_like(matches, none).scatter_reduce(0, cells[ordinary], ordinary, "amin")
-    return torch.where(first < none, first, matches)
+    place = (objects.image * grid + row) * grid + column
+    count, none = len(objects.counts) * grid * grid, len(objects.boxes)
+    hard = place.new_zeros(count).index_add_(0, place, objects.difficult.long())
+    who = torch.arange(none, device=place.device)
+    claims = torch.where(objects.difficult, count, place)  # the last place is for difficult objects
+    first = place.new_full((count + 1,), none).scatter_reduce(0, claims, who, "amin")[:count]
+    matches = torch.where(first < none, first, torch.where(hard > 0, BETWEEN, NEGATIVE))
+    return matches.unflatten(0, (len(objects.counts), grid * grid))
 
 
 def responsible(boxes: Tensor, wanted: Tensor, canvas: Size) -> tuple[Tensor, Tensor]:

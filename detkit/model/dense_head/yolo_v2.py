@@ -18,7 +18,8 @@ from detkit.model.dense import flatten_head
 from detkit.model.dense_head.yolo_v3 import check_anchors, start_rare
 from detkit.ops.box import paired_iou
 from detkit.ops.match import NEGATIVE
-from detkit.ops.yolo_assign import AnchorRows, anchor_rows, assign_rows
+from detkit.ops.objects import objects_of
+from detkit.ops.yolo_assign import AnchorRows, anchor_rows, assign_batch_rows
 from detkit.ops.yolo_coder import centre_size, decode_anchored, encode_anchored, in_cell
 from detkit.types import Batch, FeatureSpec
 
@@ -72,15 +73,11 @@ class YOLOv2Output(nn.Module):
         assert batch.targets is not None
         rows, layout = self.rows(grid)
         predicted = decode_anchored(rows.detach(), layout.cells, layout.anchors, layout.strides)
-        matches, boxes, labels = [], [], []
-        for target, image_boxes in zip(batch.targets, predicted, strict=True):
-            match = assign_rows(image_boxes, target["boxes"], target["difficult"], layout, ignore_iou=self.ignore_iou)
-            matches.append(match)
-            boxes.append(target["boxes"][match[match >= 0]])
-            labels.append(target["labels"][match[match >= 0]])
-        assigned = torch.stack(matches)  # [B, N]
+        objects = objects_of(batch.targets)
+        assigned = assign_batch_rows(predicted, objects, layout, ignore_iou=self.ignore_iou)  # [B, N]
         image, row = torch.nonzero(assigned >= 0, as_tuple=True)
-        positive, wanted = rows[image, row], torch.cat(boxes)  # [P, 5 + C], [P, 4]
+        owner = assigned[image, row]
+        positive, wanted = rows[image, row], objects.boxes[owner]  # [P, 5 + C], [P, 4]
 
         height, width = batch.images.shape[-2:]
         weight = 2 - centre_size(wanted)[1].prod(dim=1) / (height * width)
@@ -96,7 +93,7 @@ class YOLOv2Output(nn.Module):
         return {
             "box": (box.sum() + settle.sum()) / len(batch),
             "objectness": objectness / len(batch),
-            "class": F.cross_entropy(positive[:, 5:], torch.cat(labels), reduction="sum") / len(batch),
+            "class": F.cross_entropy(positive[:, 5:], objects.labels[owner], reduction="sum") / len(batch),
         }
 
     def rows(self, grid: Tensor) -> tuple[Tensor, AnchorRows]:

@@ -18,7 +18,8 @@ from detkit.model.conv import conv_norm
 from detkit.model.dense import flatten_head
 from detkit.model.iou_loss import iou_loss
 from detkit.ops.match import NEGATIVE
-from detkit.ops.yolo_assign import AnchorRows, anchor_rows, assign_rows
+from detkit.ops.objects import objects_of
+from detkit.ops.yolo_assign import AnchorRows, anchor_rows, assign_batch_rows
 from detkit.ops.yolo_coder import centre_size, decode_anchored, encode_anchored
 from detkit.types import Batch, FeatureSpec
 
@@ -72,24 +73,13 @@ class YOLOv3Output(nn.Module):
         assert batch.targets is not None
         rows, layout = self.rows(maps)
         predicted = decode_anchored(rows, layout.cells, layout.anchors, layout.strides)
-        matches, boxes, labels = [], [], []
-        for target, image_boxes in zip(batch.targets, predicted.detach(), strict=True):
-            matches.append(
-                assign_rows(
-                    image_boxes,
-                    target["boxes"],
-                    target["difficult"],
-                    layout,
-                    ignore_iou=self.ignore_iou,
-                    extra_iou=self.extra_iou,
-                )
-            )
-            owner = matches[-1][matches[-1] >= 0]
-            boxes.append(target["boxes"][owner])
-            labels.append(target["labels"][owner])
-        assigned = torch.stack(matches)  # [B, N]
+        objects = objects_of(batch.targets)
+        assigned = assign_batch_rows(
+            predicted.detach(), objects, layout, ignore_iou=self.ignore_iou, extra_iou=self.extra_iou
+        )  # [B, N]
         image, row = torch.nonzero(assigned >= 0, as_tuple=True)
-        positive, wanted = rows[image, row], torch.cat(boxes)  # [P, 5 + C], [P, 4]
+        owner = assigned[image, row]
+        positive, wanted = rows[image, row], objects.boxes[owner]  # [P, 5 + C], [P, 4]
 
         height, width = batch.images.shape[-2:]
         weight = 2 - centre_size(wanted)[1].prod(dim=1) / (height * width)
@@ -101,7 +91,7 @@ class YOLOv3Output(nn.Module):
             box = box + 0.5 * (positive[:, 2:4] - offsets[:, 2:]).square().sum(dim=1)
         told = (assigned >= 0) | (assigned == NEGATIVE)
         objectness = _logistic(rows[..., 4], (assigned >= 0).float())
-        classes = _logistic(positive[:, 5:], F.one_hot(torch.cat(labels), self.num_classes).float())
+        classes = _logistic(positive[:, 5:], F.one_hot(objects.labels[owner], self.num_classes).float())
         return {
             "box": (weight * box).sum() / len(batch),
             "objectness": (objectness * told).sum() / len(batch),

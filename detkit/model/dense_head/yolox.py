@@ -16,7 +16,8 @@ from detkit.model.class_rows import labels_of_rows
 from detkit.model.conv import Activation, conv_norm
 from detkit.model.csp import spatial_conv
 from detkit.ops.box import paired_iou
-from detkit.ops.match import NEGATIVE
+from detkit.ops.match import BETWEEN
+from detkit.ops.objects import objects_of
 from detkit.ops.simota import assign_simota
 from detkit.ops.yolo_coder import cell_grid, decode_free
 from detkit.types import Batch, FeatureSpec
@@ -108,33 +109,26 @@ class YOLOX(nn.Module):
         rows, cells, strides = self.rows(features)
         predicted = decode_free(rows, cells, strides)
         scores = (rows[..., 4:5].sigmoid() * rows[..., 5:].sigmoid()).detach()
-        matches, overlaps, boxes, labels = [], [], [], []
-        for target, image_boxes, image_scores in zip(batch.targets, predicted.detach(), scores, strict=True):
-            match, iou = assign_simota(
-                (cells + 0.5) * strides,
-                strides[:, 0],
-                image_boxes,
-                image_scores,
-                target["boxes"],
-                target["labels"],
-                target["difficult"],
-                radius=self.radius,
-                num_candidates=self.num_candidates,
-            )
-            matches.append(match)
-            owner = match[match >= 0]
-            overlaps.append(iou[match >= 0])
-            boxes.append(target["boxes"][owner])
-            labels.append(target["labels"][owner])
-        assigned = torch.stack(matches)  # [B, N]
-        positive = assigned >= 0
-        count = max(1, int(positive.sum()))
-        taught = F.one_hot(torch.cat(labels), self.num_classes) * torch.cat(overlaps)[:, None]  # [P, C]
-        objectness = _logistic(rows[..., 4], positive.float()) * (positive | (assigned == NEGATIVE))
+        objects = objects_of(batch.targets)
+        assigned, overlaps = assign_simota(
+            (cells + 0.5) * strides,
+            strides[:, 0],
+            predicted.detach(),
+            scores,
+            objects,
+            radius=self.radius,
+            num_candidates=self.num_candidates,
+        )  # [B, N] each
+        image, cell = torch.nonzero(assigned >= 0, as_tuple=True)
+        owner = assigned[image, cell]
+        count = max(1, len(owner))
+        overlap = paired_iou(predicted[image, cell], objects.boxes[owner])
+        taught = F.one_hot(objects.labels[owner], self.num_classes) * overlaps[image, cell, None]  # [P, C]
+        objectness = _logistic(rows[..., 4], (assigned >= 0).float()) * (assigned != BETWEEN)
         return {
-            "box": BOX_WEIGHT * (1 - paired_iou(predicted[positive], torch.cat(boxes)).square()).sum() / count,
+            "box": BOX_WEIGHT * (1 - overlap.square()).sum() / count,
             "objectness": objectness.sum() / count,
-            "class": _logistic(rows[..., 5:][positive], taught).sum() / count,
+            "class": _logistic(rows[image, cell, 5:], taught).sum() / count,
         }
 
     def class_rows(self, num_classes: int) -> dict[str, Tensor]:

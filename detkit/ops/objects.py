@@ -1,0 +1,49 @@
+"""The objects of a whole batch in one list, so that assigning them takes as many operators as for one image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from detkit.types import Target
+
+
+class Objects(NamedTuple):
+    """G objects of B images, image by image.
+
+    boxes: float32 [G, 4] xyxy on the canvas. labels: int64 [G]. difficult: bool [G]. image: int64 [G], ascending, whose
+    object each is. counts: how many each of the B images has; a number and no tensor, so that nobody waits for it.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    difficult: Tensor
+    image: Tensor
+    counts: list[int]
+
+
+def objects_of(targets: Sequence[Target]) -> Objects:
+    """The objects of the images of a batch, at least one image; images may have none."""
+    counts = [len(target["boxes"]) for target in targets]
+    boxes = torch.cat([target["boxes"] for target in targets])
+    return Objects(
+        boxes,
+        torch.cat([target["labels"] for target in targets]),
+        torch.cat([target["difficult"] for target in targets]),
+        torch.arange(len(counts)).repeat_interleave(torch.tensor(counts)).to(boxes.device),
+        counts,
+    )
+
+
+def match_each(objects: Objects, match: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """`match(boxes, difficult)`, int64 [N], of every image: [B, N], where an index counts the objects of the batch."""
+    rows, first = [], [0, *accumulate(objects.counts)]
+    parts = objects.boxes.split(objects.counts), objects.difficult.split(objects.counts)
+    for start, boxes, difficult in zip(first, *parts, strict=False):
+        matches = match(boxes, difficult)
+        rows.append(torch.where(matches >= 0, matches + start, matches))
+    return torch.stack(rows)
