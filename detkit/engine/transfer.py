@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from detkit.data.class_names import spelled_among
 from detkit.model.class_rows import class_rows, move_rows
 from detkit.weight_file import without_wrappers
 
@@ -47,14 +48,16 @@ def transfer(
 ) -> Transfer:
     """Fill `detector`, which is for `classes`, with the weights of checkpoint `start` (averaged where kept).
 
-    Rows by class (`detkit.model.class_rows`) go where the class of the same name is. Those of other classes stay as
+    Rows by class (`detkit.model.class_rows`) go where the class of the same name is, COCO's spelling of one of VOC's
+    (`detkit.data.class_names`) being the same. Those of other classes stay as
     they are, and so do weights of another shape. build: makes a detector like this one for another number of classes,
     which shows what depends on it in parts that do not say so.
     """
     own = detector.state_dict()
     weights = without_wrappers(start["ema"] or start["model"], own)
     before = start["classes"]
-    origin = [before.index(name) if name in before else None for name in classes]
+    spelled = [spelled_among(name, before, classes) for name in classes]  # as the checkpoint has them
+    origin = [None if name is None else before.index(name) for name in spelled]
     rows, rows_before = class_rows(detector, len(classes)), class_rows(detector, len(before))
     silent = set() if list(classes) == list(before) else _silent(own, weights, rows, len(classes), len(before), build)
 
@@ -73,9 +76,9 @@ def transfer(
     return Transfer(
         fitting=len(set(asked) - set(fresh)),
         of=len(asked),
-        kept=[name for name in classes if name in before],
-        new=[name for name in classes if name not in before],
-        dropped=[name for name in before if name not in classes],
+        kept=[name for name, known in zip(classes, spelled, strict=True) if known is not None],
+        new=[name for name, known in zip(classes, spelled, strict=True) if known is None],
+        dropped=[name for name in before if name not in spelled],
         fresh=fresh,
         unused=[name for name in unused if not name.endswith(COUNTERS)],
     )

@@ -102,6 +102,13 @@ def into(make: Callable[[int], Detector], start: Detector, before: Sequence[str]
     return model
 
 
+def test_the_rows_of_a_class_that_coco_spells_otherwise_are_kept() -> None:
+    model = torch.nn.Linear(2, 2)
+    content = {"model": model.state_dict(), "ema": None, "classes": ["sofa", "cat"]}
+    told = transfer(torch.nn.Linear(2, 2), content, ["cat", "couch", "zebra"], lambda count: torch.nn.Linear(2, 2))
+    assert (told.kept, told.new, told.dropped) == (["cat", "couch"], ["zebra"], [])
+
+
 @pytest.mark.slow  # the next test has another order, too
 def test_another_order_of_classes_changes_labels_and_nothing_else(make: Callable[[int], Detector]) -> None:
     torch.manual_seed(0)
