@@ -47,8 +47,8 @@ class Kind:
         if self.name in ("whole", "number"):
             whole = isinstance(value, int) or self.name == "number"
             return is_number and whole and all(BOUNDS[sign][1](value, bound) for sign, bound in self.bounds)
-        if self.name == "part":
-            return isinstance(value, Mapping) and "_target_" in value
+        if self.name in ("part", "settings"):  # {} stands for settings that have no _target_ here
+            return isinstance(value, Mapping) and ("_target_" in value or not value)
         plain = {"text": isinstance(value, str), "switch": isinstance(value, bool), "null": value is None, "any": True}
         return plain.get(self.name, value == self.name)
 
@@ -60,6 +60,7 @@ class Kind:
             "number": "a number",
             "switch": "true or false",
             "part": "a part (_target_)",
+            "settings": "settings by name",
         }
         limits = [f"{BOUNDS[sign][0]} {bound:g}" for sign, bound in self.bounds]
         return " ".join([names.get(self.name, self.name), " and ".join(limits)]).strip()
@@ -177,7 +178,8 @@ def check_values(
 def iterate_values(config: DictConfig, *, dangling: bool = False) -> Iterator[tuple[str, Any, bool]]:
     """(key, plain value, whether it stands there itself) of what can be checked: leaves, lists, and parts.
 
-    Of a part, also of one in a list, its `_target_` stands for it, and what is below it comes by itself.
+    Of a part, also of one in a list, its `_target_` stands for it, and what is below it comes by itself; {} stands for
+    settings that are no part.
 
     What is interpolated comes after what stands there, so that a fault is found in its own place. Missing values (???)
     are left out, and so is all below a part that is not detkit's or torch's own.
@@ -213,8 +215,7 @@ def _below(node: Any, prefix: str, dangling: bool) -> Iterator[tuple[str, Any, b
                     yield from _below(item, f"{key}.{index}.", dangling)
         else:
             target = _target_of(value)
-            if target is not None:
-                yield key, {"_target_": target}, False
+            yield key, {} if target is None else {"_target_": target}, False
             if target is None or target.startswith(OWN):
                 yield from _below(value, f"{key}.", dangling)
 

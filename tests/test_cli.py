@@ -20,7 +20,7 @@ hydra: {run: {dir: out/run}, sweep: {dir: out/sweep}, job: {chdir: false}, outpu
     "model/retinanet.yaml": "defaults: [backbone: resnet50, _self_]",
     "model/backbone/vgg16.yaml": "depth: 16",
     "model/backbone/resnet50.yaml": "depth: 50\nstrides: [8, 16]",
-    "trainer/default.yaml": "budget: 20ep\nlr: 0.1\nema: {decay: 0.9}",
+    "trainer/default.yaml": "budget: 20ep\nlr: 0.1\naverage: {decay: 0.9}",
     "unused/one.yaml": "a: 1",
     "experiment/quickstart.yaml": "# @package _global_\nseed: 7",
     "experiment/modern/cells.yaml": "# @package _global_\nseed: 8",
@@ -144,8 +144,8 @@ def test_an_interrupt_is_130(configs):
 @pytest.mark.parametrize(
     ("argument", "answers"),
     [
-        ("trainer.bugdet=5min", ["no key trainer.bugdet", "did you mean trainer.budget?", "budget, lr, ema"]),
-        ("trainer.ema.deacy=1", ["no key trainer.ema.deacy", "did you mean trainer.ema.decay?"]),
+        ("trainer.bugdet=5min", ["no key trainer.bugdet", "did you mean trainer.budget?", "budget, lr, average"]),
+        ("trainer.average.deacy=1", ["no key trainer.average.deacy", "did you mean trainer.average.decay?"]),
         ("trianer.budget=1ep", ["no key trianer.budget", "did you mean trainer.budget?"]),
         ("budget=5min", ["no key budget", "did you mean trainer.budget?"]),
         ("modle=retinanet", ["no key modle", "did you mean model?"]),

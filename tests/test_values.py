@@ -112,7 +112,7 @@ def test_every_rule_is_the_rule_of_some_key():
         ("null | whole >=1", [None, 3], [0, "null"]),
         ("fp32 | bf16", ["fp32"], ["fp16", 32, None]),
         ("switch", [True, False], [0, 1, "true", None]),
-        ("part", [{"_target_": "x"}], [{}, "torch.optim.Adam", None]),
+        ("part", [{"_target_": "x"}, {}], [{"a": 1}, "torch.optim.Adam", None]),  # {}: settings that are no part
         ("any", [None, 1, "x", [1]], []),
     ],
 )
@@ -179,8 +179,15 @@ def test_parts_in_a_list_are_checked():
         checked("augment=color", "augment.transforms.0.p=5")
 
 
+def test_settings_do_not_stand_where_one_value_is_wanted():
+    with pytest.raises(UserError, match=r"model\.backbone\.name=\{\}: must be text"):
+        checked("model.backbone.name={a: 1}")
+
+
 def test_a_row_for_all_keys_below_another_comes_before_endings():
-    assert rule_of("train", "optimizer.part_lr.backbone") == parse_rule("number >=0")  # which alone is a part
+    assert rule_of("train", "optimizer.part_lr.backbone") == parse_rule(
+        "number >=0 | settings"
+    )  # which alone is a part
     with pytest.raises(UserError, match=r"optimizer\.part_lr\.roi_head\.predictor=fast: must be a number"):
         checked("+optimizer.part_lr.roi_head.predictor=fast")
     assert checked("optimizer.part_lr={backbone: 0.1}").optimizer.part_lr.backbone == 0.1

@@ -20,6 +20,8 @@ REFUSED = [
     ("train trainer.clip_norm=nan", "trainer.clip_norm=nan: must be null or a number above 0", ""),
     ("train trainer.patience=0", "trainer.patience=0: must be null or a whole number at least 1; null", "yolov5 #5288"),
     ("train trainer.ema=1.5", "trainer.ema=1.5: must be null or a number above 0 and below 1", ""),
+    ("train data=true", "data=true: data takes the name of an option", ""),
+    ("train model=[0]", "model=[0]: model takes the name of an option", ""),
     ("train trainer.accumulate=0", "trainer.accumulate=0: must be a whole number at least 1", ""),
     ("train trainer.accumulate=-1", "trainer.accumulate=-1: must be a whole number at least 1", ""),
     ("train trainer.accumulate=1.5", "trainer.accumulate=1.5: must be a whole number at least 1", ""),
