@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -11,6 +12,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import Optimizer
 
 from detkit.errors import UserError
+from detkit.target import takes
 
 NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.LocalResponseNorm)
 
@@ -61,6 +63,15 @@ def build_optimizer(
     return algorithm(rows, lr=base)
 
 
+def start_optimizer(part: Callable[..., Optimizer], model: nn.Module, images: int) -> Optimizer:
+    """The optimizer of a config for `model`; it is told how many images a step has, where it wants to know.
+
+    One of the user's own need be no more than a callable that takes the model.
+    """
+    function = part.func if isinstance(part, partial) else part
+    return part(model, images=images) if "images" in (takes(function) or ()) else part(model)
+
+
 def lr_factor(per_images: int | None, images: int | None) -> float:
     """What a learning rate for steps of `per_images` images is multiplied by for steps of `images`; 1 where unknown.
 
@@ -69,11 +80,15 @@ def lr_factor(per_images: int | None, images: int | None) -> float:
     return 1.0 if per_images is None or images is None else images / per_images
 
 
-def describe_lr(lr: float, per_images: int | None, per_step: tuple[int, int, int]) -> str:
+def describe_lr(settings: Mapping[str, Any], per_step: tuple[int, int, int]) -> str:
     """A line for the reader of the log: the learning rate, and how it follows from the images of a step.
 
-    per_step: (images of a batch, batches of a process, processes).
+    settings: the config of the optimizer; "" for one of the user's own that has no lr. per_step: (images of a batch,
+    batches of a process, processes).
     """
+    lr, per_images = settings.get("lr"), settings.get("per_images")
+    if lr is None:
+        return ""
     images = math.prod(per_step)
     named = zip(per_step, ("images", "batches", "processes"), strict=True)
     factors = " x ".join(f"{count} {what}" for count, what in named if count > 1 or what == "images")

@@ -34,7 +34,7 @@ from detkit.engine.fault_log import FaultLog
 from detkit.engine.finetune import Start, find_start
 from detkit.engine.hydra_folder import named_by_time
 from detkit.engine.log import RunLog, Window, scalars
-from detkit.engine.optimizer import describe_lr, restore_optimizer, set_lr
+from detkit.engine.optimizer import describe_lr, restore_optimizer, set_lr, start_optimizer
 from detkit.engine.own_folder import RUN, own_folder
 from detkit.engine.random_state import deterministic, get_random_state, seed_everything, set_random_state
 from detkit.engine.results import percent
@@ -173,7 +173,7 @@ def _train(
     if world.device.type == "cpu":
         speed_up_depthwise(detector)
     per_step = (config.loader.batch_size, trainer.accumulate, world.size)  # images, as a product
-    optimizer = build(config.optimizer, "optimizer")(detector, images=math.prod(per_step))
+    optimizer = start_optimizer(build(config.optimizer, "optimizer"), detector, math.prod(per_step))
     schedule = build(config.schedule, "schedule")
     scaler = torch.amp.GradScaler(world.device.type, enabled=trainer.precision == "fp16")
     if saved is None:
@@ -246,7 +246,7 @@ def _train(
     with answered_later() as asked, RunLog(folder, budget, now, **config.logger, silent=not world.is_main) as log:
         log.message(headline(folder, annotations, detector, world, budget, now))
         log.message("\n".join(map(str, origins)))
-        log.message(describe_lr(config.optimizer.lr, config.optimizer.get("per_images"), per_step))
+        log.message(describe_lr(config.optimizer, per_step))
         log.message(splits.describe())
         log.message(others)
         if isinstance(read, DecodedImages):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from detkit.engine.optimizer import build_optimizer, describe_lr, restore_optimizer, set_lr, trainable
+from detkit.engine.optimizer import build_optimizer, describe_lr, restore_optimizer, set_lr, start_optimizer, trainable
 from detkit.errors import UserError
 
 
@@ -97,15 +97,20 @@ def test_the_rate_follows_the_images_of_a_step(per_images: int | None, per_step:
     )
     found = rates(optimizer, parts)
     assert found["head.0.weight"][0] == pytest.approx(rate) and found["head.0.bias"][0] == pytest.approx(2 * rate)
-    assert f"learning rate {rate:g}" in describe_lr(0.02, per_images, per_step)
+    assert f"learning rate {rate:g}" in describe_lr({"lr": 0.02, "per_images": per_images}, per_step)
 
 
 def test_the_line_says_what_the_rate_is_made_of() -> None:
-    assert describe_lr(0.02, 16, (4, 2, 3)) == (
+    assert describe_lr({"lr": 0.02, "per_images": 16}, (4, 2, 3)) == (
         "learning rate 0.03 for 24 images a step (4 images x 2 batches x 3 processes): 0.02 is for 16"
     )
-    assert describe_lr(0.02, 16, (16, 1, 1)) == "learning rate 0.02 for 16 images a step: 0.02 is for 16"
-    assert "learning rate 0.0006; it does not follow the 8 images" in describe_lr(6e-4, None, (4, 1, 2))
+    assert (
+        describe_lr({"lr": 0.02, "per_images": 16}, (16, 1, 1))
+        == "learning rate 0.02 for 16 images a step: 0.02 is for 16"
+    )
+    assert "learning rate 0.0006; it does not follow the 8 images" in describe_lr(
+        {"lr": 6e-4, "per_images": None}, (4, 1, 2)
+    )
 
 
 def test_going_on_with_more_processes_has_their_rate_and_the_momentum_of_before() -> None:
@@ -140,3 +145,14 @@ def test_shared_parameters_come_once() -> None:
 def test_nothing_to_train_is_an_error() -> None:
     with pytest.raises(UserError, match="frozen"):
         build_optimizer(model().requires_grad_(False), algorithm=torch.optim.SGD, lr=1.0)
+
+
+def test_an_optimizer_of_one_s_own_need_not_know_how_many_images_there_are() -> None:
+    model = nn.Linear(2, 2)
+    assert isinstance(
+        start_optimizer(lambda module: torch.optim.SGD(module.parameters(), 0.5), model, 4), torch.optim.SGD
+    )
+    settings = {"algorithm": torch.optim.SGD, "lr": 0.1, "weight_decay": 0.0, "per_images": 2}
+    (group,) = start_optimizer(partial(build_optimizer, **settings), model, 4).param_groups
+    assert group["lr"] == 0.2
+    assert describe_lr({}, (4, 1, 1)) == ""
