@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,12 @@ VALUES: list[tuple[str, str, Any]] = [
     # rbgirshick/py-faster-rcnn, lib/rpn/proposal_layer.py
     ("faster_rcnn_vgg16_voc07", "model.proposer.filter_first", True),
     ("faster_rcnn_vgg16_voc07", "model.proposer.min_size", 16),
+    # R-FCN's and Girshick's layers: corners are pixels, and torchvision's stride lies in the 3x3 convolution
+    *(
+        (name, "model.roi_pool.convention", "caffe")
+        for name in [*RFCN, "fast_rcnn_vgg16_voc07", "faster_rcnn_vgg16_voc07"]
+    ),
+    *((name, "model.tail.first_dilation", 1) for name in RFCN),
     # Darknet's canvas
     ("yolo_v3_voc0712", "preprocess.fill", 127),
     ("yolo_v3_voc0712", "augment.transforms.0.fill", 127),
@@ -144,3 +150,29 @@ def test_v3_is_padded_alike_in_training_and_at_test(compose_train: Callable[...,
 
 def test_fcos_is_tested_from_the_threshold_of_its_paper(compose_train: Callable[..., DictConfig]) -> None:
     assert compose_train("model=fcos").model.postprocess.score_threshold == 0.05
+
+
+@pytest.mark.parametrize(
+    "model", ["rcnn", "fast_rcnn", "faster_rcnn", "faster_rcnn_fpn", "rfcn", "ssd300", "ssd512", "retinanet", "fcos"]
+)
+def test_weights_of_torchvision_are_pinned(compose_train: Callable[..., DictConfig], model: str) -> None:
+    """By the name that the papers' numbers and torchvision's detectors belong to, in every part that is pretrained."""
+    found = dict(pretrained_parts(OmegaConf.to_container(compose_train(f"model={model}").model, resolve=True)))
+    assert found and set(found.values()) == {"IMAGENET1K_V1"}, found
+
+
+def pretrained_parts(node: Any, key: str = "model") -> Iterator[tuple[str, str]]:
+    if isinstance(node, dict):
+        if node.get("pretrained"):
+            yield key, node["weights"]
+        for name, value in node.items():
+            yield from pretrained_parts(value, f"{key}.{name}")
+
+
+def test_the_line_of_r_cnns_has_one_head(compose_train: Callable[..., DictConfig]) -> None:
+    """VGG's fc6 and fc7 with dropout in all three, so that a comparison tells the systems apart and not their heads."""
+    heads = [compose_train(f"model={model}").model.tail for model in ("fast_rcnn", "faster_rcnn")] + [
+        compose_train("model=rcnn").model.tail.tail
+    ]
+    wanted = {"channels": 4096, "dropout": 0.5, "pretrained": True, "name": "vgg16"}
+    assert all({key: head[key] for key in wanted} == wanted for head in heads)
