@@ -14,6 +14,7 @@ from torchvision.ops import Conv2dNormActivation
 
 from detkit.errors import UserError
 from detkit.model.backbone.freeze import Norm
+from detkit.model.backbone.origin import of_inner_part
 from detkit.model.backbone.pretrained import IMAGENET, Pretrained, timm_model, torchvision_model
 from detkit.model.backbone.timm_backbone import stage_name, stages_between
 from detkit.model.dense import normal_init
@@ -324,7 +325,8 @@ class RegionCNN(nn.Module):
 def _inner(kind: str, part: Part, **given: Any) -> Any:
     """The part of a `RegionCNN`, completed; an error of its own, in which it is model.<kind>, names its place."""
     try:
-        return complete(part, f"model.tail.{kind}", **given)
+        with of_inner_part(f"model.{kind}", f"model.tail.{kind}"):
+            return complete(part, f"model.tail.{kind}", **given)
     except UserError as error:
         text = str(error)
         if f"model.tail.{kind}" in text:

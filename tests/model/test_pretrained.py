@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,13 @@ def test_what_the_parts_begin_from_is_recorded(resnet: tuple[Path, Any]) -> None
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     assert origins == [Origin("model.backbone", str(path), digest)]
     assert str(origins[0]) == f"model.backbone begins from {path}, sha256 {digest[:12]}"
+
+
+def test_the_network_on_the_regions_is_recorded_by_its_place(resnet: tuple[Path, Any]) -> None:
+    backbone = partial(ResNet, name="resnet18", pretrained=str(resnet[0]))
+    with record_origins() as origins:
+        RegionCNN(in_channels=3, size=64, backbone=backbone)
+    assert [origin.part for origin in origins] == ["model.tail.backbone"]
 
 
 def test_timm_says_which_weights_it_has() -> None:

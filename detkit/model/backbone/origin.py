@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,16 @@ def note(part: str, weights: str, path: Path | None) -> None:
     if found is not None:
         known = path is not None and path.is_file()
         found.append(Origin(part, weights, sha256_of(str(path), path.stat().st_mtime_ns) if path and known else None))
+
+
+@contextmanager
+def of_inner_part(key: str, inside: str) -> Iterator[None]:
+    """Inside the block a part that calls itself `key` is recorded as `inside`, the place where it stands in another."""
+    with record_origins() as found:
+        yield
+    outer = _record.get()
+    if outer is not None:
+        outer += [replace(each, part=inside) if each.part == key else each for each in found]
 
 
 @lru_cache(maxsize=8)  # the trunk and the last stage of a network are read from one file
