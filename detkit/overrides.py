@@ -59,10 +59,11 @@ def check_replaced_groups(loader: ConfigLoaderImpl, overrides: list[str]) -> Non
     for override in parse(overrides):
         group = override.key_or_group.replace(".", "/")
         if "." in override.key_or_group and isinstance(override.value(), str) and group in all_groups(loader):
-            value = nearest(str(override.value()), options_of(loader, group)) or override.value()
+            value, options = str(override.value()), options_of(loader, group)
+            meant = value if value in options else nearest(value, options) or value
             raise UserError(
                 f"{override.input_line}: {override.key_or_group} is chosen as a group, with a slash: "
-                f"use {group}={value}\noptions of {group}: {', '.join(options_of(loader, group))}"
+                f"use {group}={meant}\noptions of {group}: {', '.join(options)}"
             )
 
 
