@@ -22,6 +22,7 @@ def row(name: str, p50: float | None, pictures: list[str]) -> dict[str, Any]:
         "checkpoint": "x",
         "mAP_area": {"mean": 0.5, "sd": 0.01, "values": [0.49, 0.51]},
         "timing": timing,
+        "speed_up": None if p50 is None else 2500.0 / p50,
         "stages": None if p50 is None else {"backbone": p50 - 1, "neck": None, "other": 1.0},
         "pictures": pictures,
     }
@@ -31,13 +32,14 @@ def test_the_page_is_whole_and_loads_nothing(tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
     Image.new("RGB", (40, 30), "red").save(tmp_path / "pictures" / "a_0.jpg")
     rows = [row("R-CNN & co", 2500.0, ["pictures/a_0.jpg"]), row("quick", 10.0, ["pictures/a_0.jpg"])]
-    rows.append(row("failed", None, []))
+    rows += [row("failed", None, []), row("lacking", 20.0, []) | {"speed_up": None}]
     table = Table("The table", ["model", "mAP"], [["quick", "5 < 6"]], "a note")
     path = write_compare_page(tmp_path, {"protocol": PROTOCOL, "rows": rows, "environment": {"k": 1}}, [table])
     page = path.read_text()
     for part in (
         "R-CNN &amp; co",
         "250\u00d7",
+        '<th>lacking</th><td class="n factor">\u2013</td>',
         "2.5 s",
         "mAP 50.0",
         "5 &lt; 6",
