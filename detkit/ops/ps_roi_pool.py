@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 # Symbols: R regions, C channels after pooling, k cells along a side, H x W cells of the map.
 
@@ -17,26 +18,51 @@ def ps_roi_pool(feature: Tensor, regions: Tensor, size: int, scale: float) -> Te
     cells of the map. (`torchvision.ops.ps_roi_pool` rounds the corners to whole cells of the map.) A cell beyond the
     map is 0.
 
-    Each mean is four entries of the map's integral image, so the cost does not grow with the region, and both
-    directions run on all cores: sums are float64, in which the differences keep all digits of float32.
+    torchvision's kernel for CPUs runs on one core. Here the pixels of every cell are listed, and `embedding_bag`
+    averages whole rows of channels, on all cores in both directions. Elsewhere a mean is four entries of the map's
+    integral image, which needs no list of a length that a graph or the processor would have to wait for.
     """
-    maps, height, width = feature.shape[1:]
+    height, width = feature.shape[2:]
     top, bottom = _borders(regions[:, 2], regions[:, 4], size, scale, height)
     left, right = _borders(regions[:, 1], regions[:, 3], size, scale, width)
-    area = (bottom - top)[:, :, None] * (right - left)[:, None, :]  # [R, k, k]
-    integral = torch.nn.functional.pad(feature.double().cumsum(2).cumsum(3), (1, 0, 1, 0))
+    image = regions[:, 0].long()
+    pool = _by_integral if feature.is_cuda or torch.compiler.is_exporting() else _by_pixels
+    return pool(feature.float(), image, top, bottom, left, right)
+
+
+def _by_pixels(feature: Tensor, image: Tensor, top: Tensor, bottom: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """The mean over rows top..bottom and columns left..right, int64 [R, k] each, of `image` [R]: [R, C, k, k]."""
+    maps, height, width = feature.shape[1:]
+    size = top.shape[1]
+    columns = (right - left)[:, None, :].expand(-1, size, -1).flatten()
+    count = ((bottom - top)[:, :, None] * (right - left)[:, None, :]).flatten()  # pixels of each cell [R * k * k]
+    first = ((image[:, None, None] * height + top[:, :, None]) * width + left[:, None, :]).flatten()
+    start = count.cumsum(0) - count
+    cell = torch.repeat_interleave(count)  # whose pixel each of the listed ones is
+    place = torch.arange(len(cell), device=cell.device) - start[cell]
+    row = torch.div(place, columns[cell], rounding_mode="floor")
+    pixel = first[cell] + row * (width - columns[cell]) + place
+    own = feature.unflatten(1, (-1, size**2)).permute(0, 3, 4, 2, 1).reshape(-1, maps // size**2)
+    mean = F.embedding_bag(pixel * size**2 + cell % size**2, own, start, mode="mean")
+    return mean.view(-1, size, size, maps // size**2).permute(0, 3, 1, 2)
+
+
+def _by_integral(feature: Tensor, image: Tensor, top: Tensor, bottom: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """As `_by_pixels`; sums are float64, in which the differences keep all digits of float32."""
+    maps, height, width = feature.shape[1:]
+    size = top.shape[1]
+    integral = F.pad(feature.double().cumsum(2).cumsum(3), (1, 0, 1, 0))
     flat = integral.permute(1, 0, 2, 3).reshape(maps // size**2, size**2, -1)  # [C, k k, B (H + 1) (W + 1)]
-    first = regions[:, 0].long() * ((height + 1) * (width + 1))
-
-    def at(row: Tensor, column: Tensor) -> Tensor:
-        """The integral image of each cell's own map above and left of a corner: float64 [C, k k, R]."""
-        index = first[:, None, None] + row[:, :, None] * (width + 1) + column[:, None, :]  # [R, k, k]
-        index = index.flatten(1).t()[None].expand(flat.shape[0], -1, -1)
-        return flat.gather(2, index)
-
-    total = at(bottom, right) - at(top, right) - at(bottom, left) + at(top, left)
-    mean = total.permute(2, 0, 1).reshape(-1, maps // size**2, size, size) / area.clamp(min=1)[:, None]
-    return mean.float()
+    first = (image * ((height + 1) * (width + 1)))[:, None, None]
+    corners = [
+        (first + row[:, :, None] * (width + 1) + column[:, None, :]).flatten(1).T  # [k k, R]
+        for row, column in ((bottom, right), (top, right), (bottom, left), (top, left))
+    ]
+    entries = flat.gather(2, torch.cat(corners, dim=1)[None].expand(len(flat), -1, -1))
+    outer, above, before, inner = entries.chunk(4, dim=2)  # [C, k k, R] each
+    area = (bottom - top)[:, :, None] * (right - left)[:, None, :]  # [R, k, k]
+    total = (outer - above - before + inner).permute(2, 0, 1).unflatten(2, (size, size))
+    return (total / area.clamp(min=1)[:, None]).float()
 
 
 def _borders(low: Tensor, high: Tensor, size: int, scale: float, length: int) -> tuple[Tensor, Tensor]:

@@ -44,6 +44,13 @@ def regions(count: int, generator: torch.Generator) -> Tensor:
     return torch.cat([image, corner, corner + side], dim=1)
 
 
+@pytest.fixture(params=["by pixels", "by the integral image"], autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a CPU, and of a GPU or a graph that is written."""
+    if request.param != "by pixels":
+        monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_every_cell_is_the_mean_that_the_layer_takes_forward_and_backward(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
