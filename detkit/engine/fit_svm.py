@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import sys
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from detkit.config import build, build_detector, build_from_checkpoint, build_source, without_pretrained
-from detkit.data.split import read_training_split
+from detkit.data.split import describe_reading, read_training_split
 from detkit.engine.checkpoint import load_checkpoint, save_checkpoint
 from detkit.engine.detect import evaluation_loader, place_for_inference
 from detkit.engine.distributed import join_world
@@ -42,6 +43,8 @@ def fit_svm(config: DictConfig) -> None:
         weights = {name: value.clone() for name, value in detector.state_dict().items()}  # before they are folded
 
         annotations = read_training_split(data, config.split or data["train_split"], classes)
+        for line in describe_reading(annotations):
+            print(line, file=sys.stderr)
         source = build(config.get("proposal"), "proposal") or build_source(saved, for_any_image=False)
         loader = evaluation_loader(
             annotations,
