@@ -54,15 +54,17 @@ def _by_integral(feature: Tensor, image: Tensor, top: Tensor, bottom: Tensor, le
     integral = F.pad(feature.double().cumsum(2).cumsum(3), (1, 0, 1, 0))
     flat = integral.permute(1, 0, 2, 3).reshape(maps // size**2, size**2, -1)  # [C, k k, B (H + 1) (W + 1)]
     first = (image * ((height + 1) * (width + 1)))[:, None, None]
-    corners = [
-        (first + row[:, :, None] * (width + 1) + column[:, None, :]).flatten(1).T  # [k k, R]
-        for row, column in ((bottom, right), (top, right), (bottom, left), (top, left))
-    ]
-    entries = flat.gather(2, torch.cat(corners, dim=1)[None].expand(len(flat), -1, -1))
-    outer, above, before, inner = entries.chunk(4, dim=2)  # [C, k k, R] each
+
+    def at(row: Tensor, column: Tensor) -> Tensor:
+        """The sum above and left of a corner of each cell, of its own map: [C, k k, R]."""
+        # four gathers, not one that is split: the optimizer of ONNX graphs (torch 2.14) fails on that split
+        index = (first + row[:, :, None] * (width + 1) + column[:, None, :]).flatten(1).T
+        return flat.gather(2, index[None].expand(len(flat), -1, -1))
+
     area = (bottom - top)[:, :, None] * (right - left)[:, None, :]  # [R, k, k]
-    total = (outer - above - before + inner).permute(2, 0, 1).unflatten(2, (size, size))
-    return (total / area.clamp(min=1)[:, None]).float()
+    total = at(bottom, right) - at(top, right) - at(bottom, left) + at(top, left)
+    mean = total.permute(2, 0, 1).unflatten(2, (size, size)) / area.clamp(min=1)[:, None]
+    return mean.float()
 
 
 def _borders(low: Tensor, high: Tensor, size: int, scale: float, length: int) -> tuple[Tensor, Tensor]:
