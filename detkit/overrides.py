@@ -224,13 +224,21 @@ def without_null_groups(
 
 
 def all_groups(loader: ConfigLoaderImpl, parent: str = "") -> list[str]:
-    """Every config group by its path, except Hydra's own."""
-    found = []
+    """Every config group by its path, except Hydra's own; those below `parent`."""
+    return list(_all_groups(loader, parent))
+
+
+@lru_cache(maxsize=8)  # it walks all folders of configs, for a seventh of a second, and one command asks several times
+def _all_groups(loader: ConfigLoaderImpl, parent: str) -> tuple[str, ...]:
+    return tuple(_groups_below(loader, parent))
+
+
+def _groups_below(loader: ConfigLoaderImpl, parent: str) -> Iterator[str]:
     for name in loader.list_groups(parent):
         group = f"{parent}/{name}" if parent else name
         if group != "hydra":
-            found += [group, *all_groups(loader, group)]
-    return found
+            yield group
+            yield from _groups_below(loader, group)
 
 
 def options_of(loader: ConfigLoaderImpl, group: str) -> list[str]:
