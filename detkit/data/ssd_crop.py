@@ -126,8 +126,8 @@ class ZoomCrop(IoUCrop):
     What a window shows of the image is resized into its place on the result, whole pixels of it, and nothing of the
     canvas, which may have sixteen times the pixels of the image, is ever drawn.
 
-    height, width: of the result. zoom: how often the image lies on a larger canvas. max_ratio, fill: of `ZoomOut`,
-    the others of `IoUCrop`.
+    height, width: of the result. zoom: how often the image lies on a larger canvas. max_ratio, fill: of `ZoomOut`.
+    settings: of `IoUCrop`.
     """
 
     def __init__(
@@ -137,13 +137,9 @@ class ZoomCrop(IoUCrop):
         zoom: float = 0.5,
         max_ratio: float = 4.0,
         fill: Sequence[int] = (123, 117, 104),
-        min_ious: Sequence[float] = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9),
-        scale: tuple[float, float] = (0.3, 1.0),
-        ratio: tuple[float, float] = (0.5, 2.0),
-        trials: int = 50,
-        p: float = 1.0,
+        **settings: Any,
     ) -> None:
-        super().__init__(min_ious=min_ious, scale=scale, ratio=ratio, trials=trials, p=p)
+        super().__init__(**settings)
         self.height, self.width = height, width
         self.zoom, self.max_ratio, self.fill = zoom, max_ratio, fill
 
