@@ -36,6 +36,7 @@ from detkit.engine.environment import describe_environment  # noqa: E402
 from detkit.engine.timing import interleaved_ms  # noqa: E402
 from detkit.engine.validate import validate  # noqa: E402
 from detkit.model.detector import Detector  # noqa: E402
+from detkit.task.base import task_of  # noqa: E402
 
 DECODES = ("full", "reduced")
 CPU = torch.device("cpu")
@@ -83,7 +84,7 @@ def compare(detector: Detector, annotations: Annotations, rounds: int) -> dict[s
     found: dict[str, Any] = {}
     for decode, preprocess in ways.items():
         loader = evaluation_loader(
-            annotations, preprocess, World(0, 1, CPU), batch_size=4, num_workers=0, repair="clip"
+            task_of(detector), annotations, preprocess, World(0, 1, CPU), batch_size=4, num_workers=0, repair="clip"
         )
         metrics, _ = validate(detector, loader, World(0, 1, CPU), precision="fp32", channels_last=True)
         found[decode] = {"mAP": 100 * metrics["voc"]["mAP_area"]}

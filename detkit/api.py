@@ -30,6 +30,7 @@ from detkit.errors import UserError
 from detkit.model.detector import Detector
 from detkit.nearest import among
 from detkit.proposal.cache import Source
+from detkit.task.base import task_of
 from detkit.types import Batch, Detections, Target
 from detkit.values import check_value
 
@@ -92,6 +93,7 @@ class LoadedDetector:
         autocast(self.device, precision)  # a wrong precision is told now, not at the first image
         self.precision = precision
         self.detector = place_for_inference(detector, self.device, channels_last=True, runtime=runtime)
+        self.task = task_of(self.detector)
         self.classes = list(classes)
         self.source = source
 
@@ -158,10 +160,10 @@ class LoadedDetector:
         """
         score_threshold = _checked("score_threshold", score_threshold)
         batch_size = _checked("batch_size", batch_size)
-        labels = None if classes is None else torch.tensor(self.labels_of(classes))
+        labels = None if classes is None else self.labels_of(classes)
 
         def forward(samples: list[Sample]) -> list[Detections]:
-            return [self._kept(one, score_threshold, labels) for one in self._forward(samples)]
+            return [self.task.keep(one, self.classes, score_threshold, labels) for one in self._forward(samples)]
 
         samples = (self._sample(str(index), item) for index, item in enumerate(inputs))
         return run_in_order(samples, self.preprocess.pad_multiple, batch_size, forward)
@@ -189,13 +191,7 @@ class LoadedDetector:
     def _forward(self, samples: Sequence[Sample]) -> list[Detections]:
         with autocast(self.device, self.precision):
             found = self.detector.predict(self._batch(samples))
-        return [replace(one.to("cpu"), names=self.classes) for one in found]
-
-    @staticmethod
-    def _kept(found: Detections, score_threshold: float | None, labels: Tensor | None) -> Detections:
-        if score_threshold is not None:
-            found = found[found.scores >= score_threshold]
-        return found if labels is None else found[torch.isin(found.labels, labels)]
+        return [one.to("cpu") for one in found]
 
     def _sample(self, name: str, item: OneImage) -> Sample:
         image, size = self._decoded(item)

@@ -31,16 +31,16 @@ def build_detector(model: Mapping[str, Any], num_classes: int, preprocess: Prepr
     return complete(build(model, "model", _partial_=True), "model", num_classes=num_classes, preprocess=preprocess)
 
 
-def check_assembly(settings: Mapping[str, Any]) -> None:
-    """Raise UserError where the resolved config of a training cannot be put together: a matter of a second.
+def check_assembly(settings: Mapping[str, Any]) -> Detector:
+    """The model of a resolved config of a training, without memory for its weights: a matter of a second.
 
-    No weights are made or fetched, no data are read.
+    No weights are made or fetched, no data are read. Raises UserError where it cannot be put together.
     """
     for key in ("proposal", "mix", "augment", "optimizer", "schedule"):
         if settings.get(key) is not None:
             check_part(settings[key], key)
     with torch.device("meta"):
-        build_detector(settings["model"], 2, build_preprocess(settings["preprocess"]))
+        return build_detector(settings["model"], 2, build_preprocess(settings["preprocess"]))
 
 
 def build_from_checkpoint(checkpoint: Mapping[str, Any]) -> Detector:
@@ -59,6 +59,18 @@ def build_from_checkpoint(checkpoint: Mapping[str, Any]) -> Detector:
     detector = build_detector(model, len(checkpoint["classes"]), build_preprocess(checkpoint["preprocess"], trust))
     load_weights(detector, checkpoint.get("ema") or checkpoint["model"])
     return detector.eval()
+
+
+def model_without_weights(checkpoint: Mapping[str, Any]) -> Detector:
+    """The model of a checkpoint, of whose weights nothing is read: what it is, in a second. Raises UserError."""
+    if "onnx" in checkpoint:
+        from detkit.bridge.export.session import build_onnx
+
+        return build_onnx(checkpoint)
+    model, trust = without_pretrained(checkpoint["config"]["model"]), checkpoint.get("trust", ())
+    check_targets(model, trust, "model")
+    with torch.device("meta"):
+        return build_detector(model, len(checkpoint["classes"]), build_preprocess(checkpoint["preprocess"], trust))
 
 
 def load_weights(detector: nn.Module, weights: Mapping[str, Any]) -> None:

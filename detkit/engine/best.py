@@ -7,13 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from detkit.errors import UserError
-from detkit.metric.evaluate import evaluate
-from detkit.metric.records import GroundTruth, Predictions
 from detkit.nearest import among
+from detkit.task.base import Task, select
 
 
 @dataclass(frozen=True)
@@ -50,12 +46,6 @@ class Best:
         return patience is not None and self.since >= patience
 
 
-def select_metric(metrics: Mapping[str, Any], name: str) -> float | None:
-    """The number at a dotted name like voc.mAP_area; None where there was nothing to measure."""
-    group, _, key = name.partition(".")
-    return metrics[group][key]
-
-
 def score_of(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> float:
     """The number of a finished training by which a sweeper of Hydra compares: its `trainer.best_metric`.
 
@@ -65,7 +55,7 @@ def score_of(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> float:
     if "validation" in metrics:
         value = metrics["validation"]["value"]
     else:
-        value = select_metric(metrics, config["trainer"]["best_metric"]) if metrics else None
+        value = select(metrics, config["trainer"]["best_metric"]) if metrics else None
     return math.nan if value is None else value
 
 
@@ -78,19 +68,8 @@ def check_patience(patience: int | None, *, evaluates: bool) -> None:
         )
 
 
-def check_metric(name: str, where: str) -> None:
-    """Raise UserError, with the list of what there is, unless every evaluation measures `name`."""
-    nothing: NDArray[Any] = np.zeros(0)
-    metrics = evaluate(
-        Predictions(image=nothing, boxes=nothing, scores=nothing, labels=nothing),
-        GroundTruth(image=nothing, boxes=nothing, labels=nothing, num_images=0),
-        ["any"],
-    )
-    known = [
-        f"{group}.{key}"
-        for group in ("voc", "coco")
-        for key, value in metrics[group].items()
-        if not isinstance(value, Mapping)
-    ]
+def check_metric(task: Task[Any, Any], name: str, where: str) -> None:
+    """Raise UserError, with the list of what there is, unless every evaluation of the task measures `name`."""
+    known = task.metric_names()
     if name not in known:
         raise UserError(f"{where}={name} is not measured{among(name, known)}")

@@ -15,12 +15,11 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from detkit import __version__
-from detkit.engine.comparison import Row, accuracy_of, relate, tables_of, write_comparison
+from detkit.engine.comparison import Row, accuracy_of, describe_task, relate, tables_of, write_comparison
 from detkit.engine.contender import Contender, compose_contenders
 from detkit.engine.distributed import choose_device
 from detkit.engine.environment import describe_environment, device_name
 from detkit.engine.evaluate import run_eval
-from detkit.engine.examples import DRAWN_FROM
 from detkit.engine.fit_svm import fit_svm
 from detkit.engine.own_folder import COMPARISON, own_folder
 from detkit.engine.protocol import check_one_protocol
@@ -29,6 +28,7 @@ from detkit.engine.side_by_side import measure_side_by_side
 from detkit.engine.sweep import sweep_folder, write_sweep
 from detkit.engine.train import train
 from detkit.errors import UserError
+from detkit.task.base import Task
 from detkit.visualize.compare_page import write_compare_page
 
 
@@ -52,7 +52,7 @@ def run_compare(config: DictConfig) -> dict[str, Any]:
 def _compare(config: DictConfig, folder: Path) -> dict[str, Any]:
     device = choose_device(config.device)
     contenders = compose_contenders(config, folder)
-    check_one_protocol(contenders)
+    task = check_one_protocol(contenders)
     for contender in contenders:
         for job in contender.trainings:
             finished_metrics(job)  # raises where another training is in its place
@@ -61,12 +61,13 @@ def _compare(config: DictConfig, folder: Path) -> dict[str, Any]:
     rows: list[Row] = []
     for number, contender in enumerate(contenders, 1):
         print(f"\n[{number}/{len(contenders)}] {contender.name}")
-        rows.append(measure_accuracy(contender))
+        rows.append(measure_accuracy(contender, task))
     note_other_images(rows)
     measure_side_by_side(rows, contenders, config, device, folder)
-    relate(rows)
+    relate(rows, task.main)
     comparison = {
         "protocol": describe_protocol(rows, contenders, config, device),
+        "task": describe_task(task),
         "rows": rows,
         "environment": describe_environment(device),
     }
@@ -100,7 +101,7 @@ def finished_metrics(job: DictConfig) -> dict[str, Any] | None:
     return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
 
 
-def measure_accuracy(contender: Contender) -> Row:
+def measure_accuracy(contender: Contender, task: Task[Any, Any]) -> Row:
     """The row of a contender, trained where it is not yet: accuracies, errors, and the checkpoint to be timed."""
     row: Row = {"name": contender.name, "overrides": contender.overrides, "seeds": [], "errors": [], "checkpoint": None}
     found = []
@@ -118,7 +119,7 @@ def measure_accuracy(contender: Contender) -> Row:
             gc.collect()
         found.append(metrics)
         row["checkpoint"] = row["checkpoint"] or str(job.run_dir if contender.trainings else job.checkpoint)
-    return row | accuracy_of(found)
+    return row | accuracy_of(task, found)
 
 
 def note_other_images(rows: Sequence[Row]) -> None:
@@ -161,7 +162,6 @@ def describe_protocol(
         "warmup": config.evaluation.timing_warmup,
         "passes": config.timing.passes,
         "order": "all models in turn, image by image",
-        "drawn_from": DRAWN_FROM,
         "device": str(device),
         "device_name": device_name(device),
         "threads": torch.get_num_threads(),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from detkit.engine.load import describe_load
+from detkit.task.base import Task
 from detkit.visualize.compare_page import Table, factor
 
 Row = dict[str, Any]
@@ -41,15 +42,14 @@ def summary(values: Sequence[float | None]) -> dict[str, Any] | None:
     return {"mean": statistics.fmean(known), "sd": sd, "values": known}
 
 
-def accuracy_of(metrics: Sequence[Mapping[str, Any]]) -> Row:
+def accuracy_of(task: Task[Any, Any], metrics: Sequence[Mapping[str, Any]]) -> Row:
     """The accuracies of one row, from the metrics.json of each of its seeds."""
+    found = [task.accuracies(entry) for entry in metrics]
     recalls = [entry.get("proposals") for entry in metrics]
     best = [_most_proposals(recall) for recall in recalls if recall]
     return {
         "protocol": metrics[0]["protocol"] if metrics else {},
-        "mAP_11pt": summary([entry["voc"]["mAP_11pt"] for entry in metrics]),
-        "mAP_area": summary([entry["voc"]["mAP_area"] for entry in metrics]),
-        "AP": summary([entry["coco"]["AP"] for entry in metrics]),
+        **{key: summary([entry[key] for entry in found]) for key in task.columns},
         "recall_50": summary([entry["recall_50"] for entry in best]),
         "proposals_per_image": summary([recall["proposals_per_image"] for recall in recalls if recall]),
     }
@@ -69,23 +69,24 @@ def stage_columns(stages_ms: Mapping[str, float]) -> dict[str, float | None]:
     return found | {"other": rest}
 
 
-def relate(rows: Sequence[Row]) -> None:
+def relate(rows: Sequence[Row], main: str) -> None:
     """Set in each row what follows from the others: speed_up, against the slowest, and delta, against the first.
 
-    A time that lacks what the regions took has no speed_up and is none to compare with. delta: of mAP_area,
-    {"mean", "se"}; se is the standard error of the difference of the means, None where a row has one seed only.
+    main: the accuracy that delta is of. A time that lacks what the regions took has no speed_up and is none to compare
+    with. delta: {"mean", "se"}; se is the standard error of the difference of the means, None where a row has one seed
+    only.
     """
     whole = [row for row in rows if row.get("timing") and row["timing"].get("regions") != "unknown"]
     slowest = max((row["timing"]["total_ms"]["p50"] for row in whole), default=None)
-    first = next((row for row in rows if row.get("mAP_area")), None)
+    first = next((row for row in rows if row.get(main)), None)
     for row in rows:
-        timing, accuracy = row.get("timing"), row.get("mAP_area")
+        timing, accuracy = row.get("timing"), row.get(main)
         row["speed_up"] = slowest / timing["total_ms"]["p50"] if timing and slowest and row in whole else None
         row["delta"] = None
         if accuracy and first is not None and row is not first:
-            errors = [_squared_error(item) for item in (accuracy, first["mAP_area"])]
+            errors = [_squared_error(item) for item in (accuracy, first[main])]
             se = None if None in errors else math.sqrt(sum(errors))  # type: ignore[arg-type]
-            row["delta"] = {"mean": accuracy["mean"] - first["mAP_area"]["mean"], "se": se}
+            row["delta"] = {"mean": accuracy["mean"] - first[main]["mean"], "se": se}
 
 
 def _squared_error(item: Mapping[str, Any]) -> float | None:
@@ -97,27 +98,28 @@ def write_comparison(folder: Path, comparison: Mapping[str, Any]) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     text = format_markdown(comparison)
     (folder / "compare.json").write_text(json.dumps(comparison, indent=2) + "\n", encoding="utf-8")
-    (folder / "compare.csv").write_text(format_csv(comparison["rows"]), encoding="utf-8")
+    (folder / "compare.csv").write_text(format_csv(comparison["rows"], comparison["task"]), encoding="utf-8")
     (folder / "compare.md").write_text(text, encoding="utf-8")
     return text
 
 
-def format_csv(rows: Sequence[Row]) -> str:
+def format_csv(rows: Sequence[Row], accuracy: Mapping[str, Any]) -> str:
     """A line for each row, plain numbers: accuracies as fractions, times in ms, empty where there is none."""
     buffer = io.StringIO()
-    flat = [_flat(row) for row in rows]
+    flat = [_flat(row, accuracy) for row in rows]
     writer = csv.DictWriter(buffer, list(dict.fromkeys(key for row in flat for key in row)), lineterminator="\n")
     writer.writeheader()
     writer.writerows(flat)
     return buffer.getvalue()
 
 
-def _flat(row: Row) -> dict[str, Any]:
+def _flat(row: Row, accuracy: Mapping[str, Any]) -> dict[str, Any]:
+    main = accuracy["main"]
     timing = row.get("timing") or {}
     cells: dict[str, Any] = {"name": row["name"], "seeds": " ".join(map(str, row["seeds"]))}
-    for key in ("mAP_11pt", "mAP_area", "AP", "recall_50", "proposals_per_image"):
+    for key in (*accuracy["columns"], "recall_50", "proposals_per_image"):
         cells |= {key: (row.get(key) or {}).get("mean"), f"{key}_sd": (row.get(key) or {}).get("sd")}
-    cells |= {f"delta_mAP_area{suffix}": (row["delta"] or {}).get(key) for suffix, key in (("", "mean"), ("_se", "se"))}
+    cells |= {f"delta_{main}{suffix}": (row["delta"] or {}).get(key) for suffix, key in (("", "mean"), ("_se", "se"))}
     cells |= {f"{key}_ms": timing.get("total_ms", {}).get(key) for key in ("mean", "p50", "p95")}
     cells |= {"speed_up": row["speed_up"], "images_timed": timing.get("images"), "stage_gap": timing.get("stage_gap")}
     cells |= {"side": row.get("side"), "proposals": timing.get("regions")}
@@ -142,17 +144,29 @@ def tables_of(comparison: Mapping[str, Any]) -> list[Table]:
     """The table of accuracy, speed and cost, and where the time goes."""
     rows = comparison["rows"]
     timed = [row for row in rows if row.get("timing")]
-    return [_main_table(rows), *([_stage_table(timed)] if timed else [])]
+    return [_main_table(rows, comparison["task"]), *([_stage_table(timed)] if timed else [])]
 
 
-def _main_table(rows: Sequence[Row]) -> Table:
+def describe_task(task: Task[Any, Any]) -> dict[str, Any]:
+    """What compare.json says of the task: the headings of its accuracies, the main one, how to read its pictures."""
+    return {"columns": dict(task.columns), "main": task.main, "legend": task.legend}
+
+
+def _accuracy_cells(accuracy: Mapping[str, Any]) -> dict[str, Callable[[Row], str]]:
+    """The cells of the accuracies by heading; the difference to the first row comes behind the one that it is of."""
+    cells: dict[str, Callable[[Row], str]] = {}
+    for key, heading in accuracy["columns"].items():
+        cells[heading] = lambda row, key=key: _percent(row.get(key))  # type: ignore[misc]
+        if key == accuracy["main"]:
+            cells["Δ"] = lambda row: _delta(row["delta"])
+    return cells
+
+
+def _main_table(rows: Sequence[Row], accuracy: Mapping[str, Any]) -> Table:
     columns: dict[str, Callable[[Row], str]] = {
         "model": lambda row: row["name"],
         "side, px": lambda row: str(row.get("side") or "–"),  # noqa: RUF001
-        "mAP@.5, 11 points": lambda row: _percent(row.get("mAP_11pt")),
-        "mAP@.5, area": lambda row: _percent(row.get("mAP_area")),
-        "Δ": lambda row: _delta(row["delta"]),
-        "COCO AP": lambda row: _percent(row.get("AP")),
+        **_accuracy_cells(accuracy),
         "s per image, p50": lambda row: _seconds(row, "p50"),
         "p95": lambda row: _seconds(row, "p95"),
         "speed-up": lambda row: factor(row["speed_up"]),
@@ -162,10 +176,10 @@ def _main_table(rows: Sequence[Row]) -> Table:
         "recall@.5": lambda row: _percent(row.get("recall_50")),
         "regions": lambda row: _number((row.get("proposals_per_image") or {}).get("mean"), 1),
     }
-    several = any(row[key] and row[key]["sd"] is not None for row in rows for key in ("mAP_area", "AP"))
+    several = any(row[key] and row[key]["sd"] is not None for row in rows for key in accuracy["columns"])
     note = [
         "Accuracies in %" + (", mean ± standard deviation over the seeds." if several else "."),
-        "Δ: of the area mAP against the first row"
+        f"Δ: of {accuracy['columns'][accuracy['main']]}, against the first row"
         + (", ± the standard error of that difference." if several else "; one seed does not tell it from noise."),
         "Speed-up: of p50, against the slowest. GFLOPs: of one image, 2 for a multiply-add; convolutions and matrix",
         "products only, without proposals from outside. Side: the short one of an image, its height or its square.",

@@ -22,6 +22,7 @@ from detkit.model.roi_head.rcnn import RCNNHead
 from detkit.nearest import did_you_mean
 from detkit.overrides import explain, loader_of_command, missing, options_of, parse, typed_overrides
 from detkit.run_name import run_name
+from detkit.task.base import Task, task_of
 from detkit.values import check_values
 
 BACKBONES = re.compile(r"model/backbone(@.+)?")  # R-CNN has its own behind the crops, in another place of the model
@@ -36,6 +37,7 @@ class Contender:
     checkpoint: what is measured, where nothing is to be trained. overrides: of the training otherwise.
     jobs: configs, of one training for each seed, or of one evaluation of the checkpoint, or of each of `fits`.
     fits: configs of `detkit fit_svm`, one for each training of another contender, which comes before.
+    task: of what is trained; None where the checkpoint knows it.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Contender:
     overrides: tuple[str, ...] = ()
     jobs: tuple[DictConfig, ...] = ()
     fits: tuple[DictConfig, ...] = ()
+    task: Task[Any, Any] | None = None
 
     @property
     def trainings(self) -> tuple[DictConfig, ...]:
@@ -84,8 +87,7 @@ def compose_contenders(config: DictConfig, folder: Path) -> list[Contender]:
         for contender in contenders
         if contender.checkpoint is None
     }
-    for name, jobs in trainings.items():
-        _check_training(name, jobs[0])
+    tasks = {name: _check_training(name, jobs[0]) for name, jobs in trainings.items()}
     data = _data_of_all(config, list(trainings.values()), common)
     found = []
     for contender in contenders:
@@ -94,9 +96,10 @@ def compose_contenders(config: DictConfig, folder: Path) -> list[Contender]:
             found.append(replace(contender, jobs=(_evaluation(loader, contender.checkpoint, config, data, run),)))
             continue
         jobs = trainings[contender.name]
-        found.append(replace(contender, jobs=tuple(jobs)))
+        found.append(replace(contender, jobs=tuple(jobs), task=tasks[contender.name]))
         if config.fit_svm and _is_rcnn(jobs[0]):
-            found.append(_fitted(loader, contender.name, jobs, config, data, folder))
+            fitted = _fitted(loader, contender.name, jobs, config, data, folder)
+            found.append(replace(fitted, task=tasks[contender.name]))
     if config.fit_svm and not any(contender.fits for contender in found):
         raise UserError("fit_svm=true: no R-CNN is trained here, as models=[rcnn_light] would")
     return found
@@ -207,12 +210,12 @@ def _training(loader: ConfigLoaderImpl, contender: Contender, seed: int, folder:
     return config
 
 
-def _check_training(name: str, job: DictConfig) -> None:
-    """Raise UserError where a model cannot be put together: now, not once those before it are trained."""
+def _check_training(name: str, job: DictConfig) -> Task[Any, Any]:
+    """The task of a model. Raises UserError where it cannot be put together: now, not once those before are trained."""
     if OmegaConf.missing_keys(job.model):
         raise missing(OmegaConf.create({"model": job.model}))
     try:
-        check_assembly(OmegaConf.to_container(job, resolve=True))  # type: ignore[arg-type]
+        return task_of(check_assembly(OmegaConf.to_container(job, resolve=True)))  # type: ignore[arg-type]
     except UserError as error:
         raise UserError(f"{name}: {error}") from error
 

@@ -1,8 +1,8 @@
-"""A detector over a whole split, each process its share: the detections as packed columns."""
+"""A model over a whole split, each process its share."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
@@ -14,20 +14,19 @@ from torch import nn
 
 from detkit.data.annotations import Annotations
 from detkit.data.canvas import CanvasLoader
-from detkit.data.dataset import DetectionDataset, Difficult, Sample
+from detkit.data.dataset import Difficult, Sample
 from detkit.data.image import read_image
 from detkit.data.loader import build_loader, collate
 from detkit.data.preprocess import Preprocess, fixed_canvas
 from detkit.data.proposals import Proposals
 from detkit.engine.distributed import World
 from detkit.engine.runtime import apply_runtime
-from detkit.engine.set_cap import cap_over_set, watched_candidates
 from detkit.errors import UserError
 from detkit.interrupt import Agreed, Asked
-from detkit.metric.records import Predictions
 from detkit.model.detector import Detector
 from detkit.model.fold import fold_batch_norm
-from detkit.types import Batch, Detections, Target
+from detkit.task.base import Task, task_of
+from detkit.types import Batch, Target
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -83,6 +82,7 @@ def blank_batch(detector: Detector) -> Batch:
 
 
 def evaluation_loader(
+    task: Task[Any, Any],
     annotations: Annotations,
     preprocess: Preprocess,
     world: World,
@@ -102,11 +102,11 @@ def evaluation_loader(
     proposals: of all images of the split in order, for a detector that takes them from outside. difficult, read: of the
     data set.
     """
-    dataset = DetectionDataset(
+    dataset = task.dataset(
         annotations,
         preprocess=preprocess,
         difficult=difficult,
-        repair=repair,  # type: ignore[arg-type]
+        repair=repair,
         unreadable="blank",
         proposals=proposals,
         read=read,
@@ -135,33 +135,26 @@ def detect_split(
     channels_last: bool,
     progress: Any = None,
     asked: Asked | None = None,
-) -> Predictions:
-    """The detections of the whole split on the main process, image by image; on the others, of their share only.
+) -> Any:
+    """The results of the whole split on the main process, as the model's task gathers them; None on the others.
 
     detector: in eval mode. loader: of `evaluation_loader`. progress: called with the number of images done.
     asked: to end; where any process is, all stop after the batch and raise Agreed.
     """
-    index_of = {image_id: index for index, image_id in enumerate(loader.dataset.annotations.image_ids)}
-    images: list[int] = []
-    found: list[Detections] = []
-    with watched_candidates(detector) as candidates:
+    annotations: Annotations = loader.dataset.annotations
+    index_of = {image_id: index for index, image_id in enumerate(annotations.image_ids)}
+    done = 0
+    with task_of(detector).accumulator(detector, annotations) as accumulator:
         for batch in loader:
             with autocast(world.device, precision):
-                detections = detector.predict(to_device(batch, world.device, channels_last))
-            found += [item.to("cpu") for item in detections]
-            images += [index_of[image_id] for image_id in batch.image_ids]
+                found = detector.predict(to_device(batch, world.device, channels_last))
+            accumulator.add([index_of[image_id] for image_id in batch.image_ids], [item.to("cpu") for item in found])
+            done += len(batch)
             if progress is not None:
-                progress(len(images))
+                progress(done)
             if asked:
                 break
     if asked is not None and (number := world.largest(asked.number)):
         raise Agreed(number)
-    mine = Predictions.from_detections(found, np.array(images, np.int64))
-    parts: Sequence[Predictions] = world.gather(mine)
-    seen = [scores for part in world.gather(candidates) for scores in part]
-    if not world.is_main:
-        return mine
-    found_in_all = Predictions.concatenate(parts)
-    if seen:
-        found_in_all = cap_over_set(found_in_all, seen, detector.postprocess.set_candidates)  # type: ignore[union-attr, arg-type]
-    return found_in_all.select(np.argsort(found_in_all.image, kind="stable"))
+    parts = world.gather(accumulator.part())
+    return accumulator.merge(parts) if world.is_main else None

@@ -18,7 +18,7 @@ from detkit.config import build, build_from_checkpoint, build_source, with_test_
 from detkit.data.annotations import Annotations
 from detkit.data.category_ids import fill_category_ids
 from detkit.data.proposals import Proposals
-from detkit.data.split import describe_reading, read_measured_split
+from detkit.data.split import describe_reading
 from detkit.engine.checkpoint import load_checkpoint
 from detkit.engine.detect import autocast, evaluation_loader, place_for_inference, to_device
 from detkit.engine.distributed import World, join_world
@@ -26,15 +26,18 @@ from detkit.engine.environment import describe_environment
 from detkit.engine.examples import draw_examples, spread
 from detkit.engine.own_folder import EVALUATION, own_folder
 from detkit.engine.profile import profile_detector
-from detkit.engine.results import format_table, write_metrics, write_pictures, write_plots, write_predictions
+from detkit.engine.results import format_table, write_metrics, write_pictures, write_stages
 from detkit.engine.speed import FEWEST_IMAGES, Pipeline, TimedImage, measure_speed
-from detkit.engine.validate import eval_mode, ground_truth_of, validate
+from detkit.engine.validate import eval_mode, validate
 from detkit.errors import UserError
 from detkit.metric.files import evaluate_files
 from detkit.metric.recall import proposal_recall
 from detkit.model.detector import Detector
 from detkit.nearest import among
 from detkit.proposal.split import find_proposals
+from detkit.task.base import Task, task_of
+from detkit.task.detection.task import DetectionTask
+from detkit.task.detection.truth import ground_truth_of
 from detkit.trust import check_target
 
 READERS = re.compile(r"detkit\.data\.\w+\.read_\w+")  # what a checkpoint may name to read its data with
@@ -58,7 +61,7 @@ def run_eval(config: DictConfig) -> dict[str, Any]:
         saved = with_test_settings(saved, preprocess=config.preprocess, postprocess=config.postprocess)
         detector = place_for_inference(build_from_checkpoint(saved), world.device, config.channels_last, config.runtime)
         data = merge_data(config.data, saved["config"]["data"], saved["trust"])
-        annotations = read_test_split(data, config.split, saved["classes"])
+        annotations = read_test_split(data, config.split, saved["classes"], task_of(detector))
         annotations = fill_category_ids(annotations, saved.get("category_ids"))
         for line in describe_reading(annotations) if world.is_main else ():
             print(line, file=sys.stderr)
@@ -114,14 +117,15 @@ def measure(
     profile: also measure how far the detector is from what the machine can do.
     """
     options: dict[str, Any] = {"precision": precision, "channels_last": channels_last}
+    task = task_of(detector)
     detector.eval()
     loader = evaluation_loader(
-        annotations, detector.preprocess, world, batch_size=batch_size, num_workers=num_workers, repair=repair,
+        task, annotations, detector.preprocess, world, batch_size=batch_size, num_workers=num_workers, repair=repair,
         proposals=proposals,
     )  # fmt: skip
     shown = world.is_main and sys.stderr.isatty()
     with tqdm(total=len(annotations), desc="evaluating", unit="img", disable=not shown, leave=False) as bar:
-        metrics, predictions = validate(
+        metrics, results = validate(
             detector, loader, world, **options, progress=lambda done: bar.update(done * world.size - bar.n)
         )
     if world.is_main:
@@ -142,10 +146,10 @@ def measure(
                 )
         metrics["environment"] = describe_environment(world.device)
         write_metrics(folder, metrics)
-        write_predictions(folder, predictions, annotations)
-        write_plots(folder, metrics, predictions, annotations)
-        write_pictures(folder, draw_examples(predictions, annotations, pictures))
-        print(format_table(metrics))
+        task.write(folder, metrics, results, annotations)
+        write_stages(folder, metrics)
+        write_pictures(folder, task, draw_examples(task, results, annotations, pictures))
+        print(format_table(task, metrics))
         print(f"written to {folder}")
     return world.broadcast(metrics)
 
@@ -165,6 +169,7 @@ def measure_proposals(
     """Recall of the regions in which a two-stage detector looks, best 100, 300 and 1000, on this process alone."""
     device = detector.pixel_mean.device
     loader = evaluation_loader(
+        task_of(detector),
         annotations,
         detector.preprocess,
         World(0, 1, device),
@@ -211,7 +216,9 @@ def timed_images(
     ]
 
 
-def read_test_split(data: Mapping[str, Any], split: str | None, classes: Sequence[str]) -> Annotations:
+def read_test_split(
+    data: Mapping[str, Any], split: str | None, classes: Sequence[str], task: Task[Any, Any]
+) -> Annotations:
     """The split to evaluate on: `split`, else data.test_split, else data.val_split.
 
     Raises UserError where the data has its own class list and it is not that of the model, or where no object of
@@ -222,7 +229,7 @@ def read_test_split(data: Mapping[str, Any], split: str | None, classes: Sequenc
         unknown = [name for name in given if name not in classes]
         hint = f"; {unknown[0]!r} is none of them{among(unknown[0], classes)}" if unknown else ""
         raise UserError(f"data.classes={list(given)}, but the model was trained for {list(classes)}{hint}")
-    return read_measured_split(data, split or data["test_split"] or data["val_split"], classes)
+    return task.read_test_split(data, split or data["test_split"] or data["val_split"], classes)
 
 
 def merge_data(given: Mapping[str, Any], saved: Mapping[str, Any], trust: Sequence[str] = ()) -> dict[str, Any]:
@@ -254,7 +261,7 @@ def _evaluate_files(config: DictConfig, run_dir: Path) -> dict[str, Any]:
     metrics["environment"] = describe_environment(torch.device("cpu"))
     with own_folder(run_dir, EVALUATION) as folder:
         write_metrics(folder, metrics)
-    print(format_table(metrics))
+    print(format_table(DetectionTask(), metrics))
     protocol = metrics["protocol"]
     print(f"\nboxes={protocol['boxes']} in {config.predictions} and {config.ground_truth}")
     for note in protocol["notes"]:

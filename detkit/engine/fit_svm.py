@@ -26,6 +26,7 @@ from detkit.engine.svm_passes import fit_boxes_and_svms
 from detkit.errors import UserError
 from detkit.model.roi_head.rcnn import RCNNHead
 from detkit.proposal.split import find_proposals
+from detkit.task.base import task_of
 
 
 def fit_svm(config: DictConfig) -> None:
@@ -47,6 +48,7 @@ def fit_svm(config: DictConfig) -> None:
             print(line, file=sys.stderr)
         source = build(config.get("proposal"), "proposal") or build_source(saved, for_any_image=False)
         loader = evaluation_loader(
+            task_of(detector),
             annotations,
             detector.preprocess,
             world,

@@ -14,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from detkit.engine.budget import Duration, Progress
+from detkit.task.base import select
 
 
 class Window:
@@ -157,14 +158,13 @@ def forget_after(path: Path, step: int) -> None:
         path.write_text("".join(row for row in rows if row.endswith("\n") and json.loads(row)["step"] <= step))
 
 
-def scalars(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """The overall numbers of an evaluation by their name in TensorBoard: val/mAP_area, val/AP50, ..."""
-    return {
-        f"val/{name}": value
-        for group in ("voc", "coco")
-        for name, value in metrics[group].items()
-        if isinstance(value, float)
-    }
+def scalars(metrics: Mapping[str, Any], names: Sequence[str]) -> dict[str, float]:
+    """The overall numbers of an evaluation by their name in TensorBoard: val/mAP_area, val/AP50, ...
+
+    names: dotted, of `Task.metric_names`.
+    """
+    values = {f"val/{name.rpartition('.')[2]}": select(metrics, name) for name in names}
+    return {name: value for name, value in values.items() if isinstance(value, float)}
 
 
 def clock(seconds: float) -> str:

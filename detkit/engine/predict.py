@@ -26,8 +26,7 @@ from detkit.engine.own_folder import PREDICTIONS, own_folder
 from detkit.engine.source import Input, find_inputs
 from detkit.engine.video import VIDEO_SUFFIXES, VideoReader, VideoWriter
 from detkit.errors import UserError
-from detkit.types import Detections
-from detkit.visualize.draw import draw_detections
+from detkit.task.base import Task
 
 
 def run_predict(cfg: DictConfig) -> dict[str, Any]:
@@ -78,7 +77,8 @@ def predict_files(
     inputs: files and cameras, as mapping with the name of each for the rows. root: names of pictures are relative to
     this folder. predictions.json is a list with one row per picture or frame, complete up to the last one even where
     the run is interrupted; of a camera that is how it ends. classes: keep these alone.
-    Returns files, images, detections, unreadable, seconds. Raises UserError where no file could be read.
+    Returns files, images, detections (the noun of the task), unreadable, seconds.
+    Raises UserError where no file could be read.
     """
     start = time.perf_counter()
     counts: Counter[str] = Counter()
@@ -96,7 +96,7 @@ def predict_files(
         found = [_predict_images(detector, images, names, called, folder, options)]
         found += [_predict_video(detector, video, called[video], names[video], folder, options) for video in videos]
         for row in chain.from_iterable(found):
-            _count(row, counts, per_class)
+            _count(row, detector.task.noun, counts, per_class)
             rows.add(row)
             if "error" in row:
                 faults.append(row["error"])
@@ -107,13 +107,14 @@ def predict_files(
         first = faults[0] if faults else f"{called[files[0]]} has no pictures"
         raise UserError(first if len(files) == 1 else f"none of the {len(files)} files could be read: {first}")
     listed = ", ".join(f"{name} {count}" for name, count in per_class.most_common())
-    print(f"{counts['images']} images, {counts['detections']} detections" + (f" ({listed})" if listed else ""))
+    noun = detector.task.noun
+    print(f"{counts['images']} images, {counts[noun]} {noun}" + (f" ({listed})" if listed else ""))
     if counts["unreadable"]:
         print(f"{counts['unreadable']} files could not be read; predictions.json names them")
     print(f"{1000 * seconds / counts['images']:.0f} ms per image with reading and writing; written to {run_dir}")
     return {
         "files": len(files),
-        **{key: counts[key] for key in ("images", "detections", "unreadable")},
+        **{key: counts[key] for key in ("images", noun, "unreadable")},
         "seconds": seconds,
     }
 
@@ -187,13 +188,15 @@ def _predict_images(
             except UserError as error:
                 errors.append({"image": called[file], "error": str(error)})
 
-    for detections in detector.stream(read(), **options):
+    for found in detector.stream(read(), **options):
         file, frame, image = pictures.popleft()
         if folder is not None:
             name = names[file] if frame is None else names[file].with_name(f"{names[file].stem}_{frame:04d}.jpg")
-            _save(folder / name, image, detections)
+            picture = folder / name
+            picture.parent.mkdir(parents=True, exist_ok=True)
+            detector.task.draw(image, found).save(picture, quality=90)
         numbered = {} if frame is None else {"frame": frame}
-        yield {"image": called[file], **numbered, **_row(image, detections)}
+        yield {"image": called[file], **numbered, **_row(detector.task, image, found)}
         yield from errors
         errors.clear()
     yield from errors
@@ -215,25 +218,20 @@ def _predict_video(
     ):
         frames = tqdm(reader, total=reader.num_frames or None, unit="frame", desc=called, file=sys.stderr)
         for index, frame in enumerate(frames):
-            detections = detector.predict(frame, **{**options, "batch_size": 1})
+            found = detector.predict(frame, **{**options, "batch_size": 1})
             if writer is not None:
-                writer.write(np.asarray(draw_detections(frame, detections)))
-            yield {"video": called, "frame": index, "time_s": index / reader.fps, **_row(frame, detections)}
+                writer.write(np.asarray(detector.task.draw(frame, found)))
+            yield {"video": called, "frame": index, "time_s": index / reader.fps, **_row(detector.task, frame, found)}
 
 
-def _save(path: Path, image: NDArray[np.uint8], detections: Detections) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draw_detections(image, detections).save(path, quality=90)
+def _row(task: Task[Any, Any], image: NDArray[np.uint8], found: Any) -> dict[str, Any]:
+    return {"height": image.shape[0], "width": image.shape[1], task.noun: task.rows(found)}
 
 
-def _row(image: NDArray[np.uint8], detections: Detections) -> dict[str, Any]:
-    return {"height": image.shape[0], "width": image.shape[1], "detections": detections.to_dict()}
-
-
-def _count(row: dict[str, Any], counts: Counter[str], classes: Counter[str]) -> None:
+def _count(row: dict[str, Any], noun: str, counts: Counter[str], classes: Counter[str]) -> None:
     if "error" in row:
         counts["unreadable"] += 1
         return
     counts["images"] += 1
-    counts["detections"] += len(row["detections"])
-    classes.update(item["name"] for item in row["detections"])
+    counts[noun] += len(row[noun])
+    classes.update(item["name"] for item in row[noun])

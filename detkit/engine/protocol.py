@@ -6,29 +6,37 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from detkit.config import model_without_weights
 from detkit.data.annotations import Annotations
 from detkit.data.split import read_split
 from detkit.engine.checkpoint import load_checkpoint
 from detkit.engine.contender import Contender
 from detkit.engine.evaluate import merge_data, read_test_split
 from detkit.errors import UserError
+from detkit.task.base import Task, task_of
 
 
-def check_one_protocol(contenders: Sequence[Contender]) -> None:
-    """Raise UserError where rows would be measured on different images or objects, or in different precisions.
+def check_one_protocol(contenders: Sequence[Contender]) -> Task[Any, Any]:
+    """The task of all contenders.
+
+    Raises UserError where they have several, or would be measured on different images or objects, or in different
+    precisions.
 
     Where checkpoints take part, the split is read as each row will read it: what they know as a class may differ.
     """
+    tasks: dict[type[Task[Any, Any]], Task[Any, Any]] = {}
     found: dict[tuple[str, ...], str] = {}
     count = len(contenders) > 1 and any(contender.checkpoint is not None for contender in contenders)
     for contender in contenders:
-        data, precision, classes = _asked(contender)
+        data, precision, classes, task = _asked(contender)
+        tasks.setdefault(type(task), task)
         split = data.get("test_split") or data.get("val_split")
         if split is None:
             raise UserError(f"{contender.name}: no split to measure on: set data.test_split or data.val_split")
         asked = [f"data.root={Path(data['root']).resolve()}", f"split={split}", f"precision={precision}"]
+        asked.append(f"{task.noun} sought")
         if count:
-            annotations = _read(contender.name, data, split, classes)
+            annotations = _read(contender.name, data, split, classes, task)
             asked.append(f"{len(annotations)} images with {len(annotations.labels)} objects")
         elif data.get("classes") is not None:
             asked.append(f"data.classes={list(data['classes'])}")
@@ -39,22 +47,28 @@ def check_one_protocol(contenders: Sequence[Contender]) -> None:
             "these would not be measured alike:\n" + "\n".join(lines) + "\nset data=... (and its splits and classes) "
             "for all of them"
         )
+    (task,) = tasks.values()
+    return task
 
 
-def _asked(contender: Contender) -> tuple[Mapping[str, Any], str, Sequence[str] | None]:
-    """The data config of a row, the precision, and its classes where they are known by a checkpoint."""
+def _asked(contender: Contender) -> tuple[Mapping[str, Any], str, Sequence[str] | None, Task[Any, Any]]:
+    """The data config of a row, the precision, its classes where they are known by a checkpoint, and its task."""
     job = contender.jobs[0]
     if contender.checkpoint is None:  # nothing is there yet whose classes one could read
-        return job.data, str(job.trainer.precision if contender.trainings else job.precision), None
+        precision = str(job.trainer.precision if contender.trainings else job.precision)
+        assert contender.task is not None
+        return job.data, precision, None, contender.task
     saved = load_checkpoint(contender.checkpoint, trust=job.trust)
     data = merge_data(job.data, saved["config"]["data"], saved["trust"])
-    return data, str(job.precision), saved["classes"]
+    return data, str(job.precision), saved["classes"], task_of(model_without_weights(saved))
 
 
-def _read(name: str, data: Mapping[str, Any], split: str, classes: Sequence[str] | None) -> Annotations:
+def _read(
+    name: str, data: Mapping[str, Any], split: str, classes: Sequence[str] | None, task: Task[Any, Any]
+) -> Annotations:
     try:
         if classes is None:  # those of a training are those of what it trains on
             classes = read_split(data, data["train_split"]).classes
-        return read_test_split(data, split, classes)
+        return read_test_split(data, split, classes, task)
     except UserError as error:
         raise UserError(f"{name}: {error}") from error

@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: one table, metrics.json, predictions.json, plots, pictures, a page."""
+"""What an evaluation leaves behind: one table, metrics.json, plots, pictures, a page."""
 
 from __future__ import annotations
 
@@ -9,16 +9,11 @@ from typing import Any
 
 from PIL import Image
 
-from detkit.data.annotations import Annotations
-from detkit.data.category_ids import fill_category_ids
 from detkit.engine.load import describe_load
 from detkit.engine.profile import format_profile
-from detkit.engine.validate import ground_truth_of
-from detkit.metric.average_precision import curves
-from detkit.metric.files import coco_results
-from detkit.metric.match import group, voc_argmax
-from detkit.metric.records import Predictions
-from detkit.visualize.plots import plot_confusion, plot_curves, plot_stages, save_plot
+from detkit.task.base import Task
+from detkit.visualize.numbers import percent
+from detkit.visualize.plots import plot_stages, save_plot
 from detkit.visualize.report import write_report
 
 
@@ -28,42 +23,23 @@ def write_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
 
 
-def write_predictions(folder: Path, predictions: Predictions, annotations: Annotations) -> None:
-    """Write predictions.json, COCO results, into `folder`.
-
-    Category ids are those of the COCO file that the annotations came from, elsewhere label + 1, so 1 is the first
-    class. Image ids that are whole numbers become numbers. Boxes are [x, y, width, height] in pixels.
-    """
-    ids = fill_category_ids(annotations, None).category_ids
-    rows = coco_results(predictions, list(annotations.image_ids), ids)  # type: ignore[arg-type]  # none is None
-    (folder / "predictions.json").write_text(json.dumps(rows) + "\n", encoding="utf-8")
-
-
-def write_plots(folder: Path, metrics: Mapping[str, Any], predictions: Predictions, annotations: Annotations) -> None:
-    """Draw plots/precision_recall.png, confusion.png and, where time was measured, stages.png into `folder`."""
-    grouped = group(predictions, ground_truth_of(annotations), len(annotations.classes))
-    of_each_class = curves(grouped, voc_argmax(grouped, [0.5]), 0)
-    figures = {
-        "precision_recall": plot_curves(of_each_class, annotations.classes),
-        "confusion": plot_confusion(metrics["confusion"]),
-    }
+def write_stages(folder: Path, metrics: Mapping[str, Any]) -> None:
+    """Draw plots/stages.png into `folder` where time was measured."""
     if "timing" in metrics:
-        figures["stages"] = plot_stages(metrics["timing"]["stages_ms"])
-    for name, figure in figures.items():
-        save_plot(figure, folder / "plots" / f"{name}.png")
+        save_plot(plot_stages(metrics["timing"]["stages_ms"]), folder / "plots" / "stages.png")
 
 
-def write_pictures(folder: Path, pictures: Sequence[Image.Image]) -> None:
+def write_pictures(folder: Path, task: Task[Any, Any], pictures: Sequence[Image.Image]) -> None:
     """Write pictures/000.jpg, ... into `folder`, and report.html, which shows them and whatever else is there."""
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
     for index, picture in enumerate(pictures):
         picture.save(folder / "pictures" / f"{index:03}.jpg", quality=90)
-    write_report(folder, pictures)
+    write_report(folder, task, pictures)
 
 
-def format_table(metrics: Mapping[str, Any]) -> str:
-    """The numbers of metrics.json as text: overall with their protocol, by class, time by stage."""
-    parts = [_overall(metrics), _by_class(metrics)]
+def format_table(task: Task[Any, Any], metrics: Mapping[str, Any]) -> str:
+    """The numbers of metrics.json as text: those of the task with their protocol, then time by stage."""
+    parts = task.table(metrics)
     if "proposals" in metrics:
         parts.append(_proposals(metrics["proposals"]))
     if "timing" in metrics:
@@ -71,50 +47,6 @@ def format_table(metrics: Mapping[str, Any]) -> str:
     if "profile" in metrics:
         parts.append(format_profile(metrics["profile"]))
     return "\n\n".join(parts)
-
-
-def percent(value: float | None) -> str:
-    """A fraction as 12.34; what could not be measured as a dash."""
-    return "-" if value is None else f"{100 * value:.2f}"
-
-
-def _overall(metrics: Mapping[str, Any]) -> str:
-    voc, coco, protocol = metrics["voc"], metrics["coco"], metrics["protocol"]
-    of = f" of {protocol['split']}" if "split" in protocol else ""
-    left = {"mAP_area": "VOC mAP@.5 area", "mAP_11pt": "VOC mAP@.5 11-point"}
-    right = {"AP": "COCO AP@.5:.95", "AP50": "AP50", "AP75": "AP75"}
-    right |= {"AP_S": "small", "AP_M": "medium", "AP_L": "large", "AR_100": "AR@100"}
-    by_iou = [
-        f"VOC mAP@{iou} area {percent(row['mAP_area'])} 11-point {percent(row['mAP_11pt'])}"
-        for iou, row in voc["by_iou"].items()
-        if len(voc["by_iou"]) > 1
-    ]
-    return "\n".join(
-        [
-            f"{protocol['num_images']} images{of}, {protocol['num_objects']} objects"
-            f" and {protocol['num_difficult']} difficult ones (ignored), {protocol['num_detections']} detections",
-            "   ".join(f"{name} {percent(voc[key])}" for key, name in left.items()),
-            "   ".join(f"{name} {percent(coco[key])}" for key, name in right.items()),
-            *by_iou,
-        ]
-    )
-
-
-def _by_class(metrics: Mapping[str, Any]) -> str:
-    rows = metrics["voc"]["per_class"]
-    width = max([len(name) for name in rows] + [12])
-    lines = [
-        f"{'class':<{width}}{'objects':>9}{'AP area':>9}{'AP 11pt':>9}{'COCO AP':>9}"
-        f"{'best F1':>9}{'at score':>9}{'precision':>11}{'recall':>8}"
-    ]
-    for name, row in rows.items():
-        score = "-" if row["best_threshold"] is None else f"{row['best_threshold']:.2f}"
-        lines.append(
-            f"{name:<{width}}{row['num_objects']:>9}{percent(row['ap_area']):>9}{percent(row['ap_11pt']):>9}"
-            f"{percent(metrics['coco']['per_class'][name]['AP']):>9}{percent(row['best_f1']):>9}{score:>9}"
-            f"{percent(row['precision']):>11}{percent(row['recall']):>8}"
-        )
-    return "\n".join(lines)
 
 
 def _proposals(proposals: Mapping[str, Any]) -> str:

@@ -11,7 +11,6 @@ from typing import Any
 from omegaconf import OmegaConf
 from torch import nn
 
-from detkit.data.annotations import Annotations
 from detkit.engine.budget import Duration, Progress
 from detkit.engine.checkpoint import find_checkpoint
 from detkit.engine.distributed import World
@@ -115,16 +114,13 @@ def _weights_in(file: Path) -> list[dict[str, Any]]:
         return []
 
 
-def headline(
-    folder: Path, annotations: Annotations, detector: nn.Module, world: World, budget: Duration, now: Progress
-) -> str:
-    """What is about to happen, for the reader of the log."""
+def headline(folder: Path, data: str, detector: nn.Module, world: World, budget: Duration, now: Progress) -> str:
+    """What is about to happen, for the reader of the log; data: a line on what is learnt from."""
     count = sum(parameter.numel() for parameter in detector.parameters() if parameter.requires_grad)
     length = f"{budget.total / 60:g} minutes" if budget.timed else f"{budget.total:g} steps"
     return "\n".join([
         f"run folder: {folder}",
-        f"{annotations.source}: {len(annotations)} images, {len(annotations.labels)} objects of "
-        f"{len(annotations.classes)} classes ({', '.join(annotations.classes[:20])})",
+        data,
         f"{count / 1e6:.2f} M parameters, {length} on {world.size} x {world.device}"
         + (f", going on after step {now.step}" if now.step else ""),
     ])  # fmt: skip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,17 +11,18 @@ from omegaconf import DictConfig, OmegaConf
 
 from detkit.config import build_from_checkpoint, build_source
 from detkit.data.annotations import Annotations
+from detkit.data.image import read_image
 from detkit.engine.checkpoint import load_checkpoint
 from detkit.engine.comparison import Row, stage_columns
 from detkit.engine.contender import Contender
 from detkit.engine.cost import count_flops, count_parameters, peak_memory
 from detkit.engine.detect import place_for_inference
 from detkit.engine.evaluate import merge_data, read_test_split, timed_images
-from detkit.engine.examples import DRAWN_FROM, spread, target_of
+from detkit.engine.examples import spread
 from detkit.engine.speed import FEWEST_IMAGES, Pipeline, TimedImage, measure_together
 from detkit.proposal.split import find_proposals
+from detkit.task.base import task_of
 from detkit.trust import named_in, names_of
-from detkit.visualize.draw import draw_detections
 
 
 class Entrant(NamedTuple):
@@ -84,10 +84,10 @@ def _enter(checkpoint: str, contender: Contender, config: DictConfig, device: to
     own = OmegaConf.to_container(contender.jobs[0], resolve=True)  # a training's own config, which names its parts
     saved = load_checkpoint(checkpoint, trust=[*names_of(config.trust), *named_in(own)])
     data = merge_data(contender.jobs[0].data, saved["config"]["data"], saved["trust"])
-    annotations = read_test_split(data, None, saved["classes"])
+    detector = build_from_checkpoint(saved)
+    annotations = read_test_split(data, None, saved["classes"], task_of(detector))
     source = build_source(saved, for_any_image=False)
     proposals = find_proposals(source, annotations, repair=data["repair"], **config.proposing)
-    detector = build_from_checkpoint(saved)
     parameters = count_parameters(detector)
     detector = place_for_inference(detector, device, config.trainer.channels_last, config.runtime)
     pipeline = Pipeline(detector, config.trainer.precision, config.trainer.channels_last)
@@ -102,11 +102,11 @@ def _save_pictures(entrant: Entrant, folder: Path, name: str) -> list[str]:
     """Write what the detector finds in the shown images, beside what there is; paths from `folder`."""
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
     paths: list[str] = []
-    for index, image in zip(spread(len(entrant.annotations), len(entrant.shown)), entrant.shown, strict=True):
-        found = replace(entrant.pipeline(image)[1], names=entrant.annotations.classes)
-        target = target_of(entrant.annotations, index)
+    annotations, task = entrant.annotations, task_of(entrant.pipeline.detector)
+    for index, image in zip(spread(len(annotations), len(entrant.shown)), entrant.shown, strict=True):
+        with task.accumulator(entrant.pipeline.detector, annotations) as accumulator:
+            accumulator.add([index], [entrant.pipeline(image)[1]])
+        results = accumulator.merge([accumulator.part()])
         paths.append(f"pictures/{name}_{len(paths)}.jpg")
-        draw_detections(image.path, found, target=target, score_threshold=DRAWN_FROM).save(
-            folder / paths[-1], quality=90
-        )
+        task.draw_example(read_image(image.path), results, annotations, index).save(folder / paths[-1], quality=90)
     return paths

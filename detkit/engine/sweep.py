@@ -31,13 +31,18 @@ def write_sweep(folder: Path) -> Path:
             rows.append(row | {"pictures": [f"{job}/{path}" for path in row.get("pictures", ())]})
     for row, name in zip(rows, distinct_names(rows), strict=True):
         row["name"] = name
-    relate(rows)
     first = next(iter(found.values()))
+    relate(rows, first["task"]["main"])
     protocol = first["protocol"] | {"order": "one job after the other"}
     protocol |= {
         key: sorted({value for one in found.values() for value in one["protocol"][key]}) for key in ("budget", "seeds")
     }
-    comparison = {"protocol": protocol, "rows": rows, "environment": first["environment"]}
+    comparison = {
+        "protocol": protocol,
+        "task": first["task"],
+        "rows": rows,
+        "environment": first["environment"],
+    }
     write_comparison(folder, comparison)
     return write_compare_page(folder, comparison, tables_of(comparison))
 

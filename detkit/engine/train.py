@@ -16,13 +16,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from detkit.chosen import chosen_by, chosen_by_command
 from detkit.config import build, build_detector, build_preprocess, check_assembly, load_weights, without_pretrained
-from detkit.data.dataset import DetectionDataset
 from detkit.data.decoded import DecodedImages
 from detkit.data.image import read_image
 from detkit.data.loader import build_loader
-from detkit.data.split import read_training_splits
 from detkit.disk import check_space
-from detkit.engine.best import Best, check_metric, check_patience, select_metric
+from detkit.engine.best import Best, check_metric, check_patience
 from detkit.engine.budget import Duration, Progress, is_due, parse_optional
 from detkit.engine.checkpoint import best_weights, bytes_of, copy_checkpoint, load_checkpoint, save_checkpoint
 from detkit.engine.detect import evaluation_loader, place_for_inference, place_model
@@ -37,7 +35,6 @@ from detkit.engine.log import RunLog, Window, scalars
 from detkit.engine.optimizer import describe_lr, restore_optimizer, set_lr, start_optimizer
 from detkit.engine.own_folder import RUN, own_folder
 from detkit.engine.random_state import deterministic, get_random_state, seed_everything, set_random_state
-from detkit.engine.results import percent
 from detkit.engine.resume import continued, describe_other_processes, position_of
 from detkit.engine.run_folder import (
     check_same_classes,
@@ -54,6 +51,8 @@ from detkit.model.backbone.origin import record_origins
 from detkit.model.depthwise import speed_up_depthwise
 from detkit.overrides import loader_of_command
 from detkit.proposal.split import find_proposals
+from detkit.task.base import select, task_of
+from detkit.visualize.numbers import percent
 from detkit.visualize.report import write_report
 
 
@@ -99,14 +98,14 @@ def _train(
     settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     if saved is not None:
         check_same_training(saved, settings, folder)
-    check_assembly(settings)  # before the data are read and regions computed
-    check_metric(trainer.best_metric, "trainer.best_metric")
+    task = task_of(check_assembly(settings))  # before the data are read and regions computed
+    check_metric(task, trainer.best_metric, "trainer.best_metric")
     check_patience(trainer.patience, evaluates=None not in (config.data.val_split, trainer.eval_every))
     seed_everything(config.seed)
 
     # The data.
     with world.main_first():
-        splits = read_training_splits(config.data)  # all of them now: a fault in one must not end the training
+        splits = task.read_training_splits(config.data)  # all of them now: a fault in one must not end the training
         annotations, val_split = splits.train, splits.val
         source = build(settings.get("proposal"), "proposal")  # of regions, for models that take them from outside
         proposals = find_proposals(source, annotations, repair=config.data.repair, **config.proposing)
@@ -116,7 +115,7 @@ def _train(
     preprocess = build_preprocess(settings["preprocess"])
     read = read_image if config.decoded_dir is None else DecodedImages(config.decoded_dir)
     mix = build(config.get("mix"), "mix")  # makes one picture of several
-    dataset = DetectionDataset(
+    dataset = task.dataset(
         annotations,
         preprocess=preprocess,
         mix=mix,
@@ -142,6 +141,7 @@ def _train(
         with world.main_first():
             val_proposals = find_proposals(source, val_split, repair=config.data.repair, **config.proposing)
         val_loader = evaluation_loader(
+            task,
             val_split,
             preprocess,
             world,
@@ -244,7 +244,7 @@ def _train(
         check_space(folder, copies * weights, f"{copies} checkpoints" if copies > 1 else "another checkpoint")
         open_folder(folder, settings, world, origins)
     with answered_later() as asked, RunLog(folder, budget, now, **config.logger, silent=not world.is_main) as log:
-        log.message(headline(folder, annotations, detector, world, budget, now))
+        log.message(headline(folder, task.describe(annotations), detector, world, budget, now))
         log.message("\n".join(map(str, origins)))
         log.message(describe_lr(config.optimizer, per_step))
         log.message(splits.describe())
@@ -260,14 +260,15 @@ def _train(
             if val_loader is None or val_split is None:
                 return
             started, unevaluated = time.perf_counter(), True
-            metrics, predictions = validate(averaged, val_loader, world, asked=asked, **forward)
+            metrics, results = validate(averaged, val_loader, world, asked=asked, **forward)
             unevaluated = False
-            score = select_metric(metrics, trainer.best_metric)
+            score = select(metrics, trainer.best_metric)
             best = best.after(score, now.step)
             epochs = float((now.step + ahead) / steps_per_epoch)
-            log.write("val", epochs, now, scalars(metrics) | {"time/val_s": time.perf_counter() - started})
+            seconds = {"time/val_s": time.perf_counter() - started}
+            log.write("val", epochs, now, scalars(metrics, task.metric_names()) | seconds)
             log.message(f"step {now.step}: {trainer.best_metric} {percent(score)}, {best.describe()}")
-            log.draw(draw_examples(predictions, val_split, log.pictures) if world.is_main else (), now)
+            log.draw(draw_examples(task, results, val_split, log.pictures) if world.is_main else (), now)
 
         def evaluate_and_save(evaluates: bool, saves: bool) -> None:
             # what is learned is kept, whoever asks the training to end
@@ -328,7 +329,7 @@ def _train(
     # The result: the best weights on the test split, or on the validation split where there is none.
     if splits.final is None:
         if world.is_main:
-            print(f"no split to evaluate on; see {write_report(folder)}")
+            print(f"no split to evaluate on; see {write_report(folder, task)}")
         return {}
     final = build_detector(without_pretrained(settings["model"]), len(classes), preprocess)
     final.load_state_dict(world.broadcast(best_weights(folder) if world.is_main else None))

@@ -1,10 +1,9 @@
-"""A detector measured on a split: detections from every process, numbers on the main one."""
+"""A model measured on a split: results from every process, numbers on the main one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -14,9 +13,8 @@ from detkit.data.canvas import CanvasLoader
 from detkit.engine.detect import detect_split
 from detkit.engine.distributed import World
 from detkit.interrupt import Asked
-from detkit.metric.evaluate import evaluate
-from detkit.metric.records import GroundTruth, Predictions
 from detkit.model.detector import Detector
+from detkit.task.base import task_of
 
 
 def validate(
@@ -28,28 +26,19 @@ def validate(
     channels_last: bool,
     progress: Callable[[int], Any] | None = None,
     asked: Asked | None = None,
-) -> tuple[dict[str, Any], Predictions]:
-    """(metrics of the whole split, predictions): the metrics on every process, all the predictions on the main one.
+) -> tuple[dict[str, Any], Any]:
+    """(metrics of the whole split, results): the metrics on every process, the results on the main one alone.
 
     loader: of `evaluation_loader`. The detector is put in eval mode for the time and back. asked: of `detect_split`.
     """
     annotations: Annotations = loader.dataset.annotations
     world.share_buffers(detector)
     with eval_mode(detector):
-        predictions = detect_split(
+        results = detect_split(
             detector, loader, world, precision=precision, channels_last=channels_last, progress=progress, asked=asked
         )
-    metrics = evaluate(predictions, ground_truth_of(annotations), annotations.classes) if world.is_main else {}
-    return world.broadcast(metrics), predictions
-
-
-def ground_truth_of(annotations: Annotations) -> GroundTruth:
-    """The objects to be found: as annotated, without boxes that have no inside, which nothing could match."""
-    truth = GroundTruth.from_annotations(annotations)
-    x1, y1, x2, y2 = truth.boxes.T
-    keep = (x2 > x1) & (y2 > y1)
-    columns = ("image", "boxes", "labels", "difficult", "crowd", "area")
-    return replace(truth, **{name: getattr(truth, name)[keep] for name in columns})
+    metrics = task_of(detector).evaluate(results, annotations) if world.is_main else {}
+    return world.broadcast(metrics), results
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from detkit.types import Batch, Detections, Target
 class Detector(nn.Module):
     """Base of all detectors: `loss(batch)` to train, `predict(batch)` to use; `forward` is `loss`, for DDP.
 
+    task: what its results are, by the dotted path of a `detkit.task.base.Task`.
     stages: dotted names of the submodules whose forward is timed as a stage.
     dense: of those that do the same sums for every image, tensors to tensors, in the order of the forward: what
     `detkit.engine.runtime` compiles. runtime: how it made them run.
@@ -22,6 +23,7 @@ class Detector(nn.Module):
     mean, std: of the backbone's weights, RGB on the scale 0..255.
     """
 
+    task: str = "detkit.task.detection.task.DetectionTask"
     stages: tuple[str, ...] = ()
     dense: tuple[str, ...] = ()
     runtime: str = "eager"

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from detkit.data.annotations import Annotations
 from detkit.data.proposals import Proposals
-from detkit.engine.results import percent
 from detkit.metric.recall import proposal_recall
 from detkit.metric.records import GroundTruth
+from detkit.visualize.numbers import percent
 from detkit.visualize.palette import class_colour
 from detkit.visualize.plots import GRID, INK
 

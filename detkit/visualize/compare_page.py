@@ -33,11 +33,11 @@ def write_compare_page(folder: Path, comparison: Mapping[str, Any], tables: Sequ
     timed = [row for row in rows if row.get("timing")]
     sections = [
         _header(rows, protocol),
-        _speed(timed),
-        _trade_off(timed),
+        _speed(timed, comparison["task"]),
+        _trade_off(timed, comparison["task"]),
         _stages(timed),
         *(section(escape(table.title), _table(table)) for table in tables),
-        _pictures(rows, protocol, folder),
+        _pictures(rows, comparison["task"]["legend"], folder),
         _details(comparison),
     ]
     path = folder / "compare.html"
@@ -55,7 +55,7 @@ def _header(rows: Sequence[Mapping[str, Any]], protocol: Mapping[str, Any]) -> s
     return f'<h1>Detectors side by side</h1><p class="soft">{escape(" · ".join(facts))}</p>'
 
 
-def _speed(rows: Sequence[Mapping[str, Any]]) -> str:
+def _speed(rows: Sequence[Mapping[str, Any]], accuracy: Mapping[str, Any]) -> str:
     """Bars to scale, the slowest first, with the factor to it in large figures; a time that lacks a part has none."""
     ordered = sorted(rows, key=lambda row: -row["timing"]["total_ms"]["p50"])
     if not ordered:
@@ -64,30 +64,32 @@ def _speed(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = []
     for row in ordered:
         own = "–" if row["speed_up"] is None else factor(row["speed_up"])  # noqa: RUF001
-        median, accuracy = row["timing"]["total_ms"]["p50"], row.get("mAP_area")
-        quality = "" if accuracy is None else f"mAP {100 * accuracy['mean']:.1f}"
+        median, value = row["timing"]["total_ms"]["p50"], row.get(accuracy["main"])
+        quality = "" if value is None else f"{100 * value['mean']:.1f} %"
         lines.append(
             f'<tr><th>{escape(row["name"])}</th><td class="n factor">{own}</td>'
             f'<td class="wide"><div class="scale"><span style="width:{100 * median / slowest:.3f}%"></span></div></td>'
             f'<td class="n">{seconds(median)}</td><td class="n">{quality}</td></tr>'
         )
-    note = '<p class="soft">Median time of one image, bars to scale; the factor is to the slowest.</p>'
+    note = (
+        '<p class="soft">Median time of one image, bars to scale; the factor is to the slowest. On the right '
+        f"{escape(accuracy['columns'][accuracy['main']])}.</p>"
+    )
     return section("How fast", f'{note}<div class="scroll"><table class="race">{"".join(lines)}</table></div>')
 
 
-def _trade_off(rows: Sequence[Mapping[str, Any]]) -> str:
+def _trade_off(rows: Sequence[Mapping[str, Any]], accuracy: Mapping[str, Any]) -> str:
+    main = accuracy["main"]
     spots = {
-        row["name"]: Spot(
-            row["timing"]["total_ms"]["p50"], 100 * row["mAP_area"]["mean"], 100 * (row["mAP_area"]["sd"] or 0)
-        )
+        row["name"]: Spot(row["timing"]["total_ms"]["p50"], 100 * row[main]["mean"], 100 * (row[main]["sd"] or 0))
         for row in rows
-        if row.get("mAP_area")
+        if row.get(main)
     }
     note = (
         '<p class="soft">Up is better, left is faster; filled: no other one is both. Bars: standard deviation over '
         "the seeds, where there are several.</p>"
     )
-    chart = scatter(spots, "ms per image, p50 (logarithmic)", "VOC mAP@.5, area, %")
+    chart = scatter(spots, "ms per image, p50 (logarithmic)", f"{accuracy['columns'][main]}, %")
     return section("Accuracy and time", note + chart if chart else "")
 
 
@@ -125,7 +127,7 @@ def _table(table: Table) -> str:
     return f'<div class="scroll">{body}</div><p class="soft">{escape(table.note)}</p>'
 
 
-def _pictures(rows: Sequence[Mapping[str, Any]], protocol: Mapping[str, Any], folder: Path) -> str:
+def _pictures(rows: Sequence[Mapping[str, Any]], told: str, folder: Path) -> str:
     """A column for each detector, a line for each image."""
     shown = [row for row in rows if row.get("pictures")]
     if not shown:
@@ -136,10 +138,7 @@ def _pictures(rows: Sequence[Mapping[str, Any]], protocol: Mapping[str, Any], fo
         "<tr>" + "".join(f'<td><img alt="detections" src="{address}"></td>' for address in line) + "</tr>"
         for line in lines
     )
-    note = (
-        f'<p class="soft">Detections with a score of at least {protocol["drawn_from"]:g}. Ground truth is dashed; '
-        "objects that were missed are named in white.</p>"
-    )
+    note = f'<p class="soft">{escape(told)}</p>'
     return section(
         "What each saw", f'{note}<div class="scroll"><table class="views"><tr>{head}</tr>{body}</table></div>'
     )

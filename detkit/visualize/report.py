@@ -13,17 +13,19 @@ from PIL import Image
 
 from detkit.engine.profile import format_profile
 from detkit.errors import UserError
-from detkit.visualize.chart import Point, heat_table, line_chart, meter, stacked_bar
+from detkit.task.base import Task
+from detkit.visualize.chart import Point, line_chart, meter, stacked_bar
 from detkit.visualize.page import embedded, html_page, section
 
 SHOWN_AS_TEXT = {"confusion", "stages", "loss"}  # plots that the page has as tables and charts of its own
 
 
-def write_report(run_dir: str | Path, pictures: Sequence[Image.Image] = ()) -> Path:
+def write_report(run_dir: str | Path, task: Task[Any, Any], pictures: Sequence[Image.Image] = ()) -> Path:
     """Write `report.html` into a run folder from what is there, and return its path.
 
     Taken are metrics.json, metrics.jsonl, config.yaml, environment.json and plots/*.png; what is missing is left out.
-    pictures: annotated examples to show. Raises UserError where the folder has neither metrics file.
+    task: whose metrics they are. pictures: annotated examples to show.
+    Raises UserError where the folder has neither metrics file.
     """
     run_dir = Path(run_dir)
     metrics = _read_json(run_dir / "metrics.json")
@@ -31,13 +33,14 @@ def write_report(run_dir: str | Path, pictures: Sequence[Image.Image] = ()) -> P
     if not metrics and not history:
         raise UserError(f"{run_dir} is no run folder with results: it has neither metrics.json nor metrics.jsonl")
     environment = _read_json(run_dir / "environment.json") or metrics.get("environment", {})
+    before, after = task.sections(metrics)
     sections = [
-        _header(run_dir, metrics, environment),
-        _curves(history),
-        _per_class(metrics),
-        _examples(pictures),
+        _header(run_dir, metrics, environment, task.tiles(metrics) if metrics else {}),
+        _curves(history, task.curves),
+        *before,
+        _examples(pictures, task.legend),
         _plots([path for path in sorted((run_dir / "plots").glob("*.png")) if path.stem not in SHOWN_AS_TEXT]),
-        _confusion(metrics.get("confusion")),
+        *after,
         _proposals(metrics.get("proposals")),
         _timing(metrics.get("timing")),
         _profile(metrics.get("profile")),
@@ -64,14 +67,10 @@ def read_history(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _header(run_dir: Path, metrics: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
-    tiles = {
-        "VOC mAP@0.5, area": _percent(metrics, "voc", "mAP_area"),
-        "VOC mAP@0.5, 11 points": _percent(metrics, "voc", "mAP_11pt"),
-        "COCO AP@.5:.95": _percent(metrics, "coco", "AP"),
-        "COCO AP75": _percent(metrics, "coco", "AP75"),
-        "COCO AR@100": _percent(metrics, "coco", "AR_100"),
-    }
+def _header(
+    run_dir: Path, metrics: Mapping[str, Any], environment: Mapping[str, Any], of_task: Mapping[str, str]
+) -> str:
+    tiles = dict(of_task)
     median = _get(metrics, "timing", "total_ms", "p50")
     if median is not None:
         tiles["ms per image, p50"] = f"{median:.1f}"
@@ -89,40 +88,21 @@ def _header(run_dir: Path, metrics: Mapping[str, Any], environment: Mapping[str,
     )
 
 
-def _curves(history: Sequence[Mapping[str, Any]]) -> str:
+def _curves(history: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> str:
     def line(key: str, scale: float = 1) -> list[Point]:
         return [(float(row["step"]), scale * row[key]) for row in history if _is_number(row.get(key))]
 
     losses = sorted({key for row in history for key in row if key.startswith("train/loss/")})
-    names = {"val/mAP_area": "VOC mAP, area", "val/AP": "COCO AP", "val/AP50": "COCO AP50"}
     charts = [
         line_chart({key.removeprefix("train/loss/"): line(key) for key in losses}, "steps", "Training loss"),
-        line_chart({name: line(key, 100) for key, name in names.items()}, "steps", "Validation, %"),
+        line_chart({name: line(f"val/{key}", 100) for key, name in names.items()}, "steps", "Validation, %"),
     ]
     return section("Training", f'<div class="two">{"".join(charts)}</div>' if any(charts) else "")
 
 
-def _per_class(metrics: Mapping[str, Any]) -> str:
-    rows = []
-    coco = _get(metrics, "coco", "per_class") or {}
-    for name, row in (_get(metrics, "voc", "per_class") or {}).items():
-        best = row.get("best_threshold")
-        numbers = [row.get("num_objects", ""), row.get("num_detections", ""), "" if best is None else f"{best:.2f}"]
-        cells = "".join(f'<td class="n">{value}</td>' for value in numbers)
-        bars = [row.get("ap_area"), coco.get(name, {}).get("AP"), row.get("precision"), row.get("recall")]
-        rows.append(f"<tr><th>{escape(name)}</th>{cells}{''.join(f'<td>{meter(value)}</td>' for value in bars)}</tr>")
-    head = "".join(
-        f"<th>{name}</th>"
-        for name in ("class", "objects", "detections", "best F1 at", "AP@0.5, area", "COCO AP", "precision", "recall")
-    )
-    return section(
-        "Classes", f'<div class="scroll"><table><tr>{head}</tr>{"".join(rows)}</table></div>' if rows else ""
-    )
-
-
-def _examples(pictures: Sequence[Image.Image]) -> str:
+def _examples(pictures: Sequence[Image.Image], told: str) -> str:
     shown = "".join(f'<img alt="detections" src="{embedded(picture)}">' for picture in pictures)
-    note = '<p class="soft">Ground truth is dashed; objects that were missed are named in white.</p>'
+    note = f'<p class="soft">{escape(told)}</p>'
     return section("Examples", f'{note}<div class="pictures">{shown}</div>' if shown else "")
 
 
@@ -132,17 +112,6 @@ def _plots(paths: Sequence[Path]) -> str:
         for path in paths
     )
     return section("Plots", f'<div class="two plots">{shown}</div>' if shown else "")
-
-
-def _confusion(confusion: Mapping[str, Any] | None) -> str:
-    if not confusion:
-        return ""
-    note = (
-        f'<p class="soft">Detections with a score of at least {confusion["score_threshold"]:g}, matched at IoU '
-        f"{confusion['iou_threshold']:g}; rows are the truth, columns what was said.</p>"
-    )
-    table = heat_table(confusion["rows"], confusion["columns"], confusion["counts"])
-    return section("Confusion", f'{note}<div class="scroll">{table}</div>')
 
 
 def _proposals(proposals: Mapping[str, Any] | None) -> str:
@@ -196,11 +165,6 @@ def _get(node: Any, *keys: str) -> Any:
     for key in keys:
         node = node.get(key) if isinstance(node, Mapping) else None
     return node
-
-
-def _percent(metrics: Mapping[str, Any], *keys: str) -> str:
-    value = _get(metrics, *keys)
-    return "" if value is None else f"{100 * value:.1f}"
 
 
 def _mean_ms(value: Any) -> float:

@@ -20,6 +20,7 @@ from detkit.data.voc import read_voc
 from detkit.engine.detect import detect_split, evaluation_loader, place_for_inference
 from detkit.engine.distributed import World
 from detkit.model.detector import Detector
+from detkit.task.detection.task import DetectionTask
 from detkit.types import Target
 
 SIZES = ((60, 90), (90, 60), (60, 90), (64, 64), (90, 61), (60, 88), (64, 64), (70, 90), (60, 90))
@@ -65,7 +66,13 @@ def test_a_split_is_measured_alike_at_any_batch_size(
     found = []
     for batch_size, num_workers in ((1, 0), (2, 0), (4, 1), (8, 0)):
         loader = evaluation_loader(
-            annotations, detector.preprocess, world, batch_size=batch_size, num_workers=num_workers, repair="clip"
+            DetectionTask(),
+            annotations,
+            detector.preprocess,
+            world,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            repair="clip",
         )
         found.append(detect_split(detector, loader, world, precision="fp32", channels_last=True))
     assert len(found[0]) > 20
@@ -112,7 +119,9 @@ def test_batches_hold_one_canvas_and_are_full(many_sizes: Path) -> None:
     preprocess = ShortSide(short=64, max=128, pad_multiple=32)
     assert (annotations.sizes == 0).any()
     world = World(0, 1, torch.device("cpu"))
-    loader = evaluation_loader(annotations, preprocess, world, batch_size=2, num_workers=0, repair="clip")
+    loader = evaluation_loader(
+        DetectionTask(), annotations, preprocess, world, batch_size=2, num_workers=0, repair="clip"
+    )
     batches = list(loader)
     assert sorted(name for batch in batches for name in batch.image_ids) == sorted(annotations.image_ids)
     for batch in batches:

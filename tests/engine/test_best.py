@@ -4,8 +4,10 @@ import math
 
 import pytest
 
-from detkit.engine.best import Best, check_metric, select_metric
+from detkit.engine.best import Best, check_metric
 from detkit.errors import UserError
+from detkit.task.base import select
+from detkit.task.detection.task import DetectionTask
 
 
 def test_only_a_higher_value_is_better() -> None:
@@ -24,7 +26,7 @@ def test_the_latest_counts_as_long_as_nothing_could_be_measured() -> None:
 
 
 def test_metric_names() -> None:
-    check_metric("coco.AP75", "k")
-    assert select_metric({"coco": {"AP75": 0.3}}, "coco.AP75") == 0.3
+    check_metric(DetectionTask(), "coco.AP75", "k")
+    assert select({"coco": {"AP75": 0.3}}, "coco.AP75") == 0.3
     with pytest.raises(UserError, match=r"trainer.best_metric=coco.AP_75 is not measured; did you mean 'coco.AP75'"):
-        check_metric("coco.AP_75", "trainer.best_metric")
+        check_metric(DetectionTask(), "coco.AP_75", "trainer.best_metric")

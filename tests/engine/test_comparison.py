@@ -9,6 +9,7 @@ import pytest
 
 from detkit.engine.comparison import (
     accuracy_of,
+    describe_task,
     format_csv,
     format_markdown,
     relate,
@@ -17,13 +18,15 @@ from detkit.engine.comparison import (
     tables_of,
 )
 from detkit.engine.sweep import distinct_names
+from detkit.task.detection.task import DetectionTask
 
 STAGES = {"decode": 2.0, "backbone": 10.0, "proposer": 4.0, "roi_head.roi_pool": 3.0, "roi_head": 5.0, "other": 1.0}
+TASK = DetectionTask()
 PROTOCOL = {
     "data": "set", "num_images": 4, "num_objects": 9, "num_difficult": 1, "budget": ["10min"], "seeds": [0, 1],
     "batch": 1, "runtime": "eager", "precision": "fp32",
     "device_name": "a chip", "device": "cpu", "threads": 2, "warmup": 3, "passes": 3,
-    "order": "in turn", "detkit": "0", "torch": "2", "time": "now", "drawn_from": 0.3,
+    "order": "in turn", "detkit": "0", "torch": "2", "time": "now",
 }  # fmt: skip
 
 
@@ -48,7 +51,7 @@ def row(name: str, values: list[float], p50: float | None, **others: Any) -> dic
     costs = {"parameters": 5_000_000, "flops": 2e9, "peak_memory": 2**20} if timing else {}
     return (
         basis
-        | accuracy_of([metrics(value, 0.9) for value in values])
+        | accuracy_of(TASK, [metrics(value, 0.9) for value in values])
         | costs
         | {
             "timing": timing,
@@ -65,8 +68,8 @@ def comparison() -> dict[str, Any]:
         row("quick", [0.7, 0.9], 20.0),
         row("failed", [], None, errors=["seed0: TrainingDiverged: nan"]),
     ]
-    relate(rows)
-    return {"protocol": PROTOCOL, "rows": rows, "environment": {}}
+    relate(rows, "mAP_area")
+    return {"protocol": PROTOCOL, "task": describe_task(TASK), "rows": rows, "environment": {}}
 
 
 def test_summary_leaves_out_what_is_unknown() -> None:
@@ -76,10 +79,10 @@ def test_summary_leaves_out_what_is_unknown() -> None:
 
 
 def test_recall_is_that_of_most_proposals() -> None:
-    found = accuracy_of([metrics(0.5, 0.8), metrics(0.5, 0.9)])
+    found = accuracy_of(TASK, [metrics(0.5, 0.8), metrics(0.5, 0.9)])
     assert found["recall_50"]["mean"] == pytest.approx(0.85) and found["proposals_per_image"]["mean"] == 300
-    assert accuracy_of([metrics(0.5)])["recall_50"] is None
-    assert accuracy_of([])["mAP_area"] is None
+    assert accuracy_of(TASK, [metrics(0.5)])["recall_50"] is None
+    assert accuracy_of(TASK, [])["mAP_area"] is None
 
 
 def test_stage_columns_keep_the_sum() -> None:
@@ -101,9 +104,9 @@ def test_a_total_that_lacks_the_proposals_says_so_and_is_no_factor() -> None:
     rows = [row("lacking", [0.5], 9000.0), row("slow", [0.5], 5000.0), row("quick", [0.5], 20.0)]
     for one, regions in zip(rows, ("unknown", "recorded", "computed"), strict=True):
         one["timing"]["regions"] = regions
-    relate(rows)
+    relate(rows, "mAP_area")
     assert [one["speed_up"] for one in rows] == [None, 1, 250]
-    text = format_markdown({"protocol": PROTOCOL, "rows": rows, "environment": {}})
+    text = format_markdown({"protocol": PROTOCOL, "task": describe_task(TASK), "rows": rows, "environment": {}})
     assert "Attention, lacking: what the proposals took is not known, and the total lacks them." in text
     assert "Proposals of slow: as recorded" in text
     assert "Proposals: computed in the timed pass" in text
@@ -126,7 +129,7 @@ def test_markdown_says_it_all(comparison: dict[str, Any]) -> None:
 
 
 def test_csv_has_plain_numbers(comparison: dict[str, Any]) -> None:
-    slow, quick, failed = csv.DictReader(io.StringIO(format_csv(comparison["rows"])))
+    slow, quick, failed = csv.DictReader(io.StringIO(format_csv(comparison["rows"], comparison["task"])))
     assert float(slow["p50_ms"]) == 5000 and float(quick["speed_up"]) == 250
     assert float(quick["RoI_pooling_ms"]) == 3 and quick["neck_ms"] == ""
     assert failed["mAP_area"] == failed["p50_ms"] == "" and "TrainingDiverged" in failed["errors"]

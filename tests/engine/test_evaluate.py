@@ -15,6 +15,7 @@ from detkit.engine.evaluate import merge_data, read_test_split, run_eval
 from detkit.engine.results import format_table
 from detkit.engine.train import train
 from detkit.errors import UserError
+from detkit.task.detection.task import DetectionTask
 
 TRUST = ["trust=[fake_detector]"]
 
@@ -38,7 +39,7 @@ def test_a_checkpoint_alone_is_enough(trained: Path, tmp_path: Path) -> None:
     assert found["proposals"]["100"]["recall_50"] == 0.0  # the fake proposes whole images, objects are smaller
     assert list(found["timing"]["stages_ms"])[-2:] == ["head", "other"]
     assert (tmp_path / "eval" / "report.html").is_file()
-    table = format_table(found)
+    table = format_table(DetectionTask(), found)
     for part in ("3 images of", "VOC mAP@.5 area", "COCO AP", "dot", "recall@.5", "ms per image", "backbone"):
         assert part in table
 
@@ -55,7 +56,7 @@ def test_a_detector_of_ones_own_is_loaded_where_it_is_trusted(trained: Path, tmp
 def test_a_profile_is_in_table_and_report(trained: Path, tmp_path: Path) -> None:
     found = run_eval(eval_config(tmp_path / "eval", f"checkpoint={trained}", "profile=true"))
     assert found["profile"]["peak_gflops"] > 0 and found["profile"]["total"]["gflop"] > 0
-    assert "of peak" in format_table(found)
+    assert "of peak" in format_table(DetectionTask(), found)
     assert "of peak" in (tmp_path / "eval" / "report.html").read_text()
 
 
@@ -80,7 +81,7 @@ def test_a_split_without_objects_is_measured_without_numbers_and_one_without_ima
     write_voc(other, {"a": []}, "test")
     found = run_eval(eval_config(tmp_path / "eval", f"checkpoint={trained}", f"data.root={other}", "split=test"))
     assert found["protocol"]["num_images"] == 1 and found["voc"]["mAP_area"] is None
-    assert "VOC mAP@.5 area -" in format_table(found)
+    assert "VOC mAP@.5 area -" in format_table(DetectionTask(), found)
 
 
 def test_classes_must_be_those_of_the_model(trained: Path, tmp_path: Path) -> None:
@@ -111,10 +112,10 @@ def test_a_checkpoint_cannot_name_any_reader(target: str) -> None:
 
 def test_the_split_that_is_taken(tiny_voc: Path) -> None:
     data = fake_config(tiny_voc, tiny_voc).data
-    assert read_test_split(data, None, ["bar", "dot"]).source.endswith("split=val")
+    assert read_test_split(data, None, ["bar", "dot"], DetectionTask()).source.endswith("split=val")
     data.test_split = "train"
-    assert read_test_split(data, None, ["bar", "dot"]).source.endswith("split=train")
-    assert read_test_split(data, "val", ["bar", "dot"]).source.endswith("split=val")
+    assert read_test_split(data, None, ["bar", "dot"], DetectionTask()).source.endswith("split=train")
+    assert read_test_split(data, "val", ["bar", "dot"], DetectionTask()).source.endswith("split=val")
 
 
 def test_files_need_no_model(tmp_path: Path) -> None:

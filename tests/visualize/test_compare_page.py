@@ -9,8 +9,9 @@ from PIL import Image
 from detkit.visualize.compare_page import Table, factor, write_compare_page
 from detkit.visualize.scatter import CHARACTER, LINE, Spot, frontier, log_ticks, place_names, scatter, ticks
 
+TASK = {"columns": {"mAP_area": "mAP@.5, area"}, "main": "mAP_area", "legend": "Ground truth is dashed."}
 PROTOCOL = {
-    "data": "a <set>", "num_images": 4, "device_name": "a chip", "threads": 2, "time": "now", "drawn_from": 0.3,
+    "data": "a <set>", "num_images": 4, "device_name": "a chip", "threads": 2, "time": "now",
 }  # fmt: skip
 
 
@@ -34,14 +35,16 @@ def test_the_page_is_whole_and_loads_nothing(tmp_path: Path) -> None:
     rows = [row("R-CNN & co", 2500.0, ["pictures/a_0.jpg"]), row("quick", 10.0, ["pictures/a_0.jpg"])]
     rows += [row("failed", None, []), row("lacking", 20.0, []) | {"speed_up": None}]
     table = Table("The table", ["model", "mAP"], [["quick", "5 < 6"]], "a note")
-    path = write_compare_page(tmp_path, {"protocol": PROTOCOL, "rows": rows, "environment": {"k": 1}}, [table])
+    path = write_compare_page(
+        tmp_path, {"protocol": PROTOCOL, "task": TASK, "rows": rows, "environment": {"k": 1}}, [table]
+    )
     page = path.read_text()
     for part in (
         "R-CNN &amp; co",
         "250\u00d7",
         '<th>lacking</th><td class="n factor">\u2013</td>',
         "2.5 s",
-        "mAP 50.0",
+        "50.0 %",
         "5 &lt; 6",
         "a note",
         "a &lt;set&gt;",
@@ -54,7 +57,7 @@ def test_the_page_is_whole_and_loads_nothing(tmp_path: Path) -> None:
 
 
 def test_a_page_without_times_is_a_table(tmp_path: Path) -> None:
-    comparison = {"protocol": PROTOCOL, "rows": [row("failed", None, [])], "environment": {}}
+    comparison = {"protocol": PROTOCOL, "task": TASK, "rows": [row("failed", None, [])], "environment": {}}
     page = write_compare_page(tmp_path, comparison, []).read_text()
     assert "How fast" not in page and "<svg" not in page
 

@@ -12,8 +12,11 @@ from PIL import Image
 from detkit.errors import UserError
 from detkit.metric.evaluate import evaluate
 from detkit.metric.records import GroundTruth, Predictions
+from detkit.task.detection.task import DetectionTask
 from detkit.visualize.chart import line_chart, meter, nice_ceiling, stacked_bar, thinned
 from detkit.visualize.report import read_history, write_report
+
+TASK = DetectionTask()
 
 
 @pytest.fixture
@@ -40,7 +43,7 @@ def run_dir(tmp_path):
 
 
 def test_everything_is_told_in_one_small_file(run_dir):
-    path = write_report(run_dir, [Image.new("RGB", (1000, 600))])
+    path = write_report(run_dir, TASK, [Image.new("RGB", (1000, 600))])
     page = path.read_text()
     assert path == run_dir / "report.html"
     for word in (
@@ -62,7 +65,7 @@ def test_everything_is_told_in_one_small_file(run_dir):
 
 
 def test_nothing_is_loaded_from_outside_and_nothing_is_run(run_dir):
-    page = write_report(run_dir, [Image.new("RGB", (10, 10))]).read_text()
+    page = write_report(run_dir, TASK, [Image.new("RGB", (10, 10))]).read_text()
     assert all(source.startswith("data:") for source in re.findall(r'(?:src|href)="([^"]*)"', page))
     assert "url(" not in page
     assert "<script" not in page
@@ -71,12 +74,12 @@ def test_nothing_is_loaded_from_outside_and_nothing_is_run(run_dir):
 def test_missing_files_are_left_out(run_dir):
     for name in ("metrics.jsonl", "config.yaml", "environment.json"):
         (run_dir / name).unlink()
-    page = write_report(run_dir).read_text()
+    page = write_report(run_dir, TASK).read_text()
     assert "Training loss" not in page
     assert "Examples" not in page
     (run_dir / "metrics.json").unlink()
     with pytest.raises(UserError, match=re.escape(str(run_dir))):
-        write_report(run_dir)
+        write_report(run_dir, TASK)
 
 
 def test_a_run_without_any_detection_or_object_is_told(tmp_path):
@@ -84,7 +87,7 @@ def test_a_run_without_any_detection_or_object_is_told(tmp_path):
     truth = GroundTruth(image=nothing, boxes=nothing, labels=nothing, num_images=0)
     found = Predictions(image=nothing, boxes=nothing, scores=nothing, labels=nothing)
     (tmp_path / "metrics.json").write_text(json.dumps(evaluate(found, truth, ["cat"])))
-    assert "cat" in write_report(tmp_path).read_text()
+    assert "cat" in write_report(tmp_path, TASK).read_text()
 
 
 def test_a_cut_off_line_of_the_history_is_left_out(run_dir):

@@ -34,6 +34,8 @@ from detkit.engine.examples import spread
 from detkit.engine.source import find_sources
 from detkit.engine.timing import interleaved_ms
 from detkit.errors import UserError
+from detkit.task.base import Task
+from detkit.task.detection.task import DetectionTask
 
 FORMATS = {"onnx": (".onnx", write_onnx), "torch": (".pt2", write_program)}
 
@@ -57,8 +59,10 @@ def run_export(config: DictConfig) -> int:
     detector = build_from_checkpoint(saved)
     source = build(config.get("proposal"), "proposal") or build_source(saved, for_any_image=True)
     eager = LoadedDetector(detector, classes=saved["classes"], device="cpu", source=source)
+    if not isinstance(eager.task, DetectionTask):
+        raise UserError(f"checkpoint={checkpoint}: only detectors are exported; this model gives {eager.task.noun}")
     name = saved["config"].get("name") or path.stem
-    images, where = test_images(config, saved)  # before the long work: a mistyped path answers at once
+    images, where = test_images(config, saved, eager.task)  # before the long work: a mistyped path answers at once
     options = {} if config.opset is None else {"opset": config.opset}
     write(Graph(deepcopy(detector)), path, describe(detector, saved, name=name, licence=config.licence), **options)
     if config.format == "torch":
@@ -96,7 +100,7 @@ def output_path(output: str | None, checkpoint: Path, suffix: str) -> Path:
     return path
 
 
-def test_images(config: DictConfig, saved: dict[str, Any]) -> tuple[list[NDArray[np.uint8]], str]:
+def test_images(config: DictConfig, saved: dict[str, Any], task: Task[Any, Any]) -> tuple[list[NDArray[np.uint8]], str]:
     """The pictures that a file is checked on, and where they are from: `source`, the data of the checkpoint, or drawn.
 
     Raises UserError where `source` holds none.
@@ -105,7 +109,8 @@ def test_images(config: DictConfig, saved: dict[str, Any]) -> tuple[list[NDArray
         files = find_sources(config.source)
         return [read_image(files[index]) for index in spread(len(files), config.images)], str(config.source)
     try:
-        annotations = read_test_split(merge_data({}, saved["config"]["data"], saved["trust"]), None, saved["classes"])
+        data = merge_data({}, saved["config"]["data"], saved["trust"])
+        annotations = read_test_split(data, None, saved["classes"], task)
         paths = [annotations.image_paths[index] for index in spread(len(annotations), config.images)]
         return [read_image(path) for path in paths], annotations.source
     except UserError:  # the data is not here
