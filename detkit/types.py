@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 import torch
 from torch import Tensor
@@ -134,21 +134,3 @@ class FeatureSpec(NamedTuple):
 
     channels: int
     stride: int
-
-
-class Backbone(Protocol):
-    """Images to feature maps, fine to coarse; `mean` and `std` (of 0..255 RGB) are those of its weights."""
-
-    features: list[FeatureSpec]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-
-    def __call__(self, images: Tensor) -> list[Tensor]: ...
-
-
-class Neck(Protocol):
-    """Feature maps to feature maps, fine to coarse."""
-
-    features: list[FeatureSpec]
-
-    def __call__(self, features: list[Tensor]) -> list[Tensor]: ...

@@ -179,11 +179,12 @@ def overlap(box: NDArray[np.float64], other: NDArray[np.float64], share_of_box: 
     height = min(box[3], other[3]) - max(box[1], other[1])
     if width <= 0 or height <= 0:
         return 0.0
-    shared = width * height
-    area = (box[2] - box[0]) * (box[3] - box[1])
+    shared: float = width * height
+    area: float = (box[2] - box[0]) * (box[3] - box[1])
     if share_of_box:
         return shared / area
-    return shared / (area + (other[2] - other[0]) * (other[3] - other[1]) - shared)
+    other_area: float = (other[2] - other[0]) * (other[3] - other[1])
+    return shared / (area + other_area - shared)
 
 
 @compiled

@@ -127,7 +127,7 @@ def _refuse_predictions(rows: list[_Row], folder: Path) -> None:
 
     def is_number(word: str) -> bool:
         try:
-            return np.isfinite(float(word))
+            return bool(np.isfinite(float(word)))
         except ValueError:
             return False
 

@@ -28,7 +28,7 @@ class Bottleneck(nn.Module):
         self.residual = residual
 
     def forward(self, x: Tensor) -> Tensor:
-        refined = self.conv(self.squeeze(x))
+        refined: Tensor = self.conv(self.squeeze(x))
         return x + refined if self.residual else refined
 
 
@@ -56,4 +56,5 @@ class CSPLayer(nn.Module):
         self.leave = conv_norm(2 * hidden, out_channels, activation=activation)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.leave(torch.cat([self.blocks(self.enter(x)), self.bypass(x)], dim=1))
+        joined: Tensor = self.leave(torch.cat([self.blocks(self.enter(x)), self.bypass(x)], dim=1))
+        return joined

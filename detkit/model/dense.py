@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -13,6 +14,7 @@ from detkit.ops.anchor import Rounding, base_anchors, default_boxes, grid_anchor
 from detkit.types import Size
 
 Convention = Literal["exact", "caffe", "torchvision"]
+ROUNDING: dict[Convention, Rounding] = {"exact": "none", "caffe": "base16", "torchvision": "half_extent"}
 
 
 class AnchorGrid(nn.Module):
@@ -50,13 +52,14 @@ class AnchorGrid(nn.Module):
             )
         self.strides = list(strides)
         self.convention = convention
-        rounding: Rounding = {"exact": "none", "caffe": "base16", "torchvision": "half_extent"}[convention]  # type: ignore[assignment]
         for level, level_sizes in enumerate(sizes):
-            self.register_buffer(f"base{level}", base_anchors(level_sizes, ratios, rounding), persistent=False)
+            base = base_anchors(level_sizes, ratios, ROUNDING[convention])
+            self.register_buffer(f"base{level}", base, persistent=False)
 
     def base(self, level: int) -> Tensor:
         """The anchors of one cell of a level: [A, 4], centred on the origin."""
-        return getattr(self, f"base{level}")
+        base: Tensor = getattr(self, f"base{level}")
+        return base
 
     def forward(self, features: Sequence[Tensor], canvas: Size) -> list[Tensor]:
         """Per level float32 [H * W * A, 4] xyxy on the canvas (h, w), in the order of `grid_anchors`."""
@@ -107,7 +110,8 @@ class DefaultBoxes(nn.Module):
 
     def base(self, level: int) -> Tensor:
         """The boxes of one cell of a level: [A, 4] as shares of the canvas, centred on the origin."""
-        return getattr(self, f"base{level}")
+        base: Tensor = getattr(self, f"base{level}")
+        return base
 
     def forward(self, features: Sequence[Tensor], canvas: Size) -> Tensor:
         """float32 [N, 4] xyxy on the canvas (h, w): levels in order, each in the order of `grid_anchors`."""
@@ -137,7 +141,8 @@ def check_steps(steps: Sequence[float], features: Sequence[Tensor], canvas: Size
 
 def flatten_head(maps: Tensor, values: int) -> Tensor:
     """A head's map [B, A * values, H, W] as one row per anchor: [B, H * W * A, values], in anchor order."""
-    return maps.unflatten(1, (-1, values)).permute(0, 3, 4, 1, 2).flatten(1, 3)
+    rows: Tensor = maps.unflatten(1, (-1, values)).permute(0, 3, 4, 1, 2).flatten(1, 3)
+    return rows
 
 
 def best_pairs(scores: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -156,3 +161,9 @@ def normal_init(module: nn.Module, std: float) -> None:
             nn.init.normal_(layer.weight, std=std)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
+
+
+def start_at(layer: nn.Conv2d, prior: float) -> None:
+    """Let every logit of a layer start where its sigmoid is `prior` (RetinaNet, section 4.1): in place."""
+    assert layer.bias is not None
+    nn.init.constant_(layer.bias, -math.log((1 - prior) / prior))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from detkit.data.preprocess import Preprocess
 from detkit.errors import UserError
+from detkit.target import name_of
 from detkit.types import Batch, Detections, Target
 
 
@@ -16,8 +17,9 @@ class Detector(nn.Module):
     """Base of all detectors: `loss(batch)` to train, `predict(batch)` to use; `forward` is `loss`, for DDP.
 
     stages: dotted names of the submodules whose forward is timed as a stage.
-    dense: of those that do the same sums for every image, tensors to tensors, in the order of the forward: what
-    `detkit.engine.runtime` compiles. runtime: how it made them run.
+    dense: of the submodules whose computation does not depend on image content, in the order of the forward;
+    `runtime=compiled` compiles them. runtime: how the detector runs. A constructor ends with `check_names`, so that
+    every name of both is that of a submodule.
     preprocess: how files become canvases; `predict` maps its boxes back with it.
     mean, std: of the backbone's weights, RGB on the scale 0..255.
     """
@@ -36,6 +38,21 @@ class Detector(nn.Module):
         self.preprocess = preprocess
         self.register_buffer("pixel_mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(std).view(3, 1, 1), persistent=False)
+
+    def check_names(self) -> None:
+        """Raise UserError for the first name in `stages` or `dense` that is no submodule, with those there are."""
+        known = dict(self.named_modules(remove_duplicate=False))
+        for attribute in ("stages", "dense"):
+            for name in getattr(self, attribute):
+                if name not in known:
+                    parent = name.rpartition(".")[0]
+                    while parent not in known:
+                        parent = parent.rpartition(".")[0]
+                    who = f"{parent} ({name_of(known[parent])})" if parent else name_of(self)
+                    there = ", ".join(child for child, _ in known[parent].named_children())
+                    raise UserError(
+                        f"{name_of(self)}.{attribute} names {name}, which is no submodule: {who} has {there or 'none'}"
+                    )
 
     def prepare(self, targets: Iterable[Target]) -> None:
         """Measure what has to be known of the training set before training; most detectors need nothing.

@@ -22,7 +22,7 @@ class Folded(NamedTuple):
 
 @torch.no_grad()
 def fold_batch_norm(
-    module: nn.Module, run: Callable[[], Any], chosen: Callable[[nn.Conv2d], bool] = lambda conv: True
+    module: nn.Module, run: Callable[[], object], chosen: Callable[[nn.Conv2d], bool] = lambda conv: True
 ) -> list[Folded]:
     """Fold, in place, the batch norms of `module` whose input comes from a chosen convolution; returns the pairs.
 
@@ -72,14 +72,14 @@ def fold_weights(weights: dict[str, Tensor], pairs: Iterable[Folded], prefix: st
     """
     for conv, norm, eps in pairs:
         kernel, bias = f"{prefix}{conv}.weight", f"{prefix}{conv}.bias"
-        parts = {part: weights.get(f"{prefix}{norm}.{part}") for part in PARTS}
-        if kernel in weights and all(value is not None for value in parts.values()):
+        parts = {part: weights[name] for part in PARTS if (name := f"{prefix}{norm}.{part}") in weights}
+        if kernel in weights and len(parts) == len(PARTS):
             weights[kernel], weights[bias] = _scaled(weights[kernel], weights.get(bias), parts, eps)
             for part in (*PARTS, "num_batches_tracked"):
                 weights.pop(f"{prefix}{norm}.{part}", None)
 
 
-def _scaled(kernel: Tensor, bias: Tensor | None, norm: Mapping[str, Any], eps: float) -> tuple[Tensor, Tensor]:
+def _scaled(kernel: Tensor, bias: Tensor | None, norm: Mapping[str, Tensor], eps: float) -> tuple[Tensor, Tensor]:
     """The weights of a convolution that is followed by y = (x - mean) / sqrt(var + eps) * weight + bias."""
     scale = norm["weight"] * (norm["running_var"] + eps).rsqrt()
     shift = norm["bias"] - norm["running_mean"] * scale

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from timm.layers import Conv2dSame
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -25,16 +23,16 @@ def settle_padding(module: nn.Module) -> int:
     Worked out while a graph of open sizes is traced, it puts the whole history of a size into every shape after it, and
     compilers spend minutes on that arithmetic.
     """
-    found = [conv for conv in module.modules() if isinstance(conv, Conv2dSame)]
+    found: list[nn.Conv2d] = [conv for conv in module.modules() if isinstance(conv, Conv2dSame)]
     for conv in found:
         sides = [
             max((kernel - 1) * dilation + 1 - stride, 0)
             for kernel, dilation, stride in zip(conv.kernel_size, conv.dilation, conv.stride, strict=True)
         ]
         (top, left), (height, width) = (side // 2 for side in sides), sides
-        settled: Any = conv
-        settled.__class__ = SettledConv2d
-        settled.border = (left, width - left, top, height - top)
+        conv.__class__ = SettledConv2d
+        assert isinstance(conv, SettledConv2d)
+        conv.border = (left, width - left, top, height - top)
     return len(found)
 
 

@@ -91,7 +91,8 @@ class RoIPool(_RoundingPooler):
     def pool(self, feature: Tensor, regions: Tensor, scale: float) -> Tensor:
         if self.convention == "caffe":
             regions = regions - regions.new_tensor([0, 0, 0, 1, 1])
-        return roi_pool(feature.float(), regions, self.size, scale).to(feature.dtype)
+        pooled: Tensor = roi_pool(feature.float(), regions, self.size, scale)
+        return pooled.to(feature.dtype)
 
 
 class _SamplingPooler(_RoIPooler):
@@ -139,7 +140,7 @@ class PSRoIAlign(_SamplingPooler):
     gives = "votes"
 
     def pool(self, feature: Tensor, regions: Tensor, scale: float) -> Tensor:
-        pooled = ps_roi_align(feature.float(), regions, self.size, scale, self.sampling_ratio)
+        pooled: Tensor = ps_roi_align(feature.float(), regions, self.size, scale, self.sampling_ratio)
         return pooled.to(feature.dtype)
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from itertools import pairwise
-from typing import Any
 
 import torch
 from timm.layers import freeze_batch_norm_2d
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.models import ResNet
 from torchvision.ops import Conv2dNormActivation
 
 from detkit.errors import UserError
@@ -18,7 +18,7 @@ from detkit.model.backbone.origin import of_inner_part
 from detkit.model.backbone.pretrained import IMAGENET, Pretrained, timm_model, torchvision_model
 from detkit.model.backbone.timm_backbone import stage_name, stages_between
 from detkit.model.dense import normal_init
-from detkit.model.part import Part
+from detkit.model.protocols import Backbone, BoxHead, Part, T
 from detkit.model.truncated_svd import truncated_svd
 from detkit.target import complete
 
@@ -65,8 +65,8 @@ class TwoFC(nn.Module):
             )
         net = torchvision_model(name, pretrained=pretrained, weights=weights, key="model.tail", with_classifier=True)
         classifier = net.classifier
-        pairs: list[tuple[Any, Any]] = [(self.fc6, classifier[0]), (self.fc7, classifier[3])]
-        for own, given in pairs:
+        for own, given in ((self.fc6, classifier[0]), (self.fc7, classifier[3])):
+            assert isinstance(own, nn.Linear)
             if own.weight.shape != given.weight.shape:
                 raise UserError(
                     f"model.tail.pretrained={pretrained}: {name} has a layer of {list(given.weight.shape)} where the "
@@ -82,7 +82,8 @@ class TwoFC(nn.Module):
 
     def forward(self, pooled: Tensor) -> Tensor:
         x = self.dropout(self.relu(self.fc6(pooled.flatten(1))))
-        return self.dropout(self.relu(self.fc7(x)))
+        described: Tensor = self.dropout(self.relu(self.fc7(x)))
+        return described
 
 
 class ConvFC(nn.Module):
@@ -106,7 +107,8 @@ class ConvFC(nn.Module):
         self.out_features = channels
 
     def forward(self, pooled: Tensor) -> Tensor:
-        return self.relu(self.fc(self.convs(pooled).flatten(1)))
+        described: Tensor = self.relu(self.fc(self.convs(pooled).flatten(1)))
+        return described
 
 
 class Res5(nn.Module):
@@ -132,10 +134,11 @@ class Res5(nn.Module):
             freeze_batch_norm_2d(self)
 
     def forward(self, pooled: Tensor) -> Tensor:
-        return self.layer4(pooled).mean(dim=(2, 3))
+        cells: Tensor = self.layer4(pooled)
+        return cells.mean(dim=(2, 3))
 
 
-def last_stage(name: str | None, in_channels: int, *, pretrained: Pretrained, weights: str, tail: str) -> Any:
+def last_stage(name: str | None, in_channels: int, *, pretrained: Pretrained, weights: str, tail: str) -> ResNet:
     """The torchvision ResNet `name`, whose layer4 reads `in_channels`; raises UserError where it does not.
 
     tail: the option of model/tail that asks, for messages.
@@ -145,7 +148,7 @@ def last_stage(name: str | None, in_channels: int, *, pretrained: Pretrained, we
             f"model/tail={tail} is the last stage of the ResNet that the backbone is cut from, and the backbone is "
             f"{name or 'none'}: take model/backbone=resnet18, resnet50 or resnet101, or another model/tail"
         )
-    net = torchvision_model(name, pretrained=pretrained, weights=weights, key="model.tail")
+    net: ResNet = torchvision_model(name, pretrained=pretrained, weights=weights, key="model.tail")
     wanted = net.layer4[0].conv1.in_channels
     if in_channels != wanted:
         raise UserError(
@@ -195,7 +198,8 @@ class DilatedRes5(nn.Module):
             freeze_batch_norm_2d(self)
 
     def forward(self, feature: Tensor) -> Tensor:
-        return self.reduce(self.layer4(feature))
+        reduced: Tensor = self.reduce(self.layer4(feature))
+        return reduced
 
 
 class DilatedTimm(nn.Module):
@@ -245,7 +249,8 @@ class DilatedTimm(nn.Module):
             freeze_batch_norm_2d(self)
 
     def forward(self, feature: Tensor) -> Tensor:
-        return self.reduce(self.stages(feature))
+        reduced: Tensor = self.reduce(self.stages(feature))
+        return reduced
 
 
 def pointwise(in_channels: int, channels: int) -> nn.Sequential:
@@ -269,7 +274,8 @@ class LightConv(nn.Module):
 
     def forward(self, pooled: Tensor) -> Tensor:
         x = self.relu(self.squeeze(pooled))
-        return self.relu(self.fc(x.flatten(1)))
+        described: Tensor = self.relu(self.fc(x.flatten(1)))
+        return described
 
 
 class RegionCNN(nn.Module):
@@ -288,10 +294,10 @@ class RegionCNN(nn.Module):
         *,
         in_channels: int,
         size: int,
-        backbone: Part,
+        backbone: Part[Backbone],
         stride: int = 32,
         cells: int = 7,
-        tail: Part | None = None,
+        tail: Part[BoxHead] | None = None,
         map_cells: int = 0,
     ) -> None:
         super().__init__()
@@ -313,7 +319,7 @@ class RegionCNN(nn.Module):
     def forward(self, crops: Tensor) -> Tensor:
         (feature,) = self.backbone(crops)
         if self.tail is None:
-            described = feature.mean(dim=(2, 3))
+            described: Tensor = feature.mean(dim=(2, 3))
         else:
             feature = F.adaptive_max_pool2d(feature, self.cells)
             described = self.tail(feature)
@@ -322,11 +328,12 @@ class RegionCNN(nn.Module):
         return torch.cat([described, F.adaptive_avg_pool2d(feature, self.map_cells).flatten(1)], dim=1)
 
 
-def _inner(kind: str, part: Part, **given: Any) -> Any:
+def _inner(kind: str, part: Part[T], **given: object) -> T:
     """The part of a `RegionCNN`, completed; an error of its own, in which it is model.<kind>, names its place."""
     try:
         with of_inner_part(f"model.{kind}", f"model.tail.{kind}"):
-            return complete(part, f"model.tail.{kind}", **given)
+            inner: T = complete(part, f"model.tail.{kind}", **given)
+            return inner
     except UserError as error:
         text = str(error)
         if f"model.tail.{kind}" in text:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_input
 
@@ -33,13 +33,22 @@ def depthwise_conv2d(
     native = x.device.type != "cpu" or x.dtype != torch.float32 or weight.dtype != torch.float32
     if native or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling() or not torch.is_grad_enabled():
         return F.conv2d(x, weight, bias, stride, padding, dilation, groups=len(weight))
-    return _Depthwise.apply(x, weight, bias, stride, padding, dilation)
+    convolved: Tensor = _Depthwise.apply(x, weight, bias, stride, padding, dilation)
+    return convolved
+
+
+class _Context(FunctionCtx):
+    """What `forward` leaves for `backward`; geometry: stride, padding, dilation."""
+
+    geometry: tuple[int, int, int]
+    saved_tensors: tuple[Tensor, Tensor]
+    needs_input_grad: tuple[bool, ...]
 
 
 class _Depthwise(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int, dilation: int
+        ctx: _Context, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int, dilation: int
     ) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.geometry = stride, padding, dilation
@@ -47,7 +56,7 @@ class _Depthwise(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: _Context, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         grad_x = _grad_input(grad, x, weight, *ctx.geometry) if ctx.needs_input_grad[0] else None
         grad_weight = _grad_weight(grad, x, weight, *ctx.geometry) if ctx.needs_input_grad[1] else None
@@ -59,7 +68,8 @@ def _grad_input(grad: Tensor, x: Tensor, weight: Tensor, stride: int, padding: i
     around = dilation * (weight.shape[-1] - 1) - padding
     if stride == 1 and around >= 0:  # a convolution itself, by the kernel turned around
         return F.conv2d(grad, weight.flip(2, 3), None, 1, around, dilation, groups=len(weight))
-    return conv2d_input(list(x.shape), weight, grad, stride, padding, dilation, groups=len(weight))
+    grad_x: Tensor = conv2d_input(list(x.shape), weight, grad, stride, padding, dilation, groups=len(weight))
+    return grad_x
 
 
 def _grad_weight(grad: Tensor, x: Tensor, weight: Tensor, stride: int, padding: int, dilation: int) -> Tensor:

@@ -76,7 +76,7 @@ def match_bipartite(iou: Tensor, image: Tensor, num_images: int, *, positive: fl
         left[asking, block, cell] = -1
         tops[asking, block] = left[asking, block].amax(dim=1)
     matches = torch.where(holder < num_objects, holder, F.pad(best, (0, 1), value=num_objects))[:none]
-    return torch.where(matches < num_objects, matches, NEGATIVE).unflatten(0, (num_images, num_boxes))
+    return torch.where(matches < num_objects, matches, NEGATIVE).view(num_images, num_boxes)
 
 
 def winners(place: Tensor, value: Tensor, who: Tensor, num_places: int, *, nobody: int) -> Tensor:

@@ -20,7 +20,7 @@ def best_after_nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou: float, co
     """
     looked = CHUNK
     while True:
-        keep = batched_nms(boxes[:looked], scores[:looked], labels[:looked], iou)[:count]
+        keep: Tensor = batched_nms(boxes[:looked], scores[:looked], labels[:looked], iou)[:count]
         if len(keep) == count or looked >= len(boxes):
             return keep
         looked *= 4

@@ -63,7 +63,7 @@ def _by_integral(feature: Tensor, image: Tensor, top: Tensor, bottom: Tensor, le
 
     area = (bottom - top)[:, :, None] * (right - left)[:, None, :]  # [R, k, k]
     total = at(bottom, right) - at(top, right) - at(bottom, left) + at(top, left)
-    mean = total.permute(2, 0, 1).unflatten(2, (size, size)) / area.clamp(min=1)[:, None]
+    mean: Tensor = total.permute(2, 0, 1).unflatten(2, (size, size)) / area.clamp(min=1)[:, None]
     return mean.float()
 
 

@@ -23,7 +23,8 @@ def roi_align(
     """
     # in float32: half precision cannot tell the pixels of a large image apart; a file format has an operator for it
     if feature.is_cuda or torch.compiler.is_exporting():
-        return kernel(feature.float(), regions, size, scale, sampling_ratio, aligned=aligned).to(feature.dtype)
+        cells: Tensor = kernel(feature.float(), regions, size, scale, sampling_ratio, aligned=aligned)
+        return cells.to(feature.dtype)
     _, channels, height, width = feature.shape
     corners = regions[:, 1:] * scale - (0.5 if aligned else 0.0)
     extent = corners[:, 2:] - corners[:, :2]

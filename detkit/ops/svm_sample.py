@@ -20,7 +20,7 @@ def svm_negatives(boxes: Tensor, gt_boxes: Tensor, difficult: Tensor, *, below: 
     every ground truth is less than `below`, difficult ones included, and no difficult one covers half of it. The
     positives are the ground truths themselves; what lies between teaches nothing.
     """
-    far = (box_iou(boxes, gt_boxes) < below).all(dim=1)
+    far: Tensor = (box_iou(boxes, gt_boxes) < below).all(dim=1)
     return far & ~(box_iof(boxes, gt_boxes[difficult]) >= DIFFICULT_SHARE).any(dim=1)
 
 

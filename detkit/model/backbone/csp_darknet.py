@@ -27,7 +27,8 @@ class Focus(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         height, width = images.shape[2:]
-        return self.conv(F.pixel_unshuffle(F.pad(images, (0, width % 2, 0, height % 2)), 2))
+        focused: Tensor = self.conv(F.pixel_unshuffle(F.pad(images, (0, width % 2, 0, height % 2)), 2))
+        return focused
 
 
 class SpatialPyramid(nn.Module):
@@ -42,7 +43,8 @@ class SpatialPyramid(nn.Module):
         maps = [self.enter(x)]
         for _ in range(3):  # the maximum over 5 cells, three times, is that over 13
             maps.append(F.max_pool2d(maps[-1], 5, stride=1, padding=2))
-        return self.leave(torch.cat(maps, dim=1))
+        joined: Tensor = self.leave(torch.cat(maps, dim=1))
+        return joined
 
 
 class CSPDarknet(nn.Module):

@@ -24,7 +24,8 @@ class Residual(nn.Module):
         self.expand = conv_norm(channels // 2, channels, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.expand(self.squeeze(x))
+        expanded: Tensor = self.expand(self.squeeze(x))
+        return x + expanded
 
 
 def yolo_v1_stages() -> list[nn.Sequential]:

@@ -55,6 +55,7 @@ def _parts(module: nn.Module) -> list[Tensor]:
         if isinstance(layer, nn.Conv2d):
             weight = layer.weight
         elif isinstance(layer, nn.BatchNorm2d) and weight is not None:
-            parts += [layer.bias, layer.weight, layer.running_mean, layer.running_var, weight]  # type: ignore[list-item]
+            assert layer.running_mean is not None and layer.running_var is not None
+            parts += [layer.bias, layer.weight, layer.running_mean, layer.running_var, weight]
             weight = None
     return parts

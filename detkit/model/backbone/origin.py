@@ -9,7 +9,6 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import timm
 import torch
@@ -82,14 +81,15 @@ def torchvision_file(name: str, weights: str) -> Path:
 
 def timm_file(name: str) -> tuple[str, Path | None]:
     """timm's own name for its weights of a network, with their tag, and where they are kept once fetched."""
-    config: Any = timm.models.get_pretrained_cfg(name)
+    config = timm.models.get_pretrained_cfg(name)
+    assert config is not None
     if config.hf_hub_id:
         for file in ("model.safetensors", "pytorch_model.bin"):
             path = try_to_load_from_cache(config.hf_hub_id, config.hf_hub_filename or file)
             if isinstance(path, str):
                 return f"{config.hf_hub_id} of timm", Path(path)
     tag = f"{name}.{config.tag}" if config.tag and "." not in name else name
-    return f"{tag} of timm", _in_hub(config.url) if config.url else None
+    return f"{tag} of timm", _in_hub(config.url) if config.url and isinstance(config.url, str) else None
 
 
 def _in_hub(url: str) -> Path:

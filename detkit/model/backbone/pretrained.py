@@ -7,18 +7,21 @@ from collections.abc import Callable, Collection, Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import timm
 import torch
 import torchvision
 from torch import Tensor, nn
+from torchvision.models import WeightsEnum
 
 from detkit.errors import UserError
 from detkit.model.backbone import origin
 from detkit.weight_file import read_weight_file, weights_in
 
 Pretrained: TypeAlias = bool | str | None  # true: the published weights; a path: those of a file; false, null: none
+
+T = TypeVar("T")
 
 IMAGENET = "IMAGENET1K_V1"  # the weights that papers and torchvision's detectors began from, not the newest
 IMAGENET_MEAN = (123.675, 116.28, 103.53)  # RGB on 0..255: torchvision's weights
@@ -74,7 +77,7 @@ def _check_weights(name: str, weights: str, key: str) -> None:
         raise UserError(f"{key}.weights={weights} {why}: {name} has {', '.join(usable) or 'no others'}")
 
 
-def _is_for_our_images(weights: Any) -> bool:
+def _is_for_our_images(weights: WeightsEnum) -> bool:
     scales = zip((*weights.transforms().mean, *weights.transforms().std), (*IMAGENET_MEAN, *IMAGENET_STD), strict=True)
     return all(abs(255 * theirs - ours) < 0.01 for theirs, ours in scales)
 
@@ -167,7 +170,8 @@ def load_file_into(model: nn.Module, path: Path, *, key: str, name: str, free: C
 
 def last_layer(model: nn.Module) -> str:
     """The name of the linear layer that gives the classes: the last one."""
-    return [name for name, part in model.named_modules() if isinstance(part, nn.Linear)][-1]
+    names: list[str] = [name for name, part in model.named_modules() if isinstance(part, nn.Linear)]
+    return names[-1]
 
 
 def _classifiers(model: Any) -> list[str]:
@@ -200,7 +204,7 @@ def _offline_weights(name: str, keys: list[str], key: str) -> dict[str, Tensor]:
     return dict(zip(keys, weights.values(), strict=True))
 
 
-def _fetch(create: Callable[[], Any], name: str, key: str) -> Any:
+def _fetch(create: Callable[[], T], name: str, key: str) -> T:
     try:
         return create()
     except (OSError, RuntimeError) as error:  # URLError is an OSError, a hub that is offline a RuntimeError

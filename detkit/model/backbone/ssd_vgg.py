@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -66,7 +65,9 @@ class SSDVGG(nn.Module):
             if isinstance(layer, nn.MaxPool2d):
                 blocks.append(nn.Sequential())
             blocks[-1].append(layer)
-        blocks[3][0].ceil_mode = True  # type: ignore[assignment]
+        pool3 = blocks[3][0]
+        assert isinstance(pool3, nn.MaxPool2d)
+        pool3.ceil_mode = True
         freeze(blocks[:frozen_blocks])
         self.fine = nn.Sequential(*(layer for block in blocks[:4] for layer in block))  # to conv4_3
         self.norm = L2Norm(512, 20)
@@ -90,18 +91,20 @@ def start(features: nn.Module) -> None:
     for layer in features.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+            assert layer.bias is not None
+            nn.init.zeros_(layer.bias)
         elif isinstance(layer, nn.BatchNorm2d):
             layer.reset_parameters()
 
 
 @torch.no_grad()
-def thin_classifier(classifier: Any, fc6: nn.Conv2d, fc7: nn.Conv2d) -> None:
+def thin_classifier(classifier: nn.Sequential, fc6: nn.Conv2d, fc7: nn.Conv2d) -> None:
     """Fill two convolutions with every fourth unit of VGG's fc6 and fc7, and of fc6 every third pixel: in place.
 
     classifier: torchvision's, with fc6 [4096, 512 * 7 * 7] first and fc7 [4096, 4096] fourth.
     """
     first, second = classifier[0], classifier[3]
+    assert isinstance(first, nn.Linear) and isinstance(second, nn.Linear)
     step = first.out_features // fc6.out_channels
     fc6.weight.copy_(first.weight.view(-1, 512, 7, 7)[::step, :, ::3, ::3])
     fc7.weight.copy_(second.weight[::step, ::step, None, None])

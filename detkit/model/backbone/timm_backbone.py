@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from timm.layers import freeze_batch_norm_2d
+from timm.models import FeatureInfo
 from torch import Tensor, nn
 
 from detkit.errors import UserError
@@ -62,17 +62,18 @@ class TimmBackbone(nn.Module):
             def fold_given(_: nn.Module, weights: dict[str, Tensor], prefix: str, *__: object) -> None:
                 fold_weights(weights, folded, f"{prefix}net.")  # those of a training that froze less
 
-            self.register_load_state_dict_pre_hook(fold_given)
+            self.register_load_state_dict_pre_hook(fold_given)  # type: ignore[no-untyped-call]  # PyTorch's
         if norm == "frozen":
             freeze_batch_norm_2d(self.net)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        return self.net(images)
+        maps: list[Tensor] = self.net(images)
+        return maps
 
 
-def stage_name(net: nn.Module, info: Any, index: int) -> str:
+def stage_name(net: nn.Module, info: FeatureInfo, index: int) -> str:
     """The name in `net` of the stage that gives map `index` of `info`; some extractors rename a model's stages."""
-    name = info.module_name(index)
+    name = str(info.module_name(index))
     return name if name in dict(net.named_modules()) else name.replace(".", "_")
 
 

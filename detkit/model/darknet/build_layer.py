@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import nn
@@ -90,12 +90,14 @@ def _convolutional(section: Section, shapes: Sequence[Shape]) -> Layer:
 def _sharing(section: Section, shapes: Sequence[Shape], layers: nn.ModuleList) -> Layer:
     """A convolution with the weights of an earlier one."""
     with torch.device("meta"):
-        own: Any = _convolutional(section, shapes)
+        own = _convolutional(section, shapes)
+    assert isinstance(own.module, Convolutional)
     index = _earlier(section, "share_index", section.integer("share_index"))
     owner, conv = layers[index], own.module.conv
     here, there = ({name: part.shape for name, part in one.state_dict().items()} for one in (own.module, owner))
     if not isinstance(owner, Convolutional) or here != there:
         raise section.error(f"share_index={section.options['share_index']}: section {index} has other weights")
+    assert isinstance(conv.padding, tuple)
     module = SharedConvolutional(
         owner=owner,
         stride=conv.stride,
@@ -249,7 +251,7 @@ def _softmax(section: Section, shapes: Sequence[Shape]) -> Layer:
 
 
 def _head(section: Section, shapes: Sequence[Shape]) -> Layer:
-    return _following(section, nn.Identity(), shapes[-1])  # what its numbers mean is told by detkit.model.darknet.head
+    return _following(section, nn.Identity(), shapes[-1])  # `detkit.model.darknet.detector` builds what reads it
 
 
 def _following(section: Section, module: nn.Module, shape: Shape) -> Layer:

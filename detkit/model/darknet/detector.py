@@ -19,10 +19,11 @@ from detkit.model.darknet.section import Section, Sections, number_sections
 from detkit.model.darknet.weighted import Connected, Convolutional
 from detkit.model.darknet.yolo import YoloHead
 from detkit.model.one_stage import OneStageDetector
+from detkit.model.protocols import DenseHead, Postprocess
 
 
 def build_darknet(
-    *, sections: Sections, postprocess: nn.Module, num_classes: int, preprocess: Preprocess, revision: int = 1
+    *, sections: Sections, postprocess: Postprocess, num_classes: int, preprocess: Preprocess, revision: int = 1
 ) -> OneStageDetector:
     """The detector that the sections of a `.cfg` describe, for `num_classes` classes whatever they say.
 
@@ -53,7 +54,7 @@ def build_darknet(
     )
 
 
-def _dense_head(heads: Sequence[Section], num_classes: int, revision: int) -> nn.Module:
+def _dense_head(heads: Sequence[Section], num_classes: int, revision: int) -> DenseHead:
     kinds = {head.name for head in heads}
     if kinds in ({"yolo"}, {"Gaussian_yolo"}):
         kind = YoloHead if kinds == {"yolo"} else GaussianYoloHead

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from detkit.errors import UserError
+
+T = TypeVar("T", int, float)
 
 # A whole network as plain data, [net] first, which is what a checkpoint holds: (name, options as text) per section.
 Sections: TypeAlias = Sequence[Sequence[Any]]
@@ -57,7 +59,7 @@ class Section:
         """Numbers between commas, at least one."""
         return self._several(key, float)
 
-    def _one(self, key: str, default: Any, kind: Any, expected: str) -> Any:
+    def _one(self, key: str, default: T | None, kind: Callable[[str], T], expected: str) -> T:
         self.asked.add(key)
         text = self.options.get(key)
         if text is None:
@@ -69,7 +71,7 @@ class Section:
         except ValueError:
             raise self.error(f"{key}={text} is not {expected}") from None
 
-    def _several(self, key: str, kind: Any) -> list[Any]:
+    def _several(self, key: str, kind: Callable[[str], T]) -> list[T]:
         self.asked.add(key)
         text = self.options.get(key, "")
         try:

@@ -85,9 +85,9 @@ class SharedConvolutional(nn.Module):
         self,
         *,
         owner: Convolutional,
-        stride: tuple[int, int],
-        padding: tuple[int, int],
-        dilation: tuple[int, int],
+        stride: tuple[int, ...],
+        padding: tuple[int, ...],
+        dilation: tuple[int, ...],
         activation: str,
     ) -> None:
         super().__init__()

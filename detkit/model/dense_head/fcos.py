@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import partial
 
@@ -12,9 +11,10 @@ from torch.nn import functional as F
 from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
 from detkit.model.class_rows import labels_of_rows
-from detkit.model.dense import AnchorGrid, best_pairs, flatten_head, normal_init
+from detkit.model.dense import AnchorGrid, best_pairs, flatten_head, normal_init, start_at
 from detkit.model.dense_head.retina import tower
-from detkit.model.part import Part, one_width
+from detkit.model.part import one_width
+from detkit.model.protocols import Part
 from detkit.ops.match import BETWEEN
 from detkit.ops.objects import match_each, objects_of
 from detkit.ops.point import match_points, sides
@@ -39,7 +39,7 @@ class FCOSHead(nn.Module):
         *,
         features: Sequence[FeatureSpec],
         num_classes: int,
-        anchors: Part,
+        anchors: Part[AnchorGrid],
         channels: int = 256,
         num_convs: int = 4,
         radius: float = 1.5,
@@ -60,7 +60,7 @@ class FCOSHead(nn.Module):
         self.distance = nn.Conv2d(last, 4, 3, padding=1)
         self.centre = nn.Conv2d(last, 1, 3, padding=1)
         normal_init(self, std=0.01)
-        nn.init.constant_(self.logit.bias, -math.log((1 - prior) / prior))  # type: ignore[arg-type]
+        start_at(self.logit, prior)
         self.radius = radius
         self.alpha, self.gamma = alpha, gamma
         self.num_candidates = num_candidates

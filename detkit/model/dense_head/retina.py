@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -13,9 +12,10 @@ from torchvision.ops import sigmoid_focal_loss
 
 from detkit.errors import UserError
 from detkit.model.class_rows import labels_of_rows
-from detkit.model.dense import AnchorGrid, best_pairs, flatten_head, normal_init
+from detkit.model.dense import AnchorGrid, best_pairs, flatten_head, normal_init, start_at
 from detkit.model.iou_loss import iou_loss
-from detkit.model.part import Part, one_width
+from detkit.model.part import one_width
+from detkit.model.protocols import Part
 from detkit.ops.coder import decode, encode
 from detkit.ops.match import BETWEEN, match_anchors
 from detkit.ops.objects import objects_of
@@ -41,7 +41,7 @@ class RetinaHead(nn.Module):
         *,
         features: Sequence[FeatureSpec],
         num_classes: int,
-        anchors: Part,
+        anchors: Part[AnchorGrid],
         channels: int = 256,
         num_convs: int = 4,
         norm: Literal["none", "group"] = "none",
@@ -64,7 +64,7 @@ class RetinaHead(nn.Module):
         self.logit = nn.Conv2d(last, num_anchors * num_classes, 3, padding=1)
         self.delta = nn.Conv2d(last, num_anchors * 4, 3, padding=1)
         normal_init(self, std=0.01)
-        nn.init.constant_(self.logit.bias, -math.log((1 - prior) / prior))  # type: ignore[arg-type]
+        start_at(self.logit, prior)
         self.positive_iou, self.negative_iou = positive_iou, negative_iou
         self.alpha, self.gamma = alpha, gamma
         self.iou_loss = iou_loss(box_loss, offsets="l1")

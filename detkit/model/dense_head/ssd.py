@@ -13,7 +13,7 @@ from detkit.model.class_rows import labels_of_rows
 from detkit.model.dense import DefaultBoxes, flatten_head, normal_init
 from detkit.model.iou_loss import iou_loss
 from detkit.model.neck.ssd_extra import depthwise
-from detkit.model.part import Part
+from detkit.model.protocols import Part
 from detkit.ops.coder import decode, encode
 from detkit.ops.match import match_default_boxes
 from detkit.ops.objects import objects_of
@@ -39,7 +39,7 @@ class SSDHead(nn.Module):
         *,
         features: Sequence[FeatureSpec],
         num_classes: int,
-        layer: Part,
+        layer: Part[nn.Module],
         default_boxes: DefaultBoxes,
         positive_iou: float = 0.5,
         negative_ratio: float = 3.0,
@@ -116,7 +116,8 @@ def plain_layer(in_channels: int, out_channels: int) -> nn.Module:
     """A 3x3 convolution (SSD)."""
     layer = nn.Conv2d(in_channels, out_channels, 3, padding=1)
     nn.init.xavier_uniform_(layer.weight)
-    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
     return layer
 
 

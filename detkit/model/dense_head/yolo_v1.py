@@ -146,14 +146,16 @@ class YOLOv1(nn.Module):
             )
         nn.init.normal_(final.weight, std=0.01)
         with torch.no_grad():  # boxes start in the middle of their cells, small to large, so that each has its part
-            bias = final.bias.view(per_cell, -1)  # type: ignore[union-attr]
+            assert final.bias is not None
+            bias = final.bias.view(per_cell, -1)
             bias.zero_()
             boxes = bias[num_classes:].view(num_boxes, 5, -1)
             boxes[:, :2] = 0.5
             boxes[:, 2:4] = torch.linspace(0.3, 0.7, num_boxes)[:, None, None]
 
     def forward(self, features: list[Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
-        return self.output(self.cell_values(features), batch)
+        found: tuple[Tensor, Tensor] = self.output(self.cell_values(features), batch)
+        return found
 
     def loss(self, features: list[Tensor], batch: Batch) -> dict[str, Tensor]:
         return self.output.loss(self.cell_values(features), batch)
@@ -167,7 +169,8 @@ class YOLOv1(nn.Module):
 
     def cell_values(self, features: list[Tensor]) -> Tensor:
         """[B, S * S, C + 5 * n]."""
-        return self.values(self.to_grid(self.convs(features[-1]))).transpose(1, 2)
+        values: Tensor = self.values(self.to_grid(self.convs(features[-1])))
+        return values.transpose(1, 2)
 
 
 def canvas_size(batch: Batch) -> Size:
@@ -195,7 +198,7 @@ def assign_batch_cells(objects: Objects, grid: int, canvas: Size) -> Tensor:
     claims = torch.where(objects.difficult, count, place)  # the last place is for difficult objects
     first = place.new_full((count + 1,), none).scatter_reduce(0, claims, who, "amin")[:count]
     matches = torch.where(first < none, first, torch.where(hard > 0, BETWEEN, NEGATIVE))
-    return matches.unflatten(0, (len(objects.counts), grid * grid))
+    return matches.view(len(objects.counts), grid * grid)
 
 
 def responsible(boxes: Tensor, wanted: Tensor, canvas: Size) -> tuple[Tensor, Tensor]:

@@ -135,7 +135,8 @@ class YOLOv2(nn.Module):
         start_rare(self.final, len(anchors), OBJECT_PRIOR)
 
     def forward(self, features: list[Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
-        return self.output(self.final(features[-1]), batch)
+        found: tuple[Tensor, Tensor] = self.output(self.final(features[-1]), batch)
+        return found
 
     def class_rows(self, num_classes: int) -> dict[str, Tensor]:
         """See `detkit.model.class_rows`."""

@@ -138,7 +138,8 @@ class YOLOv3(nn.Module):
             self.levels.append(nn.Sequential(conv_norm(feature.channels, 2 * feature.channels, 3), final))
 
     def forward(self, features: list[Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
-        return self.output(self.maps(features), batch)
+        found: tuple[Tensor, Tensor] = self.output(self.maps(features), batch)
+        return found
 
     def loss(self, features: list[Tensor], batch: Batch) -> dict[str, Tensor]:
         return self.output.loss(self.maps(features), batch)

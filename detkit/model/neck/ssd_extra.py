@@ -66,7 +66,8 @@ class SSDExtra(_Extra):
         for module in self.layers.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+                assert module.bias is not None
+                nn.init.zeros_(module.bias)
 
 
 class SSDLiteExtra(_Extra):
@@ -103,9 +104,9 @@ class BatchNorm(nn.BatchNorm2d):
         return super().forward(x)
 
 
-def conv_norm(in_channels: int, channels: int, kernel: int, *, stride: int = 1, groups: int = 1) -> nn.Module:
+def conv_norm(in_channels: int, channels: int, kernel: int, *, stride: int = 1, groups: int = 1) -> nn.Sequential:
     """Convolution, batch norm and ReLU6, with the norm's settings in MobileNet detectors."""
-    return Conv2dNormActivation(
+    layers: nn.Sequential = Conv2dNormActivation(
         in_channels,
         channels,
         kernel,
@@ -114,8 +115,9 @@ def conv_norm(in_channels: int, channels: int, kernel: int, *, stride: int = 1, 
         norm_layer=lambda width: BatchNorm(width, eps=0.001, momentum=0.03),
         activation_layer=nn.ReLU6,
     )
+    return layers
 
 
-def depthwise(channels: int, *, stride: int = 1) -> nn.Module:
+def depthwise(channels: int, *, stride: int = 1) -> nn.Sequential:
     """A 3x3 convolution within each channel, batch norm and ReLU6."""
     return conv_norm(channels, channels, 3, stride=stride, groups=channels)

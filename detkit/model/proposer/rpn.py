@@ -11,7 +11,8 @@ from torchvision.ops import batched_nms, clip_boxes_to_image
 
 from detkit.errors import UserError
 from detkit.model.dense import AnchorGrid, flatten_head, normal_init
-from detkit.model.part import Part, one_width
+from detkit.model.part import one_width
+from detkit.model.protocols import Part
 from detkit.ops.box import inside
 from detkit.ops.coder import decode, encode
 from detkit.ops.match import BETWEEN, match_boxes
@@ -56,11 +57,13 @@ class RPN(nn.Module):
     box_beta: where smooth-L1 turns linear.
     """
 
+    compilable = ("head",)
+
     def __init__(
         self,
         *,
         features: Sequence[FeatureSpec],
-        anchors: Part,
+        anchors: Part[AnchorGrid],
         channels: int = 512,
         num_convs: int = 1,
         positive_iou: float = 0.7,

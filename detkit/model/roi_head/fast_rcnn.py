@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from detkit.errors import UserError
 from detkit.model.class_rows import labels_of_rows
+from detkit.model.protocols import BoxHead, Predictor, RoIPooler, ScalablePredictor
 from detkit.ops.coder import decode, encode
 from detkit.ops.match import BETWEEN, NEGATIVE, match_boxes
 from detkit.ops.offset_statistics import offset_statistics
@@ -33,17 +33,20 @@ class FastRCNNHead(nn.Module):
     """
 
     per = "region"
+    timed = ("roi_pool",)
+    compilable = ("tail",)
+    roi_pool: RoIPooler
+    tail: BoxHead
+    predictor: Predictor
     box_mean: Tensor
     box_std: Tensor
-
-    predictor: Any
 
     def __init__(
         self,
         *,
-        roi_pool: nn.Module,
-        tail: nn.Module,
-        predictor: Any,
+        roi_pool: RoIPooler,
+        tail: BoxHead,
+        predictor: Predictor,
         num_samples: int | None = 128,
         fg_fraction: float = 0.25,
         fg_iou: float = 0.5,
@@ -61,7 +64,7 @@ class FastRCNNHead(nn.Module):
         self.hard_examples = hard_examples
         self.gt_proposals = gt_proposals
         self.measures_offsets = box_std is None
-        if self.measures_offsets and not hasattr(predictor, "scale_deltas"):
+        if self.measures_offsets and not isinstance(predictor, ScalablePredictor):
             raise UserError(
                 "model.roi_head.box_std=null measures the offsets of boxes, which needs model/predictor=linear; with "
                 f"{name_of(predictor)} set model.roi_head.box_std=[0.1,0.1,0.2,0.2]"
@@ -80,6 +83,7 @@ class FastRCNNHead(nn.Module):
     def fold(self) -> None:
         """Move mean and deviation of the offsets into the predictor's last layer, for a head that is not trained on."""
         if self.measures_offsets:
+            assert isinstance(self.predictor, ScalablePredictor)
             self.predictor.scale_deltas(self.box_std, self.box_mean)
             self.box_std.fill_(1)
             self.box_mean.zero_()

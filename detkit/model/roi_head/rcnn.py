@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from detkit.model.protocols import RegionNetwork
 from detkit.model.roi_head.fast_rcnn import FastRCNNHead
 
 
@@ -17,7 +18,7 @@ class RCNNHead(FastRCNNHead):
     regions go at once.
     """
 
-    tail: Any
+    tail: RegionNetwork
 
     def __init__(self, *, chunk_size: int = 64, **settings: Any) -> None:
         super().__init__(**settings)
@@ -26,7 +27,7 @@ class RCNNHead(FastRCNNHead):
     @property
     def variant(self) -> str:
         """How it scores regions, which makes another system of the same network: "softmax" or "SVM + boxes"."""
-        return getattr(self.predictor, "variant", "softmax")
+        return str(getattr(self.predictor, "variant", "softmax"))
 
     def regions(self, features: list[Tensor], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
         """What the network says of each box, over all images: logits and deltas of the predictor."""

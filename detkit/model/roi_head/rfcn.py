@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from detkit.errors import UserError
+from detkit.model.protocols import BoxHead, RoIPooler, VotingPredictor
 from detkit.model.roi_head.fast_rcnn import FastRCNNHead
 
 
@@ -17,10 +19,11 @@ class RFCNHead(FastRCNNHead):
     """
 
     per = "image"
+    predictor: VotingPredictor
 
-    def __init__(self, *, roi_pool: nn.Module, tail: nn.Module, predictor: Any, **settings: Any) -> None:
+    def __init__(self, *, roi_pool: RoIPooler, tail: BoxHead, predictor: VotingPredictor, **settings: Any) -> None:
         super().__init__(roi_pool=roi_pool, tail=tail, predictor=predictor, **settings)
-        strides: Any = getattr(roi_pool, "strides", [0])
+        strides: Sequence[int] = getattr(roi_pool, "strides", [0])
         if len(strides) > 1:
             raise UserError(
                 f"model/roi_head=rfcn reads one map, and is given {len(strides)} (strides {strides}): model/neck=none"
