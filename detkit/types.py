@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, cast
 
 import torch
 from torch import Tensor
@@ -64,13 +64,12 @@ class Batch:
         """The same batch in page-locked memory; `DataLoader(pin_memory=True)` calls this."""
         return self._map(Tensor.pin_memory)
 
-    def _map(self, function: Any) -> Batch:
-        targets = self.targets
-        if targets is not None:
-            targets = [
-                {key: function(value) if isinstance(value, Tensor) else value for key, value in target.items()}  # type: ignore[misc]
-                for target in targets
-            ]
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Batch:
+        def on_target(target: Target) -> Target:
+            items = target.items()
+            return cast(Target, {key: function(item) if isinstance(item, Tensor) else item for key, item in items})
+
+        targets = None if self.targets is None else [on_target(target) for target in self.targets]
         proposals = None if self.proposals is None else [function(boxes) for boxes in self.proposals]
         return replace(self, images=function(self.images), targets=targets, proposals=proposals)
 
@@ -91,7 +90,7 @@ class Detections:
     def __len__(self) -> int:
         return len(self.scores)
 
-    def __getitem__(self, index: Any) -> Detections:
+    def __getitem__(self, index: Tensor | slice) -> Detections:
         """The detections selected by a mask, an index tensor or a slice."""
         return replace(self, boxes=self.boxes[index], scores=self.scores[index], labels=self.labels[index])
 

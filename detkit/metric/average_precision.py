@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detkit.metric.match import EVERY_AREA, IGNORED, TRUE_POSITIVE, Grouped, Matched, Matcher, group, voc_argmax
+from detkit.metric.match import EVERY_AREA, IGNORED, TRUE_POSITIVE, Grouped, Matched, Matcher, group
 from detkit.metric.records import GroundTruth, Predictions
 
 Integrator = Callable[[NDArray[np.float64], NDArray[np.float64]], float]
@@ -78,14 +78,6 @@ def curves(grouped: Grouped, matched: Matched, threshold: int = 0) -> list[Curve
     """The curve of each class at the IoU threshold of that index."""
     starts = np.searchsorted(grouped.labels, np.arange(grouped.num_classes + 1))
     return [_curve(grouped, matched, threshold, label, starts) for label in range(grouped.num_classes)]
-
-
-def voc_curves(
-    predictions: Predictions, ground_truth: GroundTruth, num_classes: int, iou_threshold: float = 0.5
-) -> list[Curve]:
-    """The curve of each class under the PASCAL VOC rule, for plots."""
-    grouped = group(predictions, ground_truth, num_classes)
-    return curves(grouped, voc_argmax(grouped, [iou_threshold]))
 
 
 def _curve(grouped: Grouped, matched: Matched, threshold: int, label: int, starts: NDArray[np.int64]) -> Curve:

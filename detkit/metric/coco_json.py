@@ -6,9 +6,9 @@ change what is measured here, and is refused.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,15 @@ PIXELS = Form()
 # Faults by which no object and no image is another than it is written: those that are said, and those that are usual.
 SAID = ("duplicate image", "repeated id")
 HARMLESS = ("missing size", *SAID)
+
+
+class CocoResult(TypedDict):
+    """A detection in COCO's results format; bbox: left, top, width, height in pixels."""
+
+    image_id: int | str
+    category_id: int
+    bbox: list[float]
+    score: float
 
 
 def read_coco_objects(path: Path, form: Form = PIXELS, images: Path | None = None) -> Reference:
@@ -117,8 +126,8 @@ def read_coco_results(
 
 def coco_results(
     predictions: Predictions, image_ids: Sequence[str], category_ids: Sequence[int] | None = None
-) -> list[dict[str, Any]]:
-    """The detections as COCO results, for json.dump; scores and boxes keep every digit.
+) -> list[CocoResult]:
+    """Convert detections to COCO results, for json.dump; scores and boxes keep every digit.
 
     image_ids: of each image; one that is a number as COCO writes it becomes that number. category_ids: of each
     label, by default 1, 2, 3, ...
@@ -183,7 +192,7 @@ def _images_by_name(file: CocoFile, reference: Reference) -> dict[str, int]:
     return index_of
 
 
-def _score(row: dict[str, Any], item: CocoObject, path: Path) -> float:
+def _score(row: Mapping[str, object], item: CocoObject, path: Path) -> float:
     if "score" not in row:
         raise UserError(f"{path}: entry {item.entry}, {str(row)[:100]}, has no score")
     score = number_of(row["score"])

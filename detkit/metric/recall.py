@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from detkit.compiled import compiled
 from detkit.metric.match import overlap
 from detkit.metric.records import GroundTruth
 
+Boxes: TypeAlias = NDArray[np.floating[Any]] | Tensor
+
 AVERAGE_RECALL_IOUS = np.linspace(0.5, 0.95, 10)
 
 
 def proposal_recall(
-    proposals: Iterable[Any],
+    proposals: Iterable[Boxes],
     ground_truth: GroundTruth,
     classes: Sequence[str],
     *,
@@ -40,7 +43,7 @@ def proposal_recall(
     return {"proposals_per_image": num_proposals / images if images else None, **summary}
 
 
-def best_overlap(proposals: Any, gt_boxes: NDArray[np.float64], counts: Sequence[int]) -> NDArray[np.float64]:
+def best_overlap(proposals: Boxes, gt_boxes: NDArray[np.float64], counts: Sequence[int]) -> NDArray[np.float64]:
     """float64 [K, M]: the highest IoU of each object with the first counts[k] of proposals [P, 4], 0 if none."""
     boxes = np.ascontiguousarray(proposals, np.float64).reshape(-1, 4)
     order = np.argsort(counts)
@@ -76,7 +79,7 @@ def summarise_recall(
     return summary
 
 
-def _mean(values: NDArray[Any]) -> float | None:
+def _mean(values: NDArray[np.float64] | NDArray[np.bool_]) -> float | None:
     return float(values.mean()) if values.size else None
 
 

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from detkit.data.annotations import Annotations
 from detkit.types import Detections
 
+FILLED_IN: Any = None  # the default of a column that `__post_init__` fills in
+
 
 @dataclass(frozen=True, kw_only=True)
 class GroundTruth:
@@ -28,9 +30,9 @@ class GroundTruth:
     boxes: NDArray[np.float64]
     labels: NDArray[np.int64]
     num_images: int
-    difficult: NDArray[np.bool_] = None  # type: ignore[assignment]  # these three are filled when not given
-    crowd: NDArray[np.bool_] = None  # type: ignore[assignment]
-    area: NDArray[np.float64] = None  # type: ignore[assignment]
+    difficult: NDArray[np.bool_] = FILLED_IN
+    crowd: NDArray[np.bool_] = FILLED_IN
+    area: NDArray[np.float64] = FILLED_IN
     image_ids: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
@@ -108,7 +110,7 @@ class Predictions:
         columns = ("image", "boxes", "scores", "labels")
         return cls(**{name: _concatenate([getattr(part, name) for part in parts]) for name in columns})
 
-    def select(self, index: Any) -> Predictions:
+    def select(self, index: NDArray[np.bool_] | NDArray[np.int64]) -> Predictions:
         """The detections at a mask or an index array."""
         return Predictions(
             image=self.image[index], boxes=self.boxes[index], scores=self.scores[index], labels=self.labels[index]
@@ -120,12 +122,12 @@ def box_area(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
     return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
 
 
-def _set(record: Any, **columns: Any) -> None:
+def _set(record: object, **columns: object) -> None:
     for name, column in columns.items():
         object.__setattr__(record, name, column)  # the dataclass is frozen
 
 
-def _check_lengths(record: Any, count: int, *names: str) -> None:
+def _check_lengths(record: object, count: int, *names: str) -> None:
     for name in names:
         if len(getattr(record, name)) != count:
             raise ValueError(f"{name} has {len(getattr(record, name))} rows, labels has {count}")

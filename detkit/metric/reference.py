@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +13,7 @@ from PIL import Image
 from detkit.data.image import FORMATS
 from detkit.data.picture_finder import list_pictures
 from detkit.errors import UserError
-from detkit.metric.records import GroundTruth
+from detkit.metric.records import FILLED_IN, GroundTruth
 from detkit.nearest import among
 
 
@@ -33,7 +32,7 @@ class Reference:
     names: ImageNames
     image_of: Mapping[str, int] = field(default_factory=dict)
     category_of: Mapping[str, int] = field(default_factory=dict)
-    sizes: NDArray[np.float64] = None  # type: ignore[assignment]  # filled when not given
+    sizes: NDArray[np.float64] = FILLED_IN
     notes: Sequence[str] = ()
 
     def __post_init__(self) -> None:
@@ -93,15 +92,15 @@ def with_other_classes(classes: Sequence[str], named: Collection[str], path: Pat
     return [*classes, *sorted(set(named) - set(classes))]
 
 
-def find_indices(names: Iterable[Any], index_of: Mapping[str, int], key: str, path: Path) -> NDArray[np.int64]:
+def find_indices(names: Iterable[object], index_of: Mapping[str, int], key: str, path: Path) -> NDArray[np.int64]:
     """int64: the index of each of `names`; raises UserError for the first that is not in `index_of`."""
-    names = [str(name) for name in names]
-    unknown = sorted({name for name in names if name not in index_of})
+    texts = [str(name) for name in names]
+    unknown = sorted({text for text in texts if text not in index_of})
     if unknown:
         known = list(index_of)
         hint = among(unknown[0], known) if len(known) <= 100 else f" (it has {len(known)})"
         raise UserError(f"{path}: {key} {unknown[0]} is not in the ground truth{hint}")
-    return np.array([index_of[name] for name in names], np.int64)
+    return np.array([index_of[text] for text in texts], np.int64)
 
 
 def picture_sizes(names: ImageNames, folder: Path) -> NDArray[np.float64]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 from torchvision.ops import clip_boxes_to_image
@@ -53,7 +55,7 @@ class NMSPostprocess(nn.Module):
         return min(known, default=None)
 
     def forward(
-        self, boxes: list[Tensor], scores: list[Tensor], batch: Batch, preprocess: Preprocess
+        self, boxes: Iterable[Tensor], scores: Iterable[Tensor], batch: Batch, preprocess: Preprocess
     ) -> list[Detections]:
         """boxes: per image float [R, C or 1, 4] xyxy on the canvas; scores: per image float [R, C]."""
         return [

@@ -18,9 +18,10 @@ from detkit.model.backbone.origin import of_inner_part
 from detkit.model.backbone.pretrained import IMAGENET, Pretrained, timm_model, torchvision_model
 from detkit.model.backbone.timm_backbone import stage_name, stages_between
 from detkit.model.dense import normal_init
+from detkit.model.part import IMAGES
 from detkit.model.protocols import Backbone, BoxHead, Part, T
 from detkit.model.truncated_svd import truncated_svd
-from detkit.target import complete
+from detkit.target import complete, name_of
 
 
 class TwoFC(nn.Module):
@@ -307,7 +308,10 @@ class RegionCNN(nn.Module):
                 f"model.tail.stride={stride}"
             )
         self.backbone = _inner("backbone", backbone, strides=[stride])
-        self.mean, self.std = self.backbone.mean, self.backbone.std
+        mean, std = self.backbone.mean, self.backbone.std
+        if mean is None or std is None:
+            raise UserError(f"model.tail.backbone ({name_of(self.backbone)}) has no mean and std: {IMAGES}")
+        self.mean, self.std = mean, std
         channels = self.backbone.features[0].channels
         self.cells = cells
         self.tail = None if tail is None else _inner("tail", tail, in_channels=channels, size=cells)

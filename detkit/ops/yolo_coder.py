@@ -50,12 +50,6 @@ def decode_free(raw: Tensor, cells: Tensor, strides: Tensor | float) -> Tensor:
     return _corners((raw[..., :2] + cells) * strides, size)
 
 
-def encode_free(boxes: Tensor, cells: Tensor, strides: Tensor | float) -> Tensor:
-    """The values that `decode_free` turns into `boxes`, of positive width and height."""
-    centre, size = centre_size(boxes)
-    return torch.cat([centre / strides - cells, (size / strides).log()], dim=-1)
-
-
 def decode_root(raw: Tensor, cells: Tensor, strides: Tensor, canvas: Size) -> Tensor:
     """YOLO v1: centre (xy + cell) * s, size the square of (rw, rh) as a share of the canvas (Redmon 2016, section 2).
 
