@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, cast
 
 import torch
 from torch import Tensor
@@ -57,20 +57,19 @@ class Batch:
         return len(self.sizes)
 
     def to(self, device: torch.device | str, non_blocking: bool = True) -> Batch:
-        """The same batch with its tensors on `device`."""
+        """Copy the batch with its tensors to `device`."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Batch:
-        """The same batch in page-locked memory; `DataLoader(pin_memory=True)` calls this."""
+        """Copy the batch to page-locked memory; `DataLoader(pin_memory=True)` calls this."""
         return self._map(Tensor.pin_memory)
 
-    def _map(self, function: Any) -> Batch:
-        targets = self.targets
-        if targets is not None:
-            targets = [
-                {key: function(value) if isinstance(value, Tensor) else value for key, value in target.items()}  # type: ignore[misc]
-                for target in targets
-            ]
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Batch:
+        def on_target(target: Target) -> Target:
+            items = target.items()
+            return cast(Target, {key: function(item) if isinstance(item, Tensor) else item for key, item in items})
+
+        targets = None if self.targets is None else [on_target(target) for target in self.targets]
         proposals = None if self.proposals is None else [function(boxes) for boxes in self.proposals]
         return replace(self, images=function(self.images), targets=targets, proposals=proposals)
 
@@ -91,25 +90,25 @@ class Detections:
     def __len__(self) -> int:
         return len(self.scores)
 
-    def __getitem__(self, index: Any) -> Detections:
+    def __getitem__(self, index: Tensor | slice) -> Detections:
         """The detections selected by a mask, an index tensor or a slice."""
         return replace(self, boxes=self.boxes[index], scores=self.scores[index], labels=self.labels[index])
 
     def to(self, device: torch.device | str) -> Detections:
-        """The same detections with their tensors on `device`."""
+        """Copy the detections with their tensors to `device`."""
         return replace(self, boxes=self.boxes.to(device), scores=self.scores.to(device), labels=self.labels.to(device))
 
     def name(self, label: int) -> str:
-        """The class name of `label`, or its number where names are unknown."""
+        """Return the class name of `label`, or its number if names are unknown."""
         return self.names[label] if self.names is not None else str(label)
 
     def to_dict(self) -> list[dict[str, Any]]:
-        """JSON-ready rows: box [x1, y1, x2, y2], score, label, name."""
+        """Convert to JSON-ready rows: box [x1, y1, x2, y2], score, label, name."""
         rows = zip(self.boxes.tolist(), self.scores.tolist(), self.labels.tolist(), strict=True)
         return [{"box": box, "score": score, "label": label, "name": self.name(label)} for box, score, label in rows]
 
     def to_supervision(self) -> Any:
-        """The same as `supervision.Detections`; needs the `supervision` package."""
+        """Convert to `supervision.Detections`; needs the `supervision` package."""
         try:
             import supervision
         except ImportError as error:
@@ -123,7 +122,7 @@ class Detections:
         )
 
     def plot(self, image: Any) -> Image.Image:
-        """A picture of these detections drawn on `image` (path, array HWC uint8 RGB, or PIL image)."""
+        """Draw these detections on `image` (path, array HWC uint8 RGB, or PIL image)."""
         from detkit.visualize.draw import draw_detections
 
         return draw_detections(image, self)
@@ -134,21 +133,3 @@ class FeatureSpec(NamedTuple):
 
     channels: int
     stride: int
-
-
-class Backbone(Protocol):
-    """Images to feature maps, fine to coarse; `mean` and `std` (of 0..255 RGB) are those of its weights."""
-
-    features: list[FeatureSpec]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-
-    def __call__(self, images: Tensor) -> list[Tensor]: ...
-
-
-class Neck(Protocol):
-    """Feature maps to feature maps, fine to coarse."""
-
-    features: list[FeatureSpec]
-
-    def __call__(self, features: list[Tensor]) -> list[Tensor]: ...

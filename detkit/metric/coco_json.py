@@ -1,14 +1,14 @@
-"""COCO json: annotation files in, results in and out.
+"""Read COCO's annotation and results files, and write results.
 
-The entries are parsed by `detkit.data.coco_entries`, as for a training. What a reader may leave out with a word would
-change what is measured here, and is refused.
+The entries are parsed by `detkit.data.coco_entries`, as for a training. Faults that a training reader repairs with a
+warning would change what is measured here, and are refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +28,17 @@ SAID = ("duplicate image", "repeated id")
 HARMLESS = ("missing size", *SAID)
 
 
+class CocoResult(TypedDict):
+    """A detection in COCO's results format; bbox: left, top, width, height in pixels."""
+
+    image_id: int | str
+    category_id: int
+    bbox: list[float]
+    score: float
+
+
 def read_coco_objects(path: Path, form: Form = PIXELS, images: Path | None = None) -> Reference:
-    """The objects of an annotation file {"images", "annotations", "categories"}; raises UserError naming the fault.
+    """Read an annotation file {"images", "annotations", "categories"}; raises UserError naming the fault.
 
     images: a folder of the pictures, for the size of those that the file gives none of.
     """
@@ -79,10 +88,10 @@ def read_coco_objects(path: Path, form: Form = PIXELS, images: Path | None = Non
 def read_coco_results(
     path: Path, reference: Reference, form: Form = PIXELS
 ) -> tuple[Predictions, list[str], WrittenBoxes]:
-    """A list of {"image_id", "category_id", "bbox", "score"}, or a dict with it under "annotations".
+    """Read a list of {"image_id", "category_id", "bbox", "score"}, or a dict with it under "annotations".
 
-    Where that dict lists images and categories too, its ids mean those, by file and class name. Returns the class names
-    by label, too: those of the reference, and then what else the dict has detections of.
+    If that dict lists images and categories too, its ids mean those, by file and class name. Returns also the class
+    names by label: those of the reference, and then what else the dict has detections of.
     """
     content = _read_json(path)
     rows = content.get("annotations") if isinstance(content, dict) else content
@@ -117,8 +126,8 @@ def read_coco_results(
 
 def coco_results(
     predictions: Predictions, image_ids: Sequence[str], category_ids: Sequence[int] | None = None
-) -> list[dict[str, Any]]:
-    """The detections as COCO results, for json.dump; scores and boxes keep every digit.
+) -> list[CocoResult]:
+    """Convert detections to COCO results, for json.dump; scores and boxes keep every digit.
 
     image_ids: of each image; one that is a number as COCO writes it becomes that number. category_ids: of each
     label, by default 1, 2, 3, ...
@@ -153,7 +162,7 @@ def _read_json(path: Path) -> Any:
 
 
 def _refuse_faults(file: CocoFile) -> None:
-    """Raise UserError naming the first fault by which what is measured would be another thing than what is written."""
+    """Raise UserError naming the first fault that would change what is measured."""
     faults = [fault for fault in file.faults if fault.kind not in HARMLESS]
     if faults:
         told = faults[0].message.partition("; ")[0]  # behind that stands what a reader makes of it
@@ -162,7 +171,7 @@ def _refuse_faults(file: CocoFile) -> None:
 
 
 def _written(file: CocoFile, sizes: NDArray[np.float64], form: Form) -> WrittenBoxes:
-    """The numbers of the boxes; those around a segmentation in the form of the others."""
+    """Collect the numbers of the boxes; those around a segmentation in the form of the others."""
     numbers = np.array([item.bbox for item in file.objects], np.float64).reshape(-1, 4)
     outlined = np.array([item.outlined for item in file.objects], np.bool_)
     numbers[outlined] = from_xywh(numbers[outlined], form, sizes[outlined])
@@ -183,7 +192,7 @@ def _images_by_name(file: CocoFile, reference: Reference) -> dict[str, int]:
     return index_of
 
 
-def _score(row: dict[str, Any], item: CocoObject, path: Path) -> float:
+def _score(row: Mapping[str, object], item: CocoObject, path: Path) -> float:
     if "score" not in row:
         raise UserError(f"{path}: entry {item.entry}, {str(row)[:100]}, has no score")
     score = number_of(row["score"])
@@ -194,7 +203,7 @@ def _score(row: dict[str, Any], item: CocoObject, path: Path) -> float:
 
 
 def _refuse_corners_by_area(written: WrittenBoxes, area: NDArray[np.float64], form: Form) -> None:
-    """Raise UserError where every area is that of corners, and not of x, y, width, height; NaN is none."""
+    """Raise UserError if every known area is that of corners, and not of x, y, width, height; NaN is unknown."""
     x, y, third, fourth = written.numbers.T
     clear = (x > 0) & (y > 0) & (area > 0)
     corners = np.isclose((third - x) * (fourth - y), area, rtol=0.01) & (third > x)

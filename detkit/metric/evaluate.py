@@ -1,4 +1,4 @@
-"""Every number of one evaluation, from one pass over the records."""
+"""Compute every metric of one evaluation in one pass over the records."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from detkit.metric.average_precision import Scores, area, curves, eleven_point, eleven_point_float, integrate, n101
 from detkit.metric.confusion import confusion_matrix
 from detkit.metric.match import TRUE_POSITIVE, Grouped, Matched, coco_greedy, group, voc_argmax
+from detkit.metric.metrics_json import COCOMetrics, ComparedCounts, Metrics, OperatingPoint, VOCMetrics
 from detkit.metric.records import GroundTruth, Predictions
 
 COCO_IOUS = np.linspace(0.5, 0.95, 10)  # the doubles that pycocotools compares with
@@ -28,18 +29,17 @@ def evaluate(
     voc_iou_thresholds: Sequence[float] = (0.5,),
     confusion_score: float = 0.5,
 ) -> dict[str, Any]:
-    """PASCAL VOC and COCO metrics and the confusion matrix, as a nested dict that json.dumps takes.
+    """Compute PASCAL VOC and COCO metrics and the confusion matrix, as a nested dict for json.dump.
 
-    Numbers are fractions 0..1; what has no objects is None and left out of means. Keys: protocol (what was compared
-    and how); voc (mAP_11pt, mAP_area, per_class at IoU 0.5; by_iou for each of `voc_iou_thresholds`, there also
-    mAP_11pt_float, the 11-point mean of tools that compare recall with rounded levels); coco (AP, AP50, AP75,
-    AP_S/M/L, AR_1/10/100, AR_S/M/L, per_class); confusion, of the detections from `confusion_score` on.
+    Its keys are those of `detkit.metric.metrics_json.Metrics`; callers add what else they measure. Numbers are
+    fractions 0..1; what has no objects is None and left out of means. voc_iou_thresholds: of ["voc"]["by_iou"], beside
+    0.5. confusion_score: detections below it are left out of the confusion matrix.
     """
     grouped = group(predictions, ground_truth, len(classes))
     matrix = confusion_matrix(
         predictions, ground_truth, len(classes), score_threshold=confusion_score, iou_threshold=CONFUSION_IOU
     )
-    metrics = {
+    metrics: Metrics = {
         "protocol": _protocol(grouped, ground_truth, voc_iou_thresholds),
         "voc": _voc(grouped, classes, voc_iou_thresholds),
         "coco": _coco(grouped, classes),
@@ -51,11 +51,12 @@ def evaluate(
             "counts": matrix.tolist(),
         },
     }
-    return jsonable(metrics)
+    document: dict[str, Any] = jsonable(metrics)
+    return document
 
 
 def jsonable(value: Any) -> Any:
-    """The same nested dict with NaN as None and NumPy numbers as Python's, for json.dumps."""
+    """Replace NaN by None and NumPy's numbers by Python's in a nested dict, for json.dump."""
     if isinstance(value, dict):
         return {str(key): jsonable(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, np.ndarray)):
@@ -65,7 +66,7 @@ def jsonable(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def _protocol(grouped: Grouped, ground_truth: GroundTruth, voc_iou_thresholds: Sequence[float]) -> dict[str, Any]:
+def _protocol(grouped: Grouped, ground_truth: GroundTruth, voc_iou_thresholds: Sequence[float]) -> ComparedCounts:
     return {
         "num_images": ground_truth.num_images,
         "num_objects": int((~grouped.difficult).sum()),
@@ -87,7 +88,7 @@ def _protocol(grouped: Grouped, ground_truth: GroundTruth, voc_iou_thresholds: S
     }
 
 
-def _voc(grouped: Grouped, classes: Sequence[str], iou_thresholds: Sequence[float]) -> dict[str, Any]:
+def _voc(grouped: Grouped, classes: Sequence[str], iou_thresholds: Sequence[float]) -> VOCMetrics:
     thresholds = sorted({0.5, *iou_thresholds})
     matched = voc_argmax(grouped, thresholds)
     eleven, exact = integrate(grouped, matched, eleven_point), integrate(grouped, matched, area)
@@ -111,18 +112,18 @@ def _voc(grouped: Grouped, classes: Sequence[str], iou_thresholds: Sequence[floa
     }
 
 
-def _operating_points(grouped: Grouped, matched: Matched, threshold: int) -> list[dict[str, Any]]:
-    """For each class the counts, and the score threshold of highest F1 with its precision and recall."""
+def _operating_points(grouped: Grouped, matched: Matched, threshold: int) -> list[OperatingPoint]:
+    """Count each class, and find the score threshold of highest F1 with its precision and recall."""
     num_detections = np.bincount(grouped.labels, minlength=grouped.num_classes)
     num_difficult = np.bincount(grouped.gt_labels[grouped.difficult], minlength=grouped.num_classes)
-    rows = []
+    rows: list[OperatingPoint] = []
     for label, curve in enumerate(curves(grouped, matched, threshold)):
         f1, score, precision, recall = curve.best_f1()
         rows.append(
             {
                 "num_objects": curve.num_objects,
-                "num_difficult": num_difficult[label],
-                "num_detections": num_detections[label],
+                "num_difficult": int(num_difficult[label]),
+                "num_detections": int(num_detections[label]),
                 "best_f1": f1,
                 "best_threshold": score,
                 "precision": precision,
@@ -132,7 +133,7 @@ def _operating_points(grouped: Grouped, matched: Matched, threshold: int) -> lis
     return rows
 
 
-def _coco(grouped: Grouped, classes: Sequence[str]) -> dict[str, Any]:
+def _coco(grouped: Grouped, classes: Sequence[str]) -> COCOMetrics:
     by_area: dict[str, Scores] = {}
     average_recall: dict[int, NDArray[np.float64]] = {}
     for name, limits in COCO_AREAS.items():
@@ -147,9 +148,15 @@ def _coco(grouped: Grouped, classes: Sequence[str]) -> dict[str, Any]:
         "AP": _mean(every.ap),
         "AP50": _mean(ap50),
         "AP75": _mean(ap75),
-        **{f"AP_{name}": _mean(by_area[name].ap) for name in "SML"},
-        **{f"AR_{most}": _mean(recall) for most, recall in average_recall.items()},
-        **{f"AR_{name}": _mean(by_area[name].recall) for name in "SML"},
+        "AP_S": _mean(by_area["S"].ap),
+        "AP_M": _mean(by_area["M"].ap),
+        "AP_L": _mean(by_area["L"].ap),
+        "AR_1": _mean(average_recall[1]),
+        "AR_10": _mean(average_recall[10]),
+        "AR_100": _mean(average_recall[100]),
+        "AR_S": _mean(by_area["S"].recall),
+        "AR_M": _mean(by_area["M"].recall),
+        "AR_L": _mean(by_area["L"].recall),
         "per_class": {
             name: {
                 "AP": every.ap[:, label].mean(),
@@ -163,13 +170,13 @@ def _coco(grouped: Grouped, classes: Sequence[str]) -> dict[str, Any]:
 
 
 def _recall_of_first(grouped: Grouped, matched: Matched, max_dets: int) -> NDArray[np.float64]:
-    """float64 [T, C]: recall when only the first detections of each image and class count."""
+    """Compute recall when only the first detections of each image and class count: float64 [T, C]."""
     first = (matched.outcome == TRUE_POSITIVE) & (grouped.rank < max_dets)
     found = np.stack([np.bincount(grouped.labels[row], minlength=grouped.num_classes) for row in first])
     return np.where(matched.num_objects > 0, found / np.maximum(matched.num_objects, 1), np.nan)
 
 
 def _mean(values: NDArray[np.float64]) -> float:
-    """The mean without NaN; NaN where nothing is left."""
+    """Average without NaN; NaN if nothing is left."""
     values = values[~np.isnan(values)]
     return float(values.mean()) if len(values) else math.nan

@@ -1,4 +1,4 @@
-"""Ground truth and predictions of a whole split as packed columns: what every metric takes."""
+"""Ground truth and predictions of a split as packed columns, which every metric takes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from detkit.data.annotations import Annotations
 from detkit.types import Detections
+
+FILLED_IN: Any = None  # the default of a column that `__post_init__` fills in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,9 +30,9 @@ class GroundTruth:
     boxes: NDArray[np.float64]
     labels: NDArray[np.int64]
     num_images: int
-    difficult: NDArray[np.bool_] = None  # type: ignore[assignment]  # these three are filled when not given
-    crowd: NDArray[np.bool_] = None  # type: ignore[assignment]
-    area: NDArray[np.float64] = None  # type: ignore[assignment]
+    difficult: NDArray[np.bool_] = FILLED_IN
+    crowd: NDArray[np.bool_] = FILLED_IN
+    area: NDArray[np.float64] = FILLED_IN
     image_ids: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
@@ -48,7 +50,7 @@ class GroundTruth:
 
     @classmethod
     def from_annotations(cls, annotations: Annotations) -> GroundTruth:
-        """The objects of a data set, as annotated; where it has COCO's category ids, difficult means crowd."""
+        """Take the objects of a data set as annotated; if it has COCO's category ids, difficult means crowd."""
         boxes = annotations.boxes.astype(np.float64)
         is_coco = annotations.category_ids is not None
         return cls(
@@ -90,7 +92,7 @@ class Predictions:
     def from_detections(
         cls, detections: Iterable[Detections], images: Sequence[int] | NDArray[np.int64] | None = None
     ) -> Predictions:
-        """The detections of each image; `images` gives the index of each, by default 0, 1, 2, ..."""
+        """Pack the detections of each image; `images` gives the index of each, by default 0, 1, 2, ..."""
         items = list(detections)
         indices = np.arange(len(items)) if images is None else np.asarray(images, np.int64)
         if len(indices) != len(items):
@@ -104,28 +106,28 @@ class Predictions:
 
     @classmethod
     def concatenate(cls, parts: Sequence[Predictions]) -> Predictions:
-        """All detections of `parts`; metrics do not depend on their order as long as no image is in two parts."""
+        """Concatenate `parts`; metrics do not depend on their order as long as no image is in two parts."""
         columns = ("image", "boxes", "scores", "labels")
         return cls(**{name: _concatenate([getattr(part, name) for part in parts]) for name in columns})
 
-    def select(self, index: Any) -> Predictions:
-        """The detections at a mask or an index array."""
+    def select(self, index: NDArray[np.bool_] | NDArray[np.int64]) -> Predictions:
+        """Select the detections at a mask or an index array."""
         return Predictions(
             image=self.image[index], boxes=self.boxes[index], scores=self.scores[index], labels=self.labels[index]
         )
 
 
 def box_area(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """float64 [N] of boxes xyxy [N, 4]."""
+    """Compute the areas, float64 [N], of boxes xyxy [N, 4]."""
     return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
 
 
-def _set(record: Any, **columns: Any) -> None:
+def _set(record: object, **columns: object) -> None:
     for name, column in columns.items():
         object.__setattr__(record, name, column)  # the dataclass is frozen
 
 
-def _check_lengths(record: Any, count: int, *names: str) -> None:
+def _check_lengths(record: object, count: int, *names: str) -> None:
     for name in names:
         if len(getattr(record, name)) != count:
             raise ValueError(f"{name} has {len(getattr(record, name))} rows, labels has {count}")

@@ -1,4 +1,4 @@
-"""Cross-stage partial layers: half the channels go through bottlenecks, half pass by (Wang et al. 2020)."""
+"""Cross-stage partial (CSP) layers: half the channels go through bottlenecks, half bypass them (Wang et al. 2020)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Conv = Callable[..., nn.Sequential]  # (in, out, kernel, stride) -> convolution,
 
 
 def spatial_conv(depthwise: bool, activation: Activation) -> Conv:
-    """The 3x3 convolution of a network: whole, or of each channel alone and then across them."""
+    """Choose a network's 3x3 convolution: full, or depthwise separable."""
     return partial(separable_conv_norm if depthwise else conv_norm, activation=activation)
 
 
 class Bottleneck(nn.Module):
-    """1x1, then 3x3, added to the input where `residual`."""
+    """1x1 convolution, then 3x3, added to the input if `residual`."""
 
     def __init__(self, channels: int, *, residual: bool, conv: Conv, activation: Activation) -> None:
         super().__init__()
@@ -28,12 +28,12 @@ class Bottleneck(nn.Module):
         self.residual = residual
 
     def forward(self, x: Tensor) -> Tensor:
-        refined = self.conv(self.squeeze(x))
+        refined: Tensor = self.conv(self.squeeze(x))
         return x + refined if self.residual else refined
 
 
 class CSPLayer(nn.Module):
-    """[B, in_channels, H, W] -> [B, out_channels, H, W] through `num_blocks` bottlenecks of half the channels."""
+    """CSP layer of `num_blocks` bottlenecks: [B, in_channels, H, W] -> [B, out_channels, H, W]."""
 
     def __init__(
         self,
@@ -56,4 +56,5 @@ class CSPLayer(nn.Module):
         self.leave = conv_norm(2 * hidden, out_channels, activation=activation)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.leave(torch.cat([self.blocks(self.enter(x)), self.bypass(x)], dim=1))
+        joined: Tensor = self.leave(torch.cat([self.blocks(self.enter(x)), self.bypass(x)], dim=1))
+        return joined

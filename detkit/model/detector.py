@@ -1,4 +1,4 @@
-"""What every detector is: two verbs on a batch, and the frame in which it sees images."""
+"""The base of all detectors: two verbs on a batch, and the frame in which images are seen."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from detkit.data.preprocess import Preprocess
 from detkit.errors import UserError
+from detkit.target import name_of
 from detkit.types import Batch, Detections, Target
 
 
@@ -17,8 +18,9 @@ class Detector(nn.Module):
 
     task: what its results are, by the dotted path of a `detkit.task.base.Task`.
     stages: dotted names of the submodules whose forward is timed as a stage.
-    dense: of those that do the same sums for every image, tensors to tensors, in the order of the forward: what
-    `detkit.engine.runtime` compiles. runtime: how it made them run.
+    dense: of the submodules whose computation does not depend on image content, in the order of the forward;
+    `runtime=compiled` compiles them. runtime: how the detector runs. A constructor ends with `check_names`, so that
+    every name of both is that of a submodule.
     preprocess: how files become canvases; `predict` maps its boxes back with it.
     mean, std: of the backbone's weights, RGB on the scale 0..255.
     """
@@ -39,14 +41,29 @@ class Detector(nn.Module):
         self.register_buffer("pixel_mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
+    def check_names(self) -> None:
+        """Raise UserError for the first name in `stages` or `dense` that is no submodule, with those there are."""
+        known = dict(self.named_modules(remove_duplicate=False))
+        for attribute in ("stages", "dense"):
+            for name in getattr(self, attribute):
+                if name not in known:
+                    parent = name.rpartition(".")[0]
+                    while parent not in known:
+                        parent = parent.rpartition(".")[0]
+                    who = f"{parent} ({name_of(known[parent])})" if parent else name_of(self)
+                    there = ", ".join(child for child, _ in known[parent].named_children())
+                    raise UserError(
+                        f"{name_of(self)}.{attribute} names {name}, which is no submodule: {who} has {there or 'none'}"
+                    )
+
     def prepare(self, targets: Iterable[Target]) -> None:
-        """Measure what has to be known of the training set before training; most detectors need nothing.
+        """Measure statistics of the training set that are needed before training; most detectors need none.
 
         targets: of every image, in the pixels of its file, with proposals where they come from outside.
         """
 
     def fold(self) -> None:
-        """Merge what inference does not need apart, in place; the detector cannot be trained any more."""
+        """Fuse for inference, in place, what only training needs apart; the detector can no longer be trained."""
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         try:
@@ -62,15 +79,15 @@ class Detector(nn.Module):
             ) from error
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """The terms to be summed and minimised, scalars by name; needs `batch.targets`."""
+        """Compute the loss terms to be summed, scalars by name; needs `batch.targets`."""
         raise NotImplementedError
 
     def predict(self, batch: Batch) -> list[Detections]:
-        """The objects of each image, in the pixels of its file. The caller sets eval mode."""
+        """Detect objects: of each image, in the pixels of its file. The caller sets eval mode."""
         raise NotImplementedError
 
     def normalize(self, batch: Batch) -> Tensor:
-        """Canvases as the backbone wants them: float [B, 3, H, W], zero beyond the content of each image."""
+        """Normalise canvases for the backbone: float [B, 3, H, W], zero beyond the content of each image."""
         images = (batch.images.to(self.pixel_mean.dtype) - self.pixel_mean) / self.pixel_std
         for image, (height, width) in zip(images, batch.sizes, strict=True):
             image[:, height:] = 0

@@ -1,49 +1,54 @@
-"""Detectors that classify and place objects at every cell of their maps: SSD, RetinaNet and YOLO as one program."""
+"""One-stage detectors, which classify and place objects at every cell: SSD, RetinaNet and YOLO as one program."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from torch import Tensor, nn
 
 from detkit.data.preprocess import Preprocess
+from detkit.errors import UserError
 from detkit.model.detector import Detector
-from detkit.model.part import Part, build_maps, check_losses, check_module, read_maps, require
-from detkit.target import complete
+from detkit.model.part import build_maps, check_losses, check_module, read_maps, require
+from detkit.model.protocols import Backbone, DenseHead, Neck, Part, Postprocess
+from detkit.target import complete, name_of
 from detkit.types import Batch, Detections
 
 
 class OneStageDetector(Detector):
     """backbone -> neck -> dense_head -> postprocess (Liu 2016, Lin 2017, Redmon 2016)."""
 
-    dense_head: Any  # detkit.model.dense_head
+    backbone: Backbone
+    neck: Neck | nn.Identity
+    dense_head: DenseHead
+    postprocess: Postprocess
     stages = ("backbone", "neck", "dense_head", "postprocess")
     dense = ("backbone", "neck", "dense_head")
 
     def __init__(
         self,
         *,
-        backbone: nn.Module,
-        neck: nn.Module,
-        dense_head: nn.Module,
-        postprocess: nn.Module,
+        backbone: Backbone,
+        neck: Neck | nn.Identity,
+        dense_head: DenseHead,
+        postprocess: Postprocess,
         num_classes: int,
         preprocess: Preprocess,
     ) -> None:
-        super().__init__(
-            num_classes=num_classes,
-            preprocess=preprocess,
-            mean=backbone.mean,  # type: ignore[arg-type]
-            std=backbone.std,  # type: ignore[arg-type]
-        )
+        if backbone.mean is None or backbone.std is None:
+            raise UserError(
+                f"model.backbone ({name_of(backbone)}) hands on the image, for a model that reads regions of it: take "
+                "a backbone with weights, such as model/backbone=timm"
+            )
+        super().__init__(num_classes=num_classes, preprocess=preprocess, mean=backbone.mean, std=backbone.std)
         self.backbone = backbone
         self.neck = neck
         self.dense_head = dense_head
         self.postprocess = postprocess
+        self.check_names()
 
     def features(self, batch: Batch) -> list[Tensor]:
-        """The maps that the dense head reads, fine to coarse."""
+        """Compute the maps that the dense head reads, fine to coarse."""
         return read_maps(self.backbone, self.neck, self.normalize(batch))
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
@@ -56,13 +61,13 @@ class OneStageDetector(Detector):
 
 def build_one_stage(
     *,
-    backbone: Part,
+    backbone: Part[Backbone],
     strides: Sequence[int],
-    dense_head: Part,
-    postprocess: nn.Module,
+    dense_head: Part[DenseHead],
+    postprocess: Postprocess,
     num_classes: int,
     preprocess: Preprocess,
-    neck: Part | None = None,
+    neck: Part[Neck] | None = None,
 ) -> OneStageDetector:
     """Assemble a one-stage detector: each part is given the shapes of the part before it.
 
@@ -70,7 +75,7 @@ def build_one_stage(
     backbone gives, fine to coarse. Raises UserError where two parts do not fit, naming the key.
     """
     trunk, pyramid, features = build_maps(backbone, strides, neck)
-    head = complete(dense_head, "model.dense_head", features=features, num_classes=num_classes)
+    head: DenseHead = complete(dense_head, "model.dense_head", features=features, num_classes=num_classes)
     require(head, "model.dense_head", loss="(features, batch) -> losses by name")
     check_module(postprocess, "model.postprocess")
     return OneStageDetector(

@@ -1,30 +1,30 @@
-"""Parts of a detector before and after they are put together, and what each must have for the next one."""
+"""Assemble the parts of a detector, and check what each must have for the next one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
 from detkit.errors import UserError
+from detkit.model.protocols import Backbone, Neck, Part
 from detkit.target import complete, name_of
 from detkit.types import FeatureSpec, Size
 
-Part = Callable[..., Any]  # `_partial_: true` in the config: it waits for the shapes of the part before it
+IMAGES = "of the images that its weights were trained on, RGB on 0..255, such as (123.675, 116.28, 103.53)"
 
 
-def require(part: Any, key: str, **needed: str) -> None:
-    """Raise UserError for the first attribute that the part at `key` has not, with what it should be."""
+def require(part: object, key: str, **needed: str) -> None:
+    """Raise UserError for the first attribute that the part at `key` lacks, with what it should be."""
     for name, meaning in needed.items():
         if not hasattr(part, name):
             raise UserError(f"{key} ({name_of(part)}) has no {name}: {meaning}")
 
 
-def features_of(part: Any, key: str) -> list[FeatureSpec]:
-    """The maps that the backbone or neck at `key` says it gives; raises UserError where it does not say them well."""
+def features_of(part: object, key: str) -> list[FeatureSpec]:
+    """Return the maps that the backbone or neck at `key` declares; raises UserError if it does not do so well."""
     require(part, key, features="a list of FeatureSpec(channels, stride), one for each map it gives, finest first")
-    features = part.features
+    features: object = getattr(part, "features", None)
     if (
         not isinstance(features, Sequence)
         or len(features) == 0
@@ -37,23 +37,24 @@ def features_of(part: Any, key: str) -> list[FeatureSpec]:
     return list(features)
 
 
-def build_maps(backbone: Part, strides: Sequence[int], neck: Part | None) -> tuple[Any, Any, list[FeatureSpec]]:
-    """The backbone, the neck (nothing, where it is None), and the maps that both give together, fine to coarse."""
+def build_maps(
+    backbone: Part[Backbone], strides: Sequence[int], neck: Part[Neck] | None
+) -> tuple[Backbone, Neck | nn.Identity, list[FeatureSpec]]:
+    """Build the backbone and the neck (the identity, if None), and list the maps of both together, fine to coarse."""
     if not isinstance(strides, Sequence) or not all(isinstance(s, int) and s > 0 for s in strides) or not strides:
         raise UserError(f"model.strides={strides}: expected whole numbers from fine to coarse, such as [8,16,32]")
-    trunk = complete(backbone, "model.backbone", strides=strides)
-    images = "of the images that its weights were trained on, RGB on 0..255, such as (123.675, 116.28, 103.53)"
-    check_module(trunk, "model.backbone", mean=images, std=images)
+    trunk: Backbone = complete(backbone, "model.backbone", strides=strides)
+    check_module(trunk, "model.backbone", mean=IMAGES, std=IMAGES)
     features = _features_at(trunk, strides)
     if neck is None:
         return trunk, nn.Identity(), features
-    pyramid = complete(neck, "model.neck", features=features)
+    pyramid: Neck = complete(neck, "model.neck", features=features)
     check_module(pyramid, "model.neck")
     return trunk, pyramid, features_of(pyramid, "model.neck")
 
 
-def _features_at(trunk: Any, strides: Sequence[int]) -> list[FeatureSpec]:
-    """The maps of a built backbone that was asked for `strides`; raises UserError where it gives others."""
+def _features_at(trunk: Backbone, strides: Sequence[int]) -> list[FeatureSpec]:
+    """Return the maps of a built backbone that was asked for `strides`; raises UserError if it has others."""
     features = features_of(trunk, "model.backbone")
     given = [feature.stride for feature in features]
     if given != list(strides):
@@ -69,7 +70,7 @@ def _features_at(trunk: Any, strides: Sequence[int]) -> list[FeatureSpec]:
 
 
 def one_width(features: Sequence[FeatureSpec], key: str) -> int:
-    """The channels of maps that one part reads alike; raises UserError where they differ."""
+    """Return the common number of channels of maps that one part reads; raises UserError if they differ."""
     channels = [feature.channels for feature in features]
     if len(set(channels)) > 1:
         alike = ",".join(["96"] * len(channels))
@@ -80,8 +81,8 @@ def one_width(features: Sequence[FeatureSpec], key: str) -> int:
     return channels[0]
 
 
-def read_maps(backbone: Any, neck: Any, images: Tensor) -> list[Tensor]:
-    """What the neck gives of images [B, 3, H, W]; raises UserError where a part gives other maps than it said."""
+def read_maps(backbone: Backbone, neck: Neck | nn.Identity, images: Tensor) -> list[Tensor]:
+    """Run backbone and neck on images [B, 3, H, W]; raises UserError if a part gives other maps than it declares."""
     canvas = (images.shape[2], images.shape[3])
     try:
         maps = backbone(images)
@@ -97,10 +98,10 @@ def read_maps(backbone: Any, neck: Any, images: Tensor) -> list[Tensor]:
     return check_maps(neck(check_maps(maps, backbone, "model.backbone", canvas)), neck, "model.neck")
 
 
-def check_maps(maps: Any, part: Any, key: str, canvas: Size | None = None) -> list[Tensor]:
-    """`maps` as they are, if they are what the part says it gives; raises UserError.
+def check_maps(maps: list[Tensor], part: object, key: str, canvas: Size | None = None) -> list[Tensor]:
+    """Return `maps` if they are what the part declares; raises UserError.
 
-    canvas: (h, w) of the images, where the strides are to be checked too.
+    canvas: (h, w) of the images, if the strides are to be checked too.
     """
     features = getattr(part, "features", None)
     if features is None:
@@ -113,17 +114,17 @@ def check_maps(maps: Any, part: Any, key: str, canvas: Size | None = None) -> li
     if [shape[1:2] for shape in shapes] != [(channels,) for channels, _ in said] or {len(s) for s in shapes} != {4}:
         raise UserError(f"{who} says that its maps are (channels, stride) {said}; it returned the shapes {shapes}")
     for shape, (_, stride) in zip(shapes, said, strict=True):
-        for cells, side in zip(shape[2:], canvas or (), strict=canvas is not None):
+        for cells, side in () if canvas is None else zip(shape[2:], canvas, strict=True):
             if abs(cells - side / stride) > 1 + side / stride / 4:
                 raise UserError(
-                    f"{who} says that a map has stride {stride}; of {canvas[0]} x {canvas[1]} pixels it has "  # type: ignore[index]
+                    f"{who} says that a map has stride {stride}; of {' x '.join(map(str, canvas or ()))} pixels it has "
                     f"{shape[2]} x {shape[3]} cells, which is a stride of about {max(1, round(side / cells))}"
                 )
     return list(maps)
 
 
-def check_losses(losses: Any, part: Any, key: str) -> dict[str, Tensor]:
-    """`losses` as they are, if they are scalar tensors by name; raises UserError."""
+def check_losses(losses: dict[str, Tensor], part: object, key: str) -> dict[str, Tensor]:
+    """Return `losses` if they are scalar tensors by name; raises UserError."""
     if not isinstance(losses, dict) or not all(isinstance(v, Tensor) and v.ndim == 0 for v in losses.values()):
         raise UserError(
             f"{key} ({name_of(part)}).loss must return a dict of scalar tensors by name; it returned a "
@@ -132,8 +133,13 @@ def check_losses(losses: Any, part: Any, key: str) -> dict[str, Tensor]:
     return losses
 
 
-def check_module(part: Any, key: str, **needed: str) -> None:
-    """Raise UserError where the built part at `key` is no module of PyTorch, or has not what is `needed` of it."""
+def check_module(part: object, key: str, **needed: str) -> None:
+    """Raise UserError if the built part at `key` is no module of PyTorch, or lacks what is `needed` of it."""
     if not isinstance(part, nn.Module):
         raise UserError(f"{key} ({name_of(part)}) is no torch.nn.Module")
     require(part, key, **needed)
+
+
+def names_within(path: str, part: object, attribute: str) -> list[str]:
+    """List the dotted names of the submodules that a class attribute of the part at `path` names; none without it."""
+    return [f"{path}.{name}" for name in getattr(part, attribute, ())]

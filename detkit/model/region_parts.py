@@ -1,8 +1,6 @@
-"""Whether the four parts that look at regions fit each other, before any of them is built."""
+"""Check, before any of them is built, that the four parts of a region head fit each other."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from detkit.errors import UserError
 from detkit.target import name_of
@@ -14,8 +12,8 @@ from detkit.target import name_of
 #   roi_head.per: "region", where tail and predictor read what the pooling gives; "image", where it reads what they give
 
 
-def check_region_parts(*, roi_pool: Any, tail: Any, predictor: Any, roi_head: Any) -> None:
-    """Raise UserError for the first of the parts, built or waiting, that does not fit the ones before it."""
+def check_region_parts(*, roi_pool: object, tail: object, predictor: object, roi_head: object) -> None:
+    """Raise UserError for the first of the parts, built or partial, that does not fit the ones before it."""
     if tail is not None and roi_pool is None:
         raise UserError("model.tail reads what model.roi_pool gives, and there is none: choose model/roi_pool=...")
     if predictor is not None and tail is None:
@@ -61,10 +59,11 @@ def check_region_parts(*, roi_pool: Any, tail: Any, predictor: Any, roi_head: An
         )
 
 
-def _said(part: Any, name: str) -> str | None:
-    """The class attribute of a part or of what it is a partial of."""
-    return getattr(getattr(part, "func", part), name, None)
+def _said(part: object, name: str) -> str | None:
+    """Return a class attribute of a part or of what it is a partial of."""
+    said: str | None = getattr(getattr(part, "func", part), name, None)
+    return said
 
 
-def _misfit(kind: str, part: Any, reason: str) -> str:
+def _misfit(kind: str, part: object, reason: str) -> str:
     return f"model.{kind} ({name_of(part)}) does not fit: {reason}"

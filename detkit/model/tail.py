@@ -1,15 +1,15 @@
-"""The network between the trunk and the predictor: of each region, [R, C, k, k] -> [R, D], or of the image."""
+"""Box heads: pooled RoI features to a vector per RoI, [R, C, k, k] -> [R, D] (R-FCN: over the whole map)."""
 
 from __future__ import annotations
 
 import re
 from itertools import pairwise
-from typing import Any
 
 import torch
 from timm.layers import freeze_batch_norm_2d
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.models import ResNet
 from torchvision.ops import Conv2dNormActivation
 
 from detkit.errors import UserError
@@ -18,9 +18,10 @@ from detkit.model.backbone.origin import of_inner_part
 from detkit.model.backbone.pretrained import IMAGENET, Pretrained, timm_model, torchvision_model
 from detkit.model.backbone.timm_backbone import stage_name, stages_between
 from detkit.model.dense import normal_init
-from detkit.model.part import Part
+from detkit.model.part import IMAGES
+from detkit.model.protocols import Backbone, BoxHead, Part, T
 from detkit.model.truncated_svd import truncated_svd
-from detkit.target import complete
+from detkit.target import complete, name_of
 
 
 class TwoFC(nn.Module):
@@ -65,8 +66,8 @@ class TwoFC(nn.Module):
             )
         net = torchvision_model(name, pretrained=pretrained, weights=weights, key="model.tail", with_classifier=True)
         classifier = net.classifier
-        pairs: list[tuple[Any, Any]] = [(self.fc6, classifier[0]), (self.fc7, classifier[3])]
-        for own, given in pairs:
+        for own, given in ((self.fc6, classifier[0]), (self.fc7, classifier[3])):
+            assert isinstance(own, nn.Linear)
             if own.weight.shape != given.weight.shape:
                 raise UserError(
                     f"model.tail.pretrained={pretrained}: {name} has a layer of {list(given.weight.shape)} where the "
@@ -76,18 +77,20 @@ class TwoFC(nn.Module):
             own.load_state_dict(given.state_dict())
 
     def truncate(self, ranks: tuple[int, int]) -> None:
-        """Replace both layers by their best approximations of these ranks, in place."""
+        """Replace both layers by their truncated SVDs of these ranks, in place."""
         assert isinstance(self.fc6, nn.Linear) and isinstance(self.fc7, nn.Linear)
         self.fc6, self.fc7 = truncated_svd(self.fc6, ranks[0]), truncated_svd(self.fc7, ranks[1])
 
     def forward(self, pooled: Tensor) -> Tensor:
         x = self.dropout(self.relu(self.fc6(pooled.flatten(1))))
-        return self.dropout(self.relu(self.fc7(x)))
+        described: Tensor = self.dropout(self.relu(self.fc7(x)))
+        return described
 
 
 class ConvFC(nn.Module):
-    """3x3 convolutions with batch norm and ReLU, then one fully connected layer (the 4conv1fc head of Wu & He 2018,
-    "Group normalization", section 4.2, with the norm of Li et al. 2021).
+    """3x3 convolutions with batch norm and ReLU, then one fully connected layer.
+
+    The 4conv1fc head of Wu & He 2018, "Group normalization", section 4.2, with the norm of Li et al. 2021.
     """
 
     reads = "cells"
@@ -106,7 +109,8 @@ class ConvFC(nn.Module):
         self.out_features = channels
 
     def forward(self, pooled: Tensor) -> Tensor:
-        return self.relu(self.fc(self.convs(pooled).flatten(1)))
+        described: Tensor = self.relu(self.fc(self.convs(pooled).flatten(1)))
+        return described
 
 
 class Res5(nn.Module):
@@ -132,11 +136,12 @@ class Res5(nn.Module):
             freeze_batch_norm_2d(self)
 
     def forward(self, pooled: Tensor) -> Tensor:
-        return self.layer4(pooled).mean(dim=(2, 3))
+        cells: Tensor = self.layer4(pooled)
+        return cells.mean(dim=(2, 3))
 
 
-def last_stage(name: str | None, in_channels: int, *, pretrained: Pretrained, weights: str, tail: str) -> Any:
-    """The torchvision ResNet `name`, whose layer4 reads `in_channels`; raises UserError where it does not.
+def last_stage(name: str | None, in_channels: int, *, pretrained: Pretrained, weights: str, tail: str) -> ResNet:
+    """Create the torchvision ResNet `name`, whose layer4 reads `in_channels`; raises UserError if it does not.
 
     tail: the option of model/tail that asks, for messages.
     """
@@ -145,7 +150,7 @@ def last_stage(name: str | None, in_channels: int, *, pretrained: Pretrained, we
             f"model/tail={tail} is the last stage of the ResNet that the backbone is cut from, and the backbone is "
             f"{name or 'none'}: take model/backbone=resnet18, resnet50 or resnet101, or another model/tail"
         )
-    net = torchvision_model(name, pretrained=pretrained, weights=weights, key="model.tail")
+    net: ResNet = torchvision_model(name, pretrained=pretrained, weights=weights, key="model.tail")
     wanted = net.layer4[0].conv1.in_channels
     if in_channels != wanted:
         raise UserError(
@@ -195,11 +200,12 @@ class DilatedRes5(nn.Module):
             freeze_batch_norm_2d(self)
 
     def forward(self, feature: Tensor) -> Tensor:
-        return self.reduce(self.layer4(feature))
+        reduced: Tensor = self.reduce(self.layer4(feature))
+        return reduced
 
 
 class DilatedTimm(nn.Module):
-    """As `DilatedRes5`, of any timm model that knows dilation: the stages beyond its map of stride 16."""
+    """As `DilatedRes5`, of any timm model that supports dilation: the stages after its map of stride 16."""
 
     reads = "image"
 
@@ -245,11 +251,12 @@ class DilatedTimm(nn.Module):
             freeze_batch_norm_2d(self)
 
     def forward(self, feature: Tensor) -> Tensor:
-        return self.reduce(self.stages(feature))
+        reduced: Tensor = self.reduce(self.stages(feature))
+        return reduced
 
 
 def pointwise(in_channels: int, channels: int) -> nn.Sequential:
-    """A new 1x1 convolution, from N(0, 0.01), and ReLU."""
+    """Build a 1x1 convolution, initialised from N(0, 0.01), and ReLU."""
     conv = nn.Conv2d(in_channels, channels, 1)
     normal_init(conv, std=0.01)
     return nn.Sequential(conv, nn.ReLU(inplace=True))
@@ -269,7 +276,8 @@ class LightConv(nn.Module):
 
     def forward(self, pooled: Tensor) -> Tensor:
         x = self.relu(self.squeeze(pooled))
-        return self.relu(self.fc(x.flatten(1)))
+        described: Tensor = self.relu(self.fc(x.flatten(1)))
+        return described
 
 
 class RegionCNN(nn.Module):
@@ -288,10 +296,10 @@ class RegionCNN(nn.Module):
         *,
         in_channels: int,
         size: int,
-        backbone: Part,
+        backbone: Part[Backbone],
         stride: int = 32,
         cells: int = 7,
-        tail: Part | None = None,
+        tail: Part[BoxHead] | None = None,
         map_cells: int = 0,
     ) -> None:
         super().__init__()
@@ -301,7 +309,10 @@ class RegionCNN(nn.Module):
                 f"model.tail.stride={stride}"
             )
         self.backbone = _inner("backbone", backbone, strides=[stride])
-        self.mean, self.std = self.backbone.mean, self.backbone.std
+        mean, std = self.backbone.mean, self.backbone.std
+        if mean is None or std is None:
+            raise UserError(f"model.tail.backbone ({name_of(self.backbone)}) has no mean and std: {IMAGES}")
+        self.mean, self.std = mean, std
         channels = self.backbone.features[0].channels
         self.cells = cells
         self.tail = None if tail is None else _inner("tail", tail, in_channels=channels, size=cells)
@@ -313,7 +324,7 @@ class RegionCNN(nn.Module):
     def forward(self, crops: Tensor) -> Tensor:
         (feature,) = self.backbone(crops)
         if self.tail is None:
-            described = feature.mean(dim=(2, 3))
+            described: Tensor = feature.mean(dim=(2, 3))
         else:
             feature = F.adaptive_max_pool2d(feature, self.cells)
             described = self.tail(feature)
@@ -322,11 +333,12 @@ class RegionCNN(nn.Module):
         return torch.cat([described, F.adaptive_avg_pool2d(feature, self.map_cells).flatten(1)], dim=1)
 
 
-def _inner(kind: str, part: Part, **given: Any) -> Any:
-    """The part of a `RegionCNN`, completed; an error of its own, in which it is model.<kind>, names its place."""
+def _inner(kind: str, part: Part[T], **given: object) -> T:
+    """Complete a part of a `RegionCNN`; errors name it model.tail.<kind>, its place, and not model.<kind>."""
     try:
         with of_inner_part(f"model.{kind}", f"model.tail.{kind}"):
-            return complete(part, f"model.tail.{kind}", **given)
+            inner: T = complete(part, f"model.tail.{kind}", **given)
+            return inner
     except UserError as error:
         text = str(error)
         if f"model.tail.{kind}" in text:

@@ -1,15 +1,26 @@
-"""Detectors that propose regions and then classify and refine each: the R-CNN family as one program."""
+"""Two-stage detectors, which propose regions and then classify and refine each: the R-CNN family as one program."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from torch import Tensor, nn
 
 from detkit.data.preprocess import Preprocess
 from detkit.model.detector import Detector
-from detkit.model.part import Part, build_maps, check_losses, check_module, read_maps, require
+from detkit.model.part import IMAGES, build_maps, check_losses, check_module, names_within, read_maps, require
+from detkit.model.protocols import (
+    Backbone,
+    BoxHead,
+    Neck,
+    Part,
+    Postprocess,
+    Predictor,
+    Proposer,
+    RegionNetwork,
+    RoIHead,
+    RoIPooler,
+)
 from detkit.model.region_parts import check_region_parts
 from detkit.target import complete
 from detkit.types import Batch, Detections, Target
@@ -20,33 +31,38 @@ NETWORKS = ("backbone", "neck", "proposer")  # the stages before a region is loo
 class TwoStageDetector(Detector):
     """backbone -> neck -> proposer -> roi_head -> postprocess (Girshick 2014 and 2015, Ren 2015, Dai 2016)."""
 
-    proposer: Any  # detkit.model.proposer
-    roi_head: Any  # detkit.model.roi_head
-    stages: tuple[str, ...] = ("backbone", "neck", "proposer", "roi_head", "roi_head.roi_pool", "postprocess")
-    dense = ("backbone", "neck", "proposer.head", "roi_head.tail")
+    backbone: Backbone
+    neck: Neck | nn.Identity
+    proposer: Proposer
+    roi_head: RoIHead
+    postprocess: Postprocess
 
     def __init__(
         self,
         *,
-        backbone: nn.Module,
-        neck: nn.Module,
-        proposer: nn.Module,
-        roi_head: nn.Module,
-        postprocess: nn.Module,
+        backbone: Backbone,
+        neck: Neck | nn.Identity,
+        proposer: Proposer,
+        roi_head: RoIHead,
+        postprocess: Postprocess,
         num_classes: int,
         preprocess: Preprocess,
     ) -> None:
-        # R-CNN's backbone has no weights: the images are normalised for the network that reads its regions
-        reader: Any = roi_head.tail if backbone.mean is None else backbone
-        super().__init__(num_classes=num_classes, preprocess=preprocess, mean=reader.mean, std=reader.std)
+        mean, std = backbone.mean, backbone.std
+        if mean is None or std is None:  # R-CNN's: images are normalised for the network that reads its regions
+            mean, std = _normalization_of(roi_head)
+        super().__init__(num_classes=num_classes, preprocess=preprocess, mean=mean, std=std)
         self.backbone = backbone
         self.neck = neck
         self.proposer = proposer
         self.roi_head = roi_head
         self.postprocess = postprocess
         # what hands on the image, its map or regions from outside is no stage: it has no network and no time
-        idle = {name for name in NETWORKS if next(self.get_submodule(name).parameters(), None) is None}
-        self.stages = tuple(name for name in type(self).stages if name not in idle)
+        working = [name for name in NETWORKS if next(self.get_submodule(name).parameters(), None) is not None]
+        self.stages = (*working, "roi_head", *names_within("roi_head", roi_head, "timed"), "postprocess")
+        inner = names_within("proposer", proposer, "compilable") + names_within("roi_head", roi_head, "compilable")
+        self.dense = ("backbone", "neck", *inner)
+        self.check_names()
 
     def prepare(self, targets: Iterable[Target]) -> None:
         self.roi_head.prepare(targets)
@@ -55,7 +71,7 @@ class TwoStageDetector(Detector):
         self.roi_head.fold()
 
     def features(self, batch: Batch) -> list[Tensor]:
-        """The maps that proposer and roi_head read, fine to coarse."""
+        """Compute the maps that proposer and roi_head read, fine to coarse."""
         return read_maps(self.backbone, self.neck, self.normalize(batch))
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
@@ -71,7 +87,7 @@ class TwoStageDetector(Detector):
         return self.postprocess(boxes, scores, batch, self.preprocess)
 
     def propose(self, batch: Batch) -> list[Tensor]:
-        """The regions of each image, best first, in the pixels of its file: float32 [P, 4] each."""
+        """Propose regions of each image, best first, in the pixels of its file: float32 [P, 4] each."""
         proposals = self.proposer(self.features(batch), batch)
         return [
             self.preprocess.to_original(boxes, size)
@@ -79,19 +95,27 @@ class TwoStageDetector(Detector):
         ]
 
 
+def _normalization_of(roi_head: RoIHead) -> tuple[Sequence[float], Sequence[float]]:
+    """Return the mean and standard deviation of the images that the network in a region head was trained on."""
+    network: RegionNetwork | None = getattr(roi_head, "tail", None)
+    require(network, "model.tail", mean=IMAGES, std=IMAGES)
+    assert network is not None
+    return network.mean, network.std
+
+
 def build_two_stage(
     *,
-    backbone: Part,
+    backbone: Part[Backbone],
     strides: Sequence[int],
-    proposer: Part,
-    roi_head: Part,
-    postprocess: nn.Module,
+    proposer: Part[Proposer],
+    roi_head: Part[RoIHead],
+    postprocess: Postprocess,
     num_classes: int,
     preprocess: Preprocess,
-    neck: Part | None = None,
-    roi_pool: Part | None = None,
-    tail: Part | None = None,
-    predictor: Part | None = None,
+    neck: Part[Neck] | None = None,
+    roi_pool: Part[RoIPooler] | None = None,
+    tail: Part[BoxHead] | None = None,
+    predictor: Part[Predictor] | None = None,
 ) -> TwoStageDetector:
     """Assemble a two-stage detector: each part is given the shapes of the part before it.
 
@@ -101,19 +125,22 @@ def build_two_stage(
     """
     check_region_parts(roi_pool=roi_pool, tail=tail, predictor=predictor, roi_head=roi_head)
     trunk, pyramid, features = build_maps(backbone, strides, neck)
-    parts: dict[str, Any] = {}
+    parts: dict[str, RoIPooler | BoxHead | Predictor] = {}
     if roi_pool is not None:
-        parts["roi_pool"] = complete(roi_pool, "model.roi_pool", features=features)
-    if tail is not None:
-        require(parts["roi_pool"], "model.roi_pool", size="cells along a side of what it gives of a region")
-        parts["tail"] = complete(tail, "model.tail", in_channels=features[0].channels, size=parts["roi_pool"].size)
-    if predictor is not None:
-        require(parts["tail"], "model.tail", out_features="the numbers that it gives of a region")
-        width = parts["tail"].out_features
-        parts["predictor"] = complete(predictor, "model.predictor", in_features=width, num_classes=num_classes)
-    regions = complete(proposer, "model.proposer", features=features)
+        pooler: RoIPooler = complete(roi_pool, "model.roi_pool", features=features)
+        parts["roi_pool"] = pooler
+        if tail is not None:
+            require(pooler, "model.roi_pool", size="cells along a side of what it gives of a region")
+            channels = features[0].channels
+            box_head: BoxHead = complete(tail, "model.tail", in_channels=channels, size=pooler.size)
+            parts["tail"] = box_head
+            if predictor is not None:
+                require(box_head, "model.tail", out_features="the numbers that it gives of a region")
+                width = box_head.out_features
+                parts["predictor"] = complete(predictor, "model.predictor", in_features=width, num_classes=num_classes)
+    regions: Proposer = complete(proposer, "model.proposer", features=features)
     require(regions, "model.proposer", loss="(features, batch) -> proposals, losses by name")
-    head = complete(roi_head, "model.roi_head", **parts)
+    head: RoIHead = complete(roi_head, "model.roi_head", **parts)
     require(head, "model.roi_head", loss="(features, proposals, batch) -> losses by name")
     check_module(postprocess, "model.postprocess")
     return TwoStageDetector(

@@ -13,7 +13,7 @@ Rounding = Literal["none", "half_extent", "base16"]
 
 
 def base_anchors(sizes: Sequence[float], ratios: Sequence[float], rounding: Rounding = "none") -> Tensor:
-    """The anchors of one cell, centred on the origin: float32 [len(ratios) * len(sizes), 4], ratio-major.
+    """Generate the anchors of one cell, about the origin: float32 [len(ratios) * len(sizes), 4], ratio-major.
 
     A size is the square root of the area in pixels, a ratio is height / width. Papers' code rounds in its own way:
     "half_extent" rounds the corners (torchvision), "base16" rounds the shape at 16 px and then scales it up
@@ -35,7 +35,7 @@ def base_anchors(sizes: Sequence[float], ratios: Sequence[float], rounding: Roun
 
 
 def default_boxes(scale: float, next_scale: float, ratios: Sequence[float]) -> Tensor:
-    """The default boxes of one cell as shares of the canvas, centred on the origin: float32 [2 + 2 * len(ratios), 4].
+    """Generate SSD's boxes of one cell, as shares of the canvas about the origin: float32 [2 + 2 * len(ratios), 4].
 
     scale: side of the square one, s_k; a second square has the side sqrt(s_k * s_k+1). For each ratio (width / height)
     there is a box of that shape and one upright, both of the area of the first square (SSD, section 2.2).
@@ -49,7 +49,7 @@ def default_boxes(scale: float, next_scale: float, ratios: Sequence[float]) -> T
 
 
 def grid_anchors(base: Tensor, grid: tuple[int, int], stride: tuple[float, float], offset: float = 0.5) -> Tensor:
-    """`base` laid over a grid: float32 [H * W * A, 4] xyxy in pixels, ordered by row, column, anchor.
+    """Shift `base` to every cell of a grid: float32 [H * W * A, 4] xyxy in pixels, ordered by row, column, anchor.
 
     grid: (H, W) cells; stride: (vertical, horizontal) pixels per cell; offset: where in its cell an anchor is
     centred, in cells (0.5 is the middle; torchvision's two-stage models use 0).

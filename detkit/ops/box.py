@@ -1,4 +1,4 @@
-"""Geometry of boxes; what torchvision.ops has (box_iou, clip_boxes_to_image, ...) is called from there."""
+"""Box geometry that torchvision.ops does not have; box_iou, clip_boxes_to_image, ... are called from there."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from torch import Tensor
 
 
 def box_iof(boxes: Tensor, regions: Tensor) -> Tensor:
-    """Share of each box that lies in each region: intersection over the area of the box.
+    """Compute intersection over the area of the box, of each box with each region.
 
-    boxes [N, 4], regions [M, 4], both xyxy -> float [N, M] in 0..1; a box without area has share 0.
+    boxes [N, 4], regions [M, 4], both xyxy -> float [N, M] in 0..1; 0 for a box without area.
     """
     return paired_iof(boxes[:, None], regions[None])
 
 
 def paired_iof(boxes: Tensor, regions: Tensor) -> Tensor:
-    """Share of each box that lies in its own region: xyxy [..., 4] and [..., 4], broadcast -> float [...] in 0..1."""
+    """Compute intersection over box area of paired boxes: xyxy [..., 4] twice, broadcast -> float [...] in 0..1."""
     top_left = torch.maximum(boxes[..., :2], regions[..., :2])
     bottom_right = torch.minimum(boxes[..., 2:], regions[..., 2:])
     intersection = (bottom_right - top_left).clamp(min=0).prod(dim=-1)
@@ -24,7 +24,7 @@ def paired_iof(boxes: Tensor, regions: Tensor) -> Tensor:
 
 
 def paired_iou(boxes: Tensor, others: Tensor) -> Tensor:
-    """IoU of each box with its own partner: xyxy [..., 4] and [..., 4], broadcast -> float [...].
+    """Compute IoU of paired boxes: xyxy [..., 4] twice, broadcast -> float [...].
 
     A box whose corners are the wrong way round is empty; the IoU of two empty ones is 0.
     """
@@ -36,6 +36,6 @@ def paired_iou(boxes: Tensor, others: Tensor) -> Tensor:
 
 
 def inside(boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Which boxes do not cross the border of an image of `size` (h, w): bool [N]."""
+    """Tell which boxes lie within an image of `size` (h, w): bool [N]."""
     height, width = size
     return (boxes[:, 0] >= 0) & (boxes[:, 1] >= 0) & (boxes[:, 2] <= width) & (boxes[:, 3] <= height)

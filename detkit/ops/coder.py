@@ -1,4 +1,4 @@
-"""Boxes as offsets from anchors, and back (R-CNN, appendix C)."""
+"""Box coding: boxes as offsets from anchors, and back (R-CNN, appendix C)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MAX_LOG_SCALE = math.log(1000 / 16)  # a box grows at most so much over its anch
 
 
 def encode(boxes: Tensor, anchors: Tensor, std: Sequence[float] = (1, 1, 1, 1)) -> Tensor:
-    """Offsets (dx, dy, dw, dh) / std that turn anchors into boxes.
+    """Encode boxes as offsets (dx, dy, dw, dh) / std from anchors.
 
     boxes, anchors: float [..., 4] xyxy, of positive width and height. dx and dy are in anchor widths and heights, dw
     and dh are log ratios. Law: decode(encode(b, a), a) == b.
@@ -24,7 +24,7 @@ def encode(boxes: Tensor, anchors: Tensor, std: Sequence[float] = (1, 1, 1, 1)) 
 
 
 def decode(deltas: Tensor, anchors: Tensor, std: Sequence[float] = (1, 1, 1, 1)) -> Tensor:
-    """The boxes, float [..., 4] xyxy, that offsets [..., 4] describe from anchors [..., 4]; the shapes broadcast."""
+    """Decode offsets [..., 4] from anchors [..., 4] to boxes, float [..., 4] xyxy; the shapes broadcast."""
     deltas = deltas * deltas.new_tensor(std)
     anchor_centre, anchor_size = _centre_size(anchors)
     centre = anchor_centre + deltas[..., :2] * anchor_size

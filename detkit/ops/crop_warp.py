@@ -1,4 +1,4 @@
-"""Regions of an image, each warped to one size (R-CNN, section 2.1 and appendix A)."""
+"""Crop regions out of an image and warp each to one size (R-CNN, section 2.1 and appendix A)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch.nn import functional as F
 
 
 def add_context(boxes: Tensor, size: int, context: int) -> Tensor:
-    """Boxes [R, 4] xyxy grown about their centres so far that warping to `size` leaves `context` pixels around them.
+    """Enlarge boxes [R, 4] xyxy about their centres, so that a crop warped to `size` has `context` pixels around them.
 
-    They come out with whole-pixel corners, at least a pixel wide and high, and may reach beyond the image.
+    The corners are whole pixels, at least one apart, and may lie beyond the image.
     """
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2
     half = (boxes[:, 2:] - boxes[:, :2]) / 2 * (size / (size - 2 * context))
@@ -21,11 +21,11 @@ def add_context(boxes: Tensor, size: int, context: int) -> Tensor:
 
 
 def crop_warp(image: Tensor, boxes: Tensor, *, size: int, context: int) -> Tensor:
-    """Each box with its context, both sides scaled to `size` pixels: float32 [R, C, S, S].
+    """Crop each box with its context and scale both sides to `size` pixels: float32 [R, C, S, S].
 
-    image: float32 [C, H, W] with the mean already subtracted. boxes: float32 [R, 4] xyxy in its pixels. Bilinear
-    between the centres of pixels, without an antialias filter; beyond its border the image goes on as zeros, which is
-    the mean. (The original resizes what lies inside and then pads: the same but within a pixel of the border.)
+    image: float32 [C, H, W] with the mean already subtracted. boxes: float32 [R, 4] xyxy in its pixels. Bilinear,
+    without an antialias filter; beyond its border the image continues as zeros, which is the mean. (The original
+    resizes what lies inside and then pads: the same but within a pixel of the border.)
     """
     boxes = add_context(boxes, size, context)
     steps = (torch.arange(size, device=image.device) + 0.5) / size  # centres of the crop's pixels, in sides of a box

@@ -1,4 +1,4 @@
-"""Anchor shapes from the shapes of objects: k-means where near means alike in IoU (YOLO9000, section 2).
+"""Anchor shapes by k-means over the shapes of objects, with 1 - IoU as the distance (YOLO9000, section 2).
 
 Symbols: N shapes of objects, K anchors, each (w, h). Everything is float64 and a function of the seed.
 """
@@ -14,18 +14,18 @@ CHUNK = 65536  # shapes compared with all anchors at once
 
 
 def best_iou(shapes: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
-    """IoU of each shape [N, 2] with the anchor [K, 2] most like it, float [N], and which that is, int64 [N]."""
+    """Find the most similar anchor [K, 2] of each shape [N, 2]: their IoU, float [N], and its index, int64 [N]."""
     found = [shape_iou(part, anchors).max(dim=1) for part in shapes.split(CHUNK)]
     return torch.cat([best.values for best in found]), torch.cat([best.indices for best in found])
 
 
 def fit_shapes(shapes: Tensor, num_anchors: int, *, seed: int = 0, rounds: int = 300) -> Tensor:
-    """K anchors of high mean IoU with the shapes, small to large by area: float64 [K, 2].
+    """Fit K anchor shapes of high mean IoU with the shapes of objects: float64 [K, 2], by ascending area.
 
-    shapes: [N, 2] of positive width and height. The distance is 1 - IoU of shapes laid over one centre; a mean is that
-    of widths and of heights. Starts with shapes drawn far apart (Arthur & Vassilvitskii 2007), and of all rounds the
-    anchors of highest mean IoU are kept, since a mean need not be the shape most alike. Fewer different shapes than
-    anchors: some anchors are the same.
+    shapes: [N, 2] of positive width and height. The distance is 1 - IoU of concentric shapes, a centroid the mean of
+    widths and of heights. Initialised by k-means++ (Arthur & Vassilvitskii 2007). The anchors of the round with the
+    highest mean IoU are returned, since a round need not raise it. With fewer distinct shapes than anchors, some
+    anchors repeat.
     """
     shapes = shapes.double()
     generator = torch.Generator().manual_seed(seed)
@@ -45,7 +45,7 @@ def fit_shapes(shapes: Tensor, num_anchors: int, *, seed: int = 0, rounds: int =
 
 
 def _far_apart(shapes: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Shapes drawn one by one, each with a probability that grows with its distance from those before."""
+    """Draw initial shapes one by one, the likelier the farther from those before (k-means++)."""
     anchors = shapes[torch.randint(len(shapes), (1,), generator=generator)]
     for _ in range(count - 1):
         distance = (1 - best_iou(shapes, anchors)[0]).clamp(min=0).square() + 1e-12

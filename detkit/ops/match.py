@@ -1,4 +1,4 @@
-"""Which ground truth each anchor or proposal answers for."""
+"""Assign to each anchor or proposal a ground truth, background or ignore."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from detkit.ops.box import box_iof
 from detkit.ops.objects import Objects, match_each
 
 NEGATIVE = -1  # background
-BETWEEN = -2  # neither: takes no part in the loss
+BETWEEN = -2  # ignored: takes no part in the loss
 
-DIFFICULT_SHARE = 0.5  # a box with at least this share inside a difficult object or a crowd is no background
+DIFFICULT_SHARE = 0.5  # a box with at least this share of its area in a difficult object or a crowd is ignored
 BLOCK = 128  # boxes of a row whose highest IoU is kept
 PAIRS = 2**18  # overlaps computed at once: what is in between stays in the cache
 
 
 def match(iou: Tensor, *, positive: float, negative: float, force_best: bool = False) -> Tensor:
-    """The ground truth of each box: int64 [N], an index >= 0, NEGATIVE, or BETWEEN.
+    """Match boxes to ground truths by IoU: int64 [N], an index >= 0, NEGATIVE (background) or BETWEEN (ignored).
 
-    iou: [M, N] of M ground truths with N boxes; M = 0 gives all NEGATIVE. A box takes its ground truth of highest
-    IoU from `positive` on, is NEGATIVE below `negative`, BETWEEN in the gap. With `force_best` the best boxes of each
-    ground truth, all ties, are positive at any IoU above 0, for the ground truth they overlap most
-    (Faster R-CNN, section 3.1.2).
+    iou: [M, N] of M ground truths with N boxes; M = 0 gives all NEGATIVE. A box is assigned its ground truth of highest
+    IoU if that is at least `positive`; it is NEGATIVE below `negative` and BETWEEN in the gap. With `force_best` every
+    box that attains the highest IoU of a ground truth, ties included, is positive at any IoU above 0, for the ground
+    truth that it overlaps most (Faster R-CNN, section 3.1.2).
     """
     num_objects, num_boxes = iou.shape
     if num_objects == 0 or num_boxes == 0:
@@ -41,18 +41,18 @@ def match(iou: Tensor, *, positive: float, negative: float, force_best: bool = F
 
 
 def match_bipartite(iou: Tensor, image: Tensor, num_images: int, *, positive: float) -> Tensor:
-    """The ground truth of each box in each of B images: int64 [B, N], a row of `iou` or NEGATIVE (SSD, section 2.2).
+    """Match boxes one to one, then by threshold: int64 [B, N], a row of `iou` or NEGATIVE (SSD, section 2.2).
 
-    iou: [G, N] of the ground truths of all images with N boxes, which are the same in each; image: int64 [G], whose
-    ground truth each is. First every ground truth gets a box of its own: the pair of highest IoU is taken, of several
-    that of the first ground truth and its first box, both leave, and so on while an IoU is above 0. Each other box then
-    takes its ground truth of highest IoU where that is above `positive`, at least 0.
+    iou: [G, N] of the ground truths of all B images with N boxes, which are the same in each; image: int64 [G], the
+    image of each ground truth. First every ground truth is given a box of its own, greedily: the pair of highest IoU is
+    matched and leaves (ties go to the first ground truth and its first box), and so on while an IoU is above 0. Each
+    other box is then assigned its ground truth of highest IoU if that is above `positive`, at least 0.
 
-    Both sides of a pair rank it by its IoU, and then the matching of best pairs is the only stable one: every ground
-    truth asks for its best box, who is beaten there asks for its next (Gale & Shapley 1962), all at once.
+    Both sides rank a pair by its IoU, so the greedy matching is the only stable one: every ground truth asks for its
+    best box, those refused ask for their next (Gale & Shapley 1962), all at once.
     """
     num_objects, num_boxes = iou.shape
-    none = num_images * num_boxes  # the place of who has no box
+    none = num_images * num_boxes  # the place of ground truths that have no box
     if num_objects == 0 or num_boxes == 0:
         return iou.new_full((num_images, num_boxes), NEGATIVE, dtype=torch.int64)
     who = torch.arange(num_objects, device=iou.device)
@@ -76,11 +76,11 @@ def match_bipartite(iou: Tensor, image: Tensor, num_images: int, *, positive: fl
         left[asking, block, cell] = -1
         tops[asking, block] = left[asking, block].amax(dim=1)
     matches = torch.where(holder < num_objects, holder, F.pad(best, (0, 1), value=num_objects))[:none]
-    return torch.where(matches < num_objects, matches, NEGATIVE).unflatten(0, (num_images, num_boxes))
+    return torch.where(matches < num_objects, matches, NEGATIVE).view(num_images, num_boxes)
 
 
 def winners(place: Tensor, value: Tensor, who: Tensor, num_places: int, *, nobody: int) -> Tensor:
-    """Who has the highest value at each place, of equal ones the smallest number: int64 [num_places], or `nobody`.
+    """Find the claimant of highest value at each place, ties to the lowest number: int64 [num_places], or `nobody`.
 
     place, who: int64 [P], value: [P], of P claims; `nobody` is larger than any number in `who`.
     """
@@ -98,10 +98,10 @@ def match_boxes(
     negative: float,
     force_best: bool = False,
 ) -> Tensor:
-    """`match` on boxes xyxy [N, 4] and gt_boxes [M, 4], where difficult ground truths (bool [M]) are nobody's.
+    """Match boxes xyxy [N, 4] to gt_boxes [M, 4] as `match` does; difficult ones (bool [M]) are never matched.
 
-    No box is positive for a difficult ground truth, and a NEGATIVE that lies in one by half its area becomes
-    BETWEEN: the model is taught neither that it is an object nor that it is background.
+    A NEGATIVE box with half its area or more in a difficult ground truth becomes BETWEEN: the model is taught neither
+    that it is an object nor that it is background.
     """
     iou = box_iou(gt_boxes, boxes)
     iou[difficult] = 0
@@ -110,7 +110,10 @@ def match_boxes(
 
 
 def match_default_boxes(boxes: Tensor, objects: Objects, *, positive: float) -> Tensor:
-    """`match_bipartite` on boxes xyxy [N, 4] and objects of B images: [B, N]; difficult ones as in `match_boxes`."""
+    """Match default boxes xyxy [N, 4] to the objects of B images by `match_bipartite`: int64 [B, N].
+
+    The result holds indices of `objects`. Difficult objects are treated as in `match_boxes`.
+    """
     rows = max(1, PAIRS // max(1, len(boxes)))
     iou = torch.cat([box_iou(part, boxes) for part in objects.boxes.split(rows)])
     iou.masked_fill_(objects.difficult[:, None], 0)
@@ -121,9 +124,10 @@ def match_default_boxes(boxes: Tensor, objects: Objects, *, positive: float) -> 
 def match_anchors(
     boxes: Tensor, objects: Objects, *, positive: float, negative: float, force_best: bool = False
 ) -> Tensor:
-    """`match_boxes` of the same boxes xyxy [N, 4] in each of B images: int64 [B, N], indices of `objects`.
+    """Match anchors xyxy [N, 4], the same in each of B images, by `match_boxes`: int64 [B, N], indices of `objects`.
 
-    Image by image, since [G, N] overlaps of a pyramid of anchors are too many, but without waiting for the device.
+    Overlaps are computed image by image, since [G, N] of a pyramid of anchors are too many, but without waiting for the
+    device.
     """
 
     def of_image(gt_boxes: Tensor, difficult: Tensor) -> Tensor:
@@ -134,7 +138,7 @@ def match_anchors(
 
 
 def spare_difficult(matches: Tensor, boxes: Tensor, difficult_boxes: Tensor) -> Tensor:
-    """`matches` [N] where each NEGATIVE of `boxes` that lies in a difficult one by half its area is BETWEEN."""
+    """Turn NEGATIVE into BETWEEN in `matches` [N] for boxes with half their area or more in a difficult object."""
     if len(difficult_boxes) == 0:
         return matches
     covered = (box_iof(boxes, difficult_boxes) >= DIFFICULT_SHARE).any(dim=1)
@@ -142,7 +146,7 @@ def spare_difficult(matches: Tensor, boxes: Tensor, difficult_boxes: Tensor) -> 
 
 
 def spare_difficult_objects(matches: Tensor, boxes: Tensor, objects: Objects) -> Tensor:
-    """`spare_difficult` for boxes [N, 4] that are the same in each of B images: matches [B, N]."""
+    """Apply `spare_difficult` to boxes [N, 4] that are the same in each of B images: matches [B, N]."""
     hard = torch.nonzero(objects.difficult).flatten()
     if len(hard) == 0:
         return matches

@@ -1,4 +1,4 @@
-"""Non-maximum suppression that looks at no more boxes than it has to."""
+"""Non-maximum suppression that computes no more overlaps than it has to."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ CHUNK = 1000  # boxes of the first look; up to here torchvision suppresses all c
 
 
 def best_after_nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou: float, count: int | None) -> Tensor:
-    """The first `count` survivors (None: all) of `torchvision.ops.batched_nms`, by descending score: int64 [K].
+    """Return the first `count` survivors (None: all) of `torchvision.ops.batched_nms`, by descending score: int64 [K].
 
     boxes float32 [N, 4], scores float32 [N] in descending order, labels int64 [N]. Whether a box survives depends on
-    better ones alone, so the best are looked at first, and the others only while there are too few survivors.
+    better ones alone, so the best are suppressed first, and the others only while there are too few survivors.
     """
     looked = CHUNK
     while True:
-        keep = batched_nms(boxes[:looked], scores[:looked], labels[:looked], iou)[:count]
+        keep: Tensor = batched_nms(boxes[:looked], scores[:looked], labels[:looked], iou)[:count]
         if len(keep) == count or looked >= len(boxes):
             return keep
         looked *= 4
@@ -29,11 +29,11 @@ def best_after_nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou: float, co
 def best_after_diou_nms(
     boxes: Tensor, labels: Tensor, threshold: float, count: int | None, *, beta: float = 1.0
 ) -> Tensor:
-    """The first `count` survivors (None: all); of two boxes of a class with a DIoU above `threshold` the better stays.
+    """Return the first `count` survivors (None: all) of DIoU-NMS within each class: int64 [K <= count].
 
-    DIoU-NMS (Zheng et al. 2020): IoU less the squared distance of the centres, as a share of the squared
-    diagonal of the box around both, to the power of beta, 1 in the paper; so boxes beside each other both stay.
-    boxes float32 [N, 4] and labels int64 [N] by descending score -> int64 [K <= count].
+    Of two boxes of a class with a DIoU above `threshold` the better stays (Zheng et al. 2020). DIoU is IoU less the
+    squared distance of the centres, as a share of the squared diagonal of the enclosing box, to the power of beta, 1 in
+    the paper; so boxes beside each other both stay. boxes float32 [N, 4] and labels int64 [N] by descending score.
     """
     kept = labels.new_zeros(0)
 
@@ -52,7 +52,10 @@ def best_after_diou_nms(
 
 
 def paired_diou(boxes: Tensor, others: Tensor, beta: float = 1.0) -> Tensor:
-    """IoU - (distance of centres / diagonal of the box around both)^(2 * beta), of boxes as `paired_iou` takes them."""
+    """Compute DIoU of paired boxes: xyxy [..., 4] twice, broadcast -> float [...].
+
+    IoU - (distance of centres / diagonal of the enclosing box)^(2 * beta).
+    """
     between = (boxes[..., :2] + boxes[..., 2:] - others[..., :2] - others[..., 2:]) / 2
     around = torch.maximum(boxes[..., 2:], others[..., 2:]) - torch.minimum(boxes[..., :2], others[..., :2])
     diagonal = around.square().sum(dim=-1).clamp(min=torch.finfo(boxes.dtype).tiny)
@@ -60,7 +63,7 @@ def paired_diou(boxes: Tensor, others: Tensor, beta: float = 1.0) -> Tensor:
 
 
 def _undefeated(beats: Tensor) -> Tensor:
-    """Who is beaten by nobody that stays: bool [N], of beats bool [N, N], which later ones each of them beats."""
+    """Tell which boxes survive greedy suppression: bool [N]; beats: bool [N, N], which later ones each suppresses."""
     rows = beats.cpu().numpy()
     out = np.zeros(len(rows), np.bool_)
     for index, row in enumerate(rows):
@@ -70,7 +73,7 @@ def _undefeated(beats: Tensor) -> Tensor:
 
 
 def rank_in_group(groups: Tensor) -> Tensor:
-    """How many items of its own group are before each item: int64 [N], of groups int64 [N] from 0 on."""
+    """Rank each item among those of its group, in order, from 0: int64 [N]; groups: int64 [N] from 0 on."""
     order = groups.argsort(stable=True)
     sizes = groups.bincount()
     starts = sizes.cumsum(0) - sizes

@@ -1,4 +1,4 @@
-"""The objects of a whole batch in one list, so that assigning them takes as many operators as for one image."""
+"""The ground truths of a batch in one list, so that assigning them takes as many operators as for one image."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from detkit.types import Target
 
 
 class Objects(NamedTuple):
-    """G objects of B images, image by image.
+    """G ground truths of B images, image by image.
 
-    boxes: float32 [G, 4] xyxy on the canvas. labels: int64 [G]. difficult: bool [G]. image: int64 [G], ascending, whose
-    object each is. counts: how many each of the B images has; a number and no tensor, so that nobody waits for it.
+    boxes: float32 [G, 4] xyxy on the canvas. labels: int64 [G]. difficult: bool [G]. image: int64 [G], ascending, the
+    image of each. counts: of each of the B images; numbers and no tensor, so that nobody waits for the device.
     """
 
     boxes: Tensor
@@ -27,7 +27,7 @@ class Objects(NamedTuple):
 
 
 def objects_of(targets: Sequence[Target]) -> Objects:
-    """The objects of the images of a batch, at least one image; images may have none."""
+    """Collect the ground truths of a batch of one image or more; images may have none."""
     counts = [len(target["boxes"]) for target in targets]
     boxes = torch.cat([target["boxes"] for target in targets])
     return Objects(
@@ -40,7 +40,7 @@ def objects_of(targets: Sequence[Target]) -> Objects:
 
 
 def match_each(objects: Objects, match: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """`match(boxes, difficult)`, int64 [N], of every image: [B, N], where an index counts the objects of the batch."""
+    """Run `match(boxes, difficult)` -> int64 [N] for every image: [B, N], indices of the objects of the batch."""
     rows, first = [], [0, *accumulate(objects.counts)]
     parts = objects.boxes.split(objects.counts), objects.difficult.split(objects.counts)
     for start, boxes, difficult in zip(first, *parts, strict=False):

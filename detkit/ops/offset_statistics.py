@@ -1,4 +1,4 @@
-"""How far objects lie from the regions proposed for them: what box offsets are normalised by."""
+"""Mean and deviation of box offsets over a training set, by which regression targets are normalised."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ FEWEST = 10  # regions of a class, below which its deviation is a guess
 def offset_statistics(
     targets: Iterable[Target], *, num_classes: int, fg_iou: float, fallback: tuple[float, ...] = (0.1, 0.1, 0.2, 0.2)
 ) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of the offsets of each class: float32 [C, 4] both (Fast R-CNN, section 2.3).
+    """Compute mean and standard deviation of the offsets of each class: float32 [C, 4] both (Fast R-CNN, section 2.3).
 
-    targets: of the training set, with proposals in the frame of the boxes. A region belongs to the ground truth that
-    it overlaps most, by at least `fg_iou`; ground truths are regions too. num_classes 1 pools all classes. Classes
+    targets: of the training set, with proposals in the frame of the boxes. A region is assigned the ground truth that
+    it overlaps most, if by at least `fg_iou`; ground truths are regions too. num_classes 1 pools all classes. Classes
     with few regions have mean 0 and the deviation `fallback`.
     """
     count = torch.zeros(num_classes, 1, dtype=torch.float64)

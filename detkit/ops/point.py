@@ -1,4 +1,4 @@
-"""Points that answer for objects, instead of anchors (FCOS: Tian et al. 2019)."""
+"""Assignment of objects to points instead of anchors (FCOS: Tian et al. 2019)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from detkit.ops.match import BETWEEN, NEGATIVE
 
 
 def sides(points: Tensor, boxes: Tensor) -> Tensor:
-    """How far each point is inside each edge, (left, top, right, bottom), negative outside: float [..., 4].
+    """Compute distances of points to the edges of boxes, (left, top, right, bottom): float [..., 4], negative outside.
 
     points [..., 2] of (x, y), boxes [..., 4] xyxy; the shapes before the last dimension broadcast.
     """
@@ -19,12 +19,12 @@ def sides(points: Tensor, boxes: Tensor) -> Tensor:
 
 
 def match_points(points: Tensor, reach: Tensor, ranges: Tensor, gt_boxes: Tensor, difficult: Tensor) -> Tensor:
-    """The ground truth of each point: int64 [N], an index >= 0, NEGATIVE, or BETWEEN (FCOS, section 3.2).
+    """Match points to ground truths: int64 [N], an index >= 0, NEGATIVE or BETWEEN (FCOS, section 3.2).
 
-    A point answers for a ground truth that it lies in, not farther than `reach` [N] pixels (x and y each) from its
-    centre, if the farthest of its edges is within `ranges` [N, 2], which tells the level; of several, for the
-    smallest. points: float [N, 2] of (x, y); gt_boxes: [M, 4] xyxy. Difficult ones (bool [M]) are nobody's, and the
-    points in them that are nobody else's are BETWEEN.
+    A point is assigned a ground truth that it lies in, at most `reach` [N] pixels (in x and in y) from its centre, if
+    the distance to its farthest edge is within `ranges` [N, 2], which selects the level; of several the smallest.
+    points: float [N, 2] of (x, y); gt_boxes: [M, 4] xyxy. Difficult ones (bool [M]) are never matched; points in one
+    that are not assigned another are BETWEEN.
     """
     if len(gt_boxes) == 0 or len(points) == 0:
         return torch.full((len(points),), NEGATIVE, device=points.device)

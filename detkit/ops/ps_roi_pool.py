@@ -31,7 +31,7 @@ def ps_roi_pool(feature: Tensor, regions: Tensor, size: int, scale: float) -> Te
 
 
 def _by_pixels(feature: Tensor, image: Tensor, top: Tensor, bottom: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """The mean over rows top..bottom and columns left..right, int64 [R, k] each, of `image` [R]: [R, C, k, k]."""
+    """Average rows top..bottom and columns left..right, int64 [R, k] each, of `image` [R]: [R, C, k, k]."""
     maps, height, width = feature.shape[1:]
     size = top.shape[1]
     columns = (right - left)[:, None, :].expand(-1, size, -1).flatten()
@@ -48,7 +48,7 @@ def _by_pixels(feature: Tensor, image: Tensor, top: Tensor, bottom: Tensor, left
 
 
 def _by_integral(feature: Tensor, image: Tensor, top: Tensor, bottom: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """As `_by_pixels`; sums are float64, in which the differences keep all digits of float32."""
+    """Do as `_by_pixels`; sums are float64, in which the differences keep all digits of float32."""
     maps, height, width = feature.shape[1:]
     size = top.shape[1]
     integral = F.pad(feature.double().cumsum(2).cumsum(3), (1, 0, 1, 0))
@@ -63,12 +63,12 @@ def _by_integral(feature: Tensor, image: Tensor, top: Tensor, bottom: Tensor, le
 
     area = (bottom - top)[:, :, None] * (right - left)[:, None, :]  # [R, k, k]
     total = at(bottom, right) - at(top, right) - at(bottom, left) + at(top, left)
-    mean = total.permute(2, 0, 1).unflatten(2, (size, size)) / area.clamp(min=1)[:, None]
+    mean: Tensor = total.permute(2, 0, 1).unflatten(2, (size, size)) / area.clamp(min=1)[:, None]
     return mean.float()
 
 
 def _borders(low: Tensor, high: Tensor, size: int, scale: float, length: int) -> tuple[Tensor, Tensor]:
-    """Along one axis, the first cell of the map that each of k cells reads and the one after its last: int64 [R, k]."""
+    """Compute, along one axis, the first cell of the map that each of k cells reads and the one after: int64 [R, k]."""
     start = _round(low) * scale
     end = (_round(high - 1) + 1) * scale  # the layer's corner is the last pixel itself
     cell = ((end - start).clamp(min=0.1) / size)[:, None]
@@ -79,5 +79,5 @@ def _borders(low: Tensor, high: Tensor, size: int, scale: float, length: int) ->
 
 
 def _round(pixels: Tensor) -> Tensor:
-    """Halves go up, as C's `round` has it (Python's and torch's go to the even number)."""
+    """Round halves up, as C's `round` does (Python's and torch's go to the even number)."""
     return torch.floor(pixels + 0.5)

@@ -1,4 +1,4 @@
-"""Ridge regression of samples that arrive in parts and need not all be kept (R-CNN, appendix C)."""
+"""Ridge regression whose samples arrive in parts and need not all be kept (R-CNN, appendix C)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class RidgeRegression:
         self.count = 0
 
     def add(self, features: Tensor, targets: Tensor) -> None:
-        """Count in samples: features [N, D], targets [N, T]; N may be 0."""
+        """Add samples: features [N, D], targets [N, T]; N may be 0."""
         x = torch.cat([features, features.new_ones(len(features), 1)], dim=1)
         self.total += targets.double().sum(dim=0)
         self.count += len(features)
@@ -52,7 +52,7 @@ class RidgeRegression:
         self.cross.addmm_(x.T, targets.double())
 
     def solve(self, penalty: float) -> tuple[Tensor, Tensor]:
-        """Weight float32 [T, D] and bias [T]: targets = features @ weight.T + bias. Zeros where there was no sample.
+        """Solve for weight float32 [T, D] and bias [T]: targets = features @ weight.T + bias; zeros without samples.
 
         penalty: the lambda on squared weights, and on the bias of centred targets as R-CNN has it.
         """

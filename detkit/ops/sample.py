@@ -1,4 +1,4 @@
-"""Which of many boxes take part in a loss."""
+"""Sampling of the boxes that take part in a loss."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from detkit.ops.match import NEGATIVE
 
 
 def sample_balanced(matches: Tensor, *, num_samples: int, positive_fraction: float) -> tuple[Tensor, Tensor]:
-    """Random positives, at most `positive_fraction * num_samples`, and negatives to fill up `num_samples`.
+    """Sample positives, at most `positive_fraction * num_samples`, and negatives to fill up `num_samples`, at random.
 
     matches: int64 [N] from `match`. Returns the indices of positives and of negatives, int64; fewer where there are
     fewer. Draws from torch's global generator (Faster R-CNN, section 3.1.3; Fast R-CNN, section 2.3).
@@ -24,7 +24,7 @@ def sample_balanced(matches: Tensor, *, num_samples: int, positive_fraction: flo
 
 
 def hardest(losses: Tensor, counts: Sequence[int], num_kept: int) -> Tensor:
-    """The indices of the `num_kept` highest losses of each image: int64 (OHEM: Shrivastava et al. 2016).
+    """Select the `num_kept` highest losses of each image: int64 indices (OHEM: Shrivastava et al. 2016).
 
     losses: float [R], all images in order; counts: how many belong to each image.
     """
@@ -36,7 +36,7 @@ def hardest(losses: Tensor, counts: Sequence[int], num_kept: int) -> Tensor:
 
 
 def hard_negatives(losses: Tensor, matches: Tensor, *, ratio: float) -> Tensor:
-    """The negatives of highest loss, `ratio` for each positive of the same image: bool [B, N] (SSD, section 2.2).
+    """Mine the negatives of highest loss, `ratio` for each positive of the same image: bool [B, N] (SSD, section 2.2).
 
     losses: float [B, N], what each box would cost as background; matches: int64 [B, N]. An image without positives
     has no negatives.

@@ -1,7 +1,7 @@
-"""SimOTA: each object takes as many cells as it is seen well by, the cheapest ones (Ge et al. 2021, section 2.1).
+"""SimOTA: each object is assigned its k lowest-cost cells, k estimated from the best IoUs (Ge et al. 2021).
 
-Symbols: B images, N points (cells of an image over all levels), G objects of the batch, C classes, P pairs of an object
-and a point that may answer for it.
+Symbols: B images, N points (centres of cells of an image over all levels), G objects of the batch, C classes, P pairs
+of an object and a candidate point.
 """
 
 from __future__ import annotations
@@ -28,15 +28,16 @@ def assign_simota(
     radius: float = 2.5,
     num_candidates: int = 10,
 ) -> tuple[Tensor, Tensor]:
-    """The object of each point, int64 [B, N] (an index of `objects`, NEGATIVE, or BETWEEN), and its IoU with it [B, N].
+    """Assign objects to points: int64 [B, N] (an index of `objects`, NEGATIVE or BETWEEN), and their IoU [B, N].
 
-    points: float [N, 2] (x, y) pixels, the middles of their cells; strides: [N]. predicted: [B, N, 4] boxes and scores:
-    [B, N, C] class probabilities (times objectness) that the network now gives.
+    points: float [N, 2] (x, y) pixels; strides: [N] of their cells. predicted: [B, N, 4] boxes and scores: [B, N, C]
+    class probabilities (times objectness) of the network as it is.
 
-    A point may answer for an object if it lies in its box, or within `radius` cells of its centre. The cost of a pair
-    is the cross-entropy of the root of the scores plus 3 times -log IoU. An object takes the k cheapest points, k the
-    sum of its `num_candidates` highest IoUs, at least 1; a point wanted by several goes where it is cheapest.
-    Difficult objects take none; what lies in one, as a point or by half of its box, is BETWEEN.
+    A point is a candidate for an object if it lies in its box, or within `radius` cells of its centre. The cost of a
+    pair is the cross-entropy of the root of the scores plus 3 times -log IoU. An object is assigned its k candidates of
+    lowest cost, k the sum of its `num_candidates` highest IoUs, at least 1; of several objects a point goes to the one
+    of lowest cost. Difficult objects are never assigned; a point that lies in one, itself or by half its box, is
+    BETWEEN.
     """
     num_images, num_points = scores.shape[:2]
     in_box, near = _in_boxes(points, objects.boxes), _near_centres(points, strides, objects.boxes, radius)  # [G, N]
@@ -71,9 +72,10 @@ def assign_simota(
 
 
 def _class_cost(scores: Tensor, place: Tensor, labels: Tensor) -> Tensor:
-    """Binary cross-entropy over the classes of the root of the scores [B * N, C] at P places, were P labels right: [P].
+    """Compute the binary cross-entropy of P pairs, of the root of the scores [B * N, C] at their points: [P].
 
-    Many pairs are of one place: its sum over the classes is taken once.
+    place: int64 [P], a row of `scores`; labels: int64 [P]. Many pairs share a point: its sum over the classes is
+    computed once.
     """
     asked = torch.zeros_like(scores[:, 0], dtype=torch.bool)
     asked[place] = True
@@ -86,7 +88,7 @@ def _class_cost(scores: Tensor, place: Tensor, labels: Tensor) -> Tensor:
 
 
 def _lowest(values: Tensor, owner: Tensor, num_owners: int, count: int) -> Tensor:
-    """The `count` pairs of lowest value of each owner, from the lowest on: int64 [G, count]; P where there are no more.
+    """List the `count` pairs of lowest value of each owner, ascending: int64 [G, count]; P where there are no more.
 
     values: float [P]; owner: int64 [P], ascending. Of equal values the first pair comes first.
     """
@@ -98,14 +100,14 @@ def _lowest(values: Tensor, owner: Tensor, num_owners: int, count: int) -> Tenso
 
 
 def _in_boxes(points: Tensor, boxes: Tensor) -> Tensor:
-    """Which points [N, 2] lie inside which boxes [G, 4]: bool [G, N]."""
+    """Tell which points [N, 2] lie inside which boxes [G, 4]: bool [G, N]."""
     x, y = points.unbind(dim=1)
     left, top, right, bottom = boxes[:, :, None].unbind(dim=1)
     return (x > left) & (x < right) & (y > top) & (y < bottom)
 
 
 def _near_centres(points: Tensor, strides: Tensor, boxes: Tensor, radius: float) -> Tensor:
-    """Which points lie in the square of `radius` of their own cells around the centres of boxes: bool [G, N]."""
+    """Tell which points lie within `radius` of their own cells, in x and in y, of the centres of boxes: bool [G, N]."""
     (x, y), reach = points.unbind(dim=1), radius * strides
     centre_x, centre_y = ((boxes[:, :2] + boxes[:, 2:]) / 2)[:, :, None].unbind(dim=1)
     return ((x - centre_x).abs() < reach) & ((y - centre_y).abs() < reach)

@@ -1,4 +1,4 @@
-"""Which regions of an image R-CNN's SVMs and box regressors learn from (Girshick et al. 2014, appendices B and C)."""
+"""Training samples of R-CNN's SVMs and box regressors (Girshick et al. 2014, appendices B and C)."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from detkit.ops.match import DIFFICULT_SHARE
 
 
 def svm_negatives(boxes: Tensor, gt_boxes: Tensor, difficult: Tensor, *, below: float) -> Tensor:
-    """Which regions are background for the SVM of one class: bool [N].
+    """Select the negatives of the SVM of one class: bool [N].
 
-    boxes [N, 4], gt_boxes [M, 4] of this class, both xyxy; difficult: bool [M]. A region is one where its IoU with
-    every ground truth is less than `below`, difficult ones included, and no difficult one covers half of it. The
-    positives are the ground truths themselves; what lies between teaches nothing.
+    boxes [N, 4], gt_boxes [M, 4] of this class, both xyxy; difficult: bool [M]. A region is negative if its IoU with
+    every ground truth, difficult ones included, is less than `below` and no difficult one covers half of it. The
+    positives are the ground truths themselves; regions in between are ignored.
     """
-    far = (box_iou(boxes, gt_boxes) < below).all(dim=1)
+    far: Tensor = (box_iou(boxes, gt_boxes) < below).all(dim=1)
     return far & ~(box_iof(boxes, gt_boxes[difficult]) >= DIFFICULT_SHARE).any(dim=1)
 
 
 def box_examples(boxes: Tensor, gt_boxes: Tensor, *, from_iou: float) -> tuple[Tensor, Tensor]:
-    """The regions near an object of one class, int64 [K], and the offsets to it, float32 [K, 4] (`coder.encode`).
+    """Select the regions near an object of one class, int64 [K], and encode the offsets to it, float32 [K, 4].
 
-    boxes [N, 4], gt_boxes [M, 4] of this class without difficult ones, both xyxy. A region is near where its highest
-    IoU is at least `from_iou`; the object is that of the highest.
+    boxes [N, 4], gt_boxes [M, 4] of this class without difficult ones, both xyxy. A region is near if its highest IoU
+    is at least `from_iou`; the object is that of the highest. Offsets are those of `detkit.ops.coder`.
     """
     if len(boxes) == 0 or len(gt_boxes) == 0:
         return torch.zeros(0, dtype=torch.int64, device=boxes.device), boxes.new_zeros(0, 4)

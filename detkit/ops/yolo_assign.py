@@ -1,7 +1,7 @@
-"""Which anchor of which cell answers for each object in YOLO v2 and v3.
+"""Assignment of objects to anchors and cells in YOLO v2 and v3.
 
-Symbols: M objects, K anchor shapes over all levels, N rows = cells x anchors of an image over all levels, in the order
-level, row, column, anchor (that of `detkit.model.dense.flatten_head`).
+Symbols: M objects, K anchor shapes over all levels, N rows (predictions) = cells x anchors of an image over all levels,
+in the order level, row, column, anchor (that of `detkit.model.dense.flatten_head`).
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from detkit.types import Size
 
 @dataclass(frozen=True)
 class AnchorRows:
-    """What the N rows of an image stand for, and where to find the row of a cell.
+    """The cell, anchor and stride of each of the N rows of an image, and where to find the row of a cell.
 
-    cells: float [N, 2] (column, row). anchors: float [N, 2] (w, h) pixels. strides: float [N, 2] (x, y) pixels.
-    shapes: float [K, 2], all anchors; steps: float [K, 2], the strides of their levels; places: K rows of 5 numbers,
-    for each of them its level's first row, rows, columns, anchors per cell, and its place in the cell.
+    cells: float [N, 2] (column, row). anchors: float [N, 2] (w, h) pixels. strides: float [N, 2] (x, y) pixels. shapes:
+    float [K, 2], all anchors; steps: float [K, 2], the strides of their levels; places: K rows of 5 numbers, of each
+    anchor its level's first row, rows, columns and anchors per cell, and its index in the cell.
     """
 
     cells: Tensor
@@ -40,14 +40,14 @@ class AnchorRows:
 
     @cached_property
     def table(self) -> Tensor:
-        """The places as int64 [K, 5]: for losses, since in an exported graph they are no numbers yet."""
+        """Return the places as int64 [K, 5]; for losses alone, since in an exported graph they are no numbers yet."""
         return torch.tensor(self.places, device=self.shapes.device)
 
 
 def anchor_rows(
     grids: Sequence[Size], strides: Sequence[int | tuple[float, float]], anchors: Sequence[Tensor]
 ) -> AnchorRows:
-    """The rows of grids of (rows, columns), level by level; strides: pixels, or (x, y); anchors: [A, 2] each."""
+    """Lay out the rows of grids of (rows, columns), by level; strides: pixels, or (x, y); anchors: [A, 2] each."""
     cells, sizes, strides_of_rows, steps, places, first = [], [], [], [], [], 0
     for grid, stride, shapes in zip(grids, strides, anchors, strict=True):
         level_cells, per_cell = cell_grid(grid, shapes.device), len(shapes)
@@ -65,16 +65,16 @@ def anchor_rows(
 
 
 def shape_iou(sizes: Tensor, anchors: Tensor) -> Tensor:
-    """IoU of shapes laid over one centre: sizes [M, 2], anchors [K, 2] of positive (w, h) -> float [M, K]."""
+    """Compute IoU of concentric shapes: sizes [M, 2], anchors [K, 2] of positive (w, h) -> float [M, K]."""
     common = torch.minimum(sizes[:, None], anchors[None]).prod(dim=2)
     return common / (sizes.prod(dim=1)[:, None] + anchors.prod(dim=1)[None] - common)
 
 
 def object_rows(boxes: Tensor, layout: AnchorRows, extra_iou: float | None = None) -> tuple[Tensor, Tensor]:
-    """Objects and the rows that answer for them: int64 [P] each, ordered by object.
+    """Find the rows that are responsible for objects: objects and rows, int64 [P] each, ordered by object.
 
-    boxes: float [M, 4] xyxy pixels. Of all K anchors that of the most similar shape (IoU) takes the object, at the
-    cell that holds its centre; with `extra_iou` every anchor of a higher IoU does too.
+    boxes: float [M, 4] xyxy pixels. Responsible is, of all K anchors, that of the most similar shape (IoU), in the cell
+    that holds the object's centre; with `extra_iou` so is every anchor of a higher IoU.
     """
     centre, size = centre_size(boxes)
     iou = shape_iou(size, layout.shapes)  # [M, K]
@@ -100,11 +100,12 @@ def assign_rows(
     ignore_iou: float,
     extra_iou: float | None = None,
 ) -> Tensor:
-    """The object that each row of an image answers for: int64 [N], an index >= 0, NEGATIVE, or BETWEEN.
+    """Assign objects to the rows of an image: int64 [N], an index >= 0, NEGATIVE (background) or BETWEEN (ignored).
 
-    predicted: float [N, 4], what the rows say now; boxes [M, 4], difficult bool [M]: the objects. Where several claim a
-    row, the last of the list has it. Rows of no object are BETWEEN where what they say overlaps any object by more
-    than `ignore_iou`, lies in a difficult one by half, or where a difficult object would have had the row.
+    predicted: float [N, 4], the boxes that the network now predicts; boxes [M, 4], difficult bool [M]: the objects. Of
+    several objects a row is assigned the last in the list. Unassigned predictions are BETWEEN if they overlap any
+    object by more than `ignore_iou`, lie in a difficult one by half their area, or if a difficult object would have had
+    the row.
     """
     labels = torch.zeros_like(difficult, dtype=torch.int64)
     objects = objects_of([{"boxes": boxes, "labels": labels, "difficult": difficult}])
@@ -114,10 +115,10 @@ def assign_rows(
 def assign_batch_rows(
     predicted: Tensor, objects: Objects, layout: AnchorRows, *, ignore_iou: float, extra_iou: float | None = None
 ) -> Tensor:
-    """`assign_rows` of B images at once: predicted float [B, N, 4] -> int64 [B, N], indices of `objects`.
+    """Assign objects to the rows of B images as `assign_rows` does: predicted float [B, N, 4] -> int64 [B, N].
 
-    Overlaps are worked out image by image, since those of all objects with their images' rows are too many, but
-    without waiting for the device.
+    The result holds indices of `objects`. Overlaps are computed image by image, since those of all objects with their
+    images' rows are too many, but without waiting for the device.
     """
     parts = objects.boxes.split(objects.counts)
     spared = torch.stack(

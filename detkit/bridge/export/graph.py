@@ -89,10 +89,11 @@ class Graph(nn.Module):
         if isinstance(detector, OneStageDetector):
             boxes, scores = detector.dense_head(features, Batch(images, [], [], []))
         else:
+            proposer: Any = detector.proposer  # an RPN; `External` where the proposals are given
             if proposals is None:
-                regions, real = propose(detector.proposer, features, images, sizes, original_sizes)
+                regions, real = propose(proposer, features, images, sizes, original_sizes)
             else:
-                regions, real = select(detector.proposer, proposals, sizes)
+                regions, real = select(proposer, proposals, sizes)
             boxes, scores = read_regions(detector.roi_head, features, regions)
             scores = scores * real[:, :, None]
         return self.postprocess(boxes, scores, sizes, original_sizes)

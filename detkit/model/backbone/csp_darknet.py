@@ -19,7 +19,7 @@ BLOCKS = {4: 3, 8: 9, 16: 9, 32: 3}  # stride -> bottlenecks at depth 1
 
 
 class Focus(nn.Module):
-    """Every 2x2 pixels become channels, then a 3x3 convolution: stride 2 without losing a pixel."""
+    """Stack each 2x2 pixels as channels, then convolve 3x3: stride 2 without losing a pixel."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -27,11 +27,12 @@ class Focus(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         height, width = images.shape[2:]
-        return self.conv(F.pixel_unshuffle(F.pad(images, (0, width % 2, 0, height % 2)), 2))
+        focused: Tensor = self.conv(F.pixel_unshuffle(F.pad(images, (0, width % 2, 0, height % 2)), 2))
+        return focused
 
 
 class SpatialPyramid(nn.Module):
-    """The map beside its maxima over 5, 9 and 13 cells (He et al. 2015)."""
+    """Spatial pyramid pooling: the map beside its maxima over 5, 9 and 13 cells (He et al. 2015)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -42,14 +43,16 @@ class SpatialPyramid(nn.Module):
         maps = [self.enter(x)]
         for _ in range(3):  # the maximum over 5 cells, three times, is that over 13
             maps.append(F.max_pool2d(maps[-1], 5, stride=1, padding=2))
-        return self.leave(torch.cat(maps, dim=1))
+        joined: Tensor = self.leave(torch.cat(maps, dim=1))
+        return joined
 
 
 class CSPDarknet(nn.Module):
-    """Maps at `strides` of 4, 8, 16, 32; width and depth scale channels and bottlenecks of the largest network.
+    """CSPDarknet with maps at `strides`, of 4, 8, 16 and 32.
 
-    depthwise: 3x3 convolutions of each channel alone, as in YOLOX-Nano. It starts from random weights, as YOLOX does;
-    images come with about zero mean and unit variance.
+    width, depth: scale the channels and the bottlenecks of the largest network. depthwise: 3x3 convolutions are
+    depthwise separable, as in YOLOX-Nano. Weights start random, as YOLOX's do; images come with about zero mean and
+    unit variance.
     """
 
     mean = IMAGENET_MEAN

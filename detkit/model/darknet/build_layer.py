@@ -1,9 +1,9 @@
-"""From a section to its layer: which maps it reads, and the shape of what it gives."""
+"""Build the layer of a section: its module, the maps it reads, and its output shape."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import nn
@@ -37,7 +37,7 @@ UNSUPPORTED = (
 
 
 class Layer(NamedTuple):
-    """sources: indices of the sections it reads, -1 for the image. shape: of what it gives."""
+    """A layer of a network; sources: indices of the sections it reads, -1 for the image; shape: of its output."""
 
     module: nn.Module
     sources: list[int]
@@ -45,11 +45,11 @@ class Layer(NamedTuple):
 
 
 def build_layer(section: Section, shapes: Sequence[Shape], layers: nn.ModuleList) -> Layer:
-    """The layer of `section`; shapes: of the image and then of every section before, so shapes[i + 1] is section i's.
+    """Build the layer of `section`.
 
-    layers: those sections' modules, where one has its weights from another.
-
-    Raises UserError naming the section where it is of an unknown kind or does not fit what comes before.
+    shapes: output shapes of the image and of every section before, so shapes[i + 1] is section i's. layers: those
+    sections' modules, for shared weights. Raises UserError naming the section if it is of an unknown kind or does not
+    fit what comes before.
     """
     for key in UNSUPPORTED:
         if section.word(key, "0") not in ("0", "none"):
@@ -88,14 +88,16 @@ def _convolutional(section: Section, shapes: Sequence[Shape]) -> Layer:
 
 
 def _sharing(section: Section, shapes: Sequence[Shape], layers: nn.ModuleList) -> Layer:
-    """A convolution with the weights of an earlier one."""
+    """Build a convolution with the weights of an earlier one."""
     with torch.device("meta"):
-        own: Any = _convolutional(section, shapes)
+        own = _convolutional(section, shapes)
+    assert isinstance(own.module, Convolutional)
     index = _earlier(section, "share_index", section.integer("share_index"))
     owner, conv = layers[index], own.module.conv
     here, there = ({name: part.shape for name, part in one.state_dict().items()} for one in (own.module, owner))
     if not isinstance(owner, Convolutional) or here != there:
         raise section.error(f"share_index={section.options['share_index']}: section {index} has other weights")
+    assert isinstance(conv.padding, tuple)
     module = SharedConvolutional(
         owner=owner,
         stride=conv.stride,
@@ -186,7 +188,7 @@ def _sam(section: Section, shapes: Sequence[Shape]) -> Layer:
 
 
 def _product(section: Section, shapes: Sequence[Shape], shared: Sequence[int]) -> Layer:
-    """The map before times the map `from`: alike along the `shared` dimensions of a shape, and one along the others."""
+    """Multiply the map before, of size 1 outside the `shared` dimensions of a shape, with the map `from`."""
     index = _earlier(section, "from", section.integer("from"))
     here, there = shapes[-1], shapes[index + 1]
     if here != tuple(side if dim in shared else 1 for dim, side in enumerate(there)):
@@ -249,11 +251,11 @@ def _softmax(section: Section, shapes: Sequence[Shape]) -> Layer:
 
 
 def _head(section: Section, shapes: Sequence[Shape]) -> Layer:
-    return _following(section, nn.Identity(), shapes[-1])  # what its numbers mean is told by detkit.model.darknet.head
+    return _following(section, nn.Identity(), shapes[-1])  # `detkit.model.darknet.detector` builds what reads it
 
 
 def _following(section: Section, module: nn.Module, shape: Shape) -> Layer:
-    """A layer that reads the section before it."""
+    """Make a layer that reads the section before it."""
     if min(shape) < 1:
         raise section.error(f"nothing is left of its input: it would give {shape[0]} channels of {shape[1]}x{shape[2]}")
     return Layer(module, [section.index - 1], shape)
@@ -272,7 +274,7 @@ def _activation(section: Section, default: str) -> str:
 
 
 def _earlier(section: Section, key: str, index: int) -> int:
-    """An index as the file has it, negative ones counted back from here, as a section's own index."""
+    """Resolve an index of the file, negative ones counted back from here, to a section's own index."""
     found = section.index + index if index < 0 else index
     if not 0 <= found < section.index:
         raise section.error(f"{key}={section.options[key]}: there is no section {found} before it")

@@ -1,8 +1,7 @@
-"""RetinaNet: every anchor of a pyramid is classified and moved, and the easy ones hardly count (Lin et al. 2017)."""
+"""RetinaNet: every anchor of a pyramid is classified and regressed, under the focal loss (Lin et al. 2017)."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -13,9 +12,10 @@ from torchvision.ops import sigmoid_focal_loss
 
 from detkit.errors import UserError
 from detkit.model.class_rows import labels_of_rows
-from detkit.model.dense import AnchorGrid, best_pairs, flatten_head, normal_init
+from detkit.model.dense import AnchorGrid, best_pairs, flatten_head, normal_init, start_at
 from detkit.model.iou_loss import iou_loss
-from detkit.model.part import Part, one_width
+from detkit.model.part import one_width
+from detkit.model.protocols import Part
 from detkit.ops.coder import decode, encode
 from detkit.ops.match import BETWEEN, match_anchors
 from detkit.ops.objects import objects_of
@@ -26,7 +26,7 @@ from detkit.types import Batch, FeatureSpec
 
 
 class RetinaHead(nn.Module):
-    """Two towers of convolutions shared by all levels: one sigmoid per class, and offsets, of every anchor.
+    """RetinaNet head: two towers shared by all levels; one sigmoid per class, and offsets, of every anchor.
 
     anchors: an `AnchorGrid` that waits for its strides. channels, num_convs: of each tower.
     norm: "group" puts a group norm of 32 groups behind each convolution. positive_iou, negative_iou: an anchor is an
@@ -41,7 +41,7 @@ class RetinaHead(nn.Module):
         *,
         features: Sequence[FeatureSpec],
         num_classes: int,
-        anchors: Part,
+        anchors: Part[AnchorGrid],
         channels: int = 256,
         num_convs: int = 4,
         norm: Literal["none", "group"] = "none",
@@ -64,14 +64,17 @@ class RetinaHead(nn.Module):
         self.logit = nn.Conv2d(last, num_anchors * num_classes, 3, padding=1)
         self.delta = nn.Conv2d(last, num_anchors * 4, 3, padding=1)
         normal_init(self, std=0.01)
-        nn.init.constant_(self.logit.bias, -math.log((1 - prior) / prior))  # type: ignore[arg-type]
+        start_at(self.logit, prior)
         self.positive_iou, self.negative_iou = positive_iou, negative_iou
         self.alpha, self.gamma = alpha, gamma
         self.iou_loss = iou_loss(box_loss, offsets="l1")
         self.num_candidates = num_candidates
 
     def forward(self, features: list[Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
-        """Boxes float32 [B, K, 1, 4] xyxy on the canvas, scores float32 [B, K, C] of one class each, else 0."""
+        """Decode boxes float32 [B, K, 1, 4] xyxy on the canvas and scores float32 [B, K, C].
+
+        A candidate has a score of one class, and 0 of the others.
+        """
         boxes, scores = [], []
         anchors = self.anchors(features, batch.images.shape[-2:])
         for level_logits, level_deltas, level_anchors in zip(*self.read(features), anchors, strict=True):
@@ -82,7 +85,7 @@ class RetinaHead(nn.Module):
         return torch.cat(boxes, dim=1)[:, :, None], torch.cat(scores, dim=1)
 
     def loss(self, features: list[Tensor], batch: Batch) -> dict[str, Tensor]:
-        """`class` (focal) and `box`, each summed and divided by the number of positive anchors in the batch."""
+        """Compute `class` (focal) and `box` losses, each summed and divided by the number of positive anchors."""
         assert batch.targets is not None
         level_logits, level_deltas = self.read(features)
         logits, deltas = torch.cat(level_logits, dim=1), torch.cat(level_deltas, dim=1)  # [B, N, C], [B, N, 4]
@@ -102,7 +105,7 @@ class RetinaHead(nn.Module):
         return {"class": (focal * counted).sum() / count, "box": box / count}
 
     def place(self, deltas: Tensor, anchors: Tensor, boxes: Tensor) -> Tensor:
-        """The summed box loss of P positive anchors: deltas, anchors and the boxes wanted of them, all [P, 4]."""
+        """Sum the box loss of P positive anchors: deltas, anchors and target boxes, all [P, 4]."""
         if self.iou_loss is not None:
             return self.iou_loss(decode(deltas, anchors), boxes).sum()
         return F.l1_loss(deltas, encode(boxes, anchors), reduction="sum")
@@ -112,7 +115,7 @@ class RetinaHead(nn.Module):
         return {"logit": labels_of_rows(num_classes, anchors=len(self.anchors.base(0)))}
 
     def read(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Per level: logits float32 [B, H * W * A, C], offsets [B, H * W * A, 4]."""
+        """Compute, per level, logits float32 [B, H * W * A, C] and offsets [B, H * W * A, 4]."""
         logits = [flatten_head(self.logit(self.class_tower(x)), self.num_classes).float() for x in features]
         deltas = [flatten_head(self.delta(self.box_tower(x)), 4).float() for x in features]
         return logits, deltas
@@ -121,7 +124,7 @@ class RetinaHead(nn.Module):
 def tower(
     in_channels: int, channels: int, num_convs: int, norm: Literal["none", "group"], bias: bool = False
 ) -> nn.Sequential:
-    """3x3 convolutions, each with its norm and ReLU; bias: also where a norm follows."""
+    """Build 3x3 convolutions, each with its norm and ReLU; bias: also if a norm follows."""
     if norm == "group" and num_convs > 0 and channels % 32 != 0:
         raise UserError(f"model.dense_head.channels={channels}: group norm needs a multiple of 32")
     layers = nn.Sequential()
