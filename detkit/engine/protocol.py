@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from detkit.checkpoint.open import load_checkpoint
 from detkit.data.annotations import Annotations
 from detkit.data.split import read_split
-from detkit.engine.checkpoint import load_checkpoint
 from detkit.engine.contender import Contender
 from detkit.engine.evaluate import merge_data, read_test_split
 from detkit.errors import UserError
@@ -47,8 +47,8 @@ def _asked(contender: Contender) -> tuple[Mapping[str, Any], str, Sequence[str] 
     if contender.checkpoint is None:  # nothing is there yet whose classes one could read
         return job.data, str(job.trainer.precision if contender.trainings else job.precision), None
     saved = load_checkpoint(contender.checkpoint, trust=job.trust)
-    data = merge_data(job.data, saved["config"]["data"], saved["trust"])
-    return data, str(job.precision), saved["classes"]
+    data = merge_data(job.data, saved.data_config, saved.trust)
+    return data, str(job.precision), saved.classes
 
 
 def _read(name: str, data: Mapping[str, Any], split: str, classes: Sequence[str] | None) -> Annotations:
