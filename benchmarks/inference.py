@@ -90,9 +90,7 @@ def compare(name: str, precisions: list[str], rounds: int) -> list[dict[str, Any
     content = read_torchvision(name, weights=state, classes=[str(label) for label in range(NUM_CLASSES)])
     ways = [("fp32", "eager"), *((precision, "compiled") for precision in BARS[name] if precision in precisions)]
     loaded = {
-        way: LoadedDetector(
-            build_from_checkpoint(content), classes=content["classes"], precision=way[0], runtime=way[1]
-        )
+        way: LoadedDetector(build_from_checkpoint(content), classes=content.classes, precision=way[0], runtime=way[1])
         for way in ways
     }
     threshold = score_threshold(loaded["fp32", "eager"], picture)

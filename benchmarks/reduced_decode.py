@@ -25,11 +25,11 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from detkit.checkpoint.open import load_checkpoint  # noqa: E402
 from detkit.config import build_from_checkpoint  # noqa: E402
 from detkit.data.annotations import Annotations, PackedStrings  # noqa: E402
 from detkit.data.preprocess import Preprocess  # noqa: E402
 from detkit.data.voc import read_voc  # noqa: E402
-from detkit.engine.checkpoint import load_checkpoint  # noqa: E402
 from detkit.engine.detect import evaluation_loader, place_for_inference  # noqa: E402
 from detkit.engine.distributed import World  # noqa: E402
 from detkit.engine.environment import describe_environment  # noqa: E402
@@ -53,7 +53,7 @@ def main() -> None:
     options = parser.parse_args()
     saved = load_checkpoint(options.checkpoint)
     detector = place_for_inference(build_from_checkpoint(saved), CPU, channels_last=True, runtime="eager")
-    annotations = read_voc(options.root, options.split, saved["classes"])
+    annotations = read_voc(options.root, options.split, saved.classes)
     with tempfile.TemporaryDirectory() as folder:
         rows = [
             {"files": name, "long_side": int(split.sizes.max()), **compare(detector, split, options.rounds)}
@@ -65,7 +65,7 @@ def main() -> None:
     result = {
         "what": "decoding and resizing of one JPEG, ms, median over images of medians over rounds; VOC area mAP@0.5",
         "data": annotations.source,
-        "detector": saved["config"].get("name"),
+        "detector": saved.name,
         "preprocess": detector.preprocess.to_dict(),
         "rounds": options.rounds,
         "results": rows,

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from detkit.bridge.darknet.program import with_program
+from detkit.checkpoint.open import load_checkpoint
 from detkit.config import build_from_checkpoint, build_source, with_test_settings
 from detkit.data.canvas import run_in_order
 from detkit.data.dataset import Sample
@@ -23,7 +24,6 @@ from detkit.data.image import read_image, to_rgb
 from detkit.data.loader import collate
 from detkit.data.pixels import array_to_rgb, tensor_to_rgb
 from detkit.data.preprocess import Decoded, Preprocess
-from detkit.engine.checkpoint import load_checkpoint
 from detkit.engine.detect import autocast, place_for_inference, to_device
 from detkit.engine.distributed import choose_device
 from detkit.errors import UserError
@@ -63,16 +63,16 @@ def load(
     for part, settings in (("preprocess", preprocess), ("postprocess", postprocess), ("darknet", darknet)):
         for key, value in settings.items():
             _checked(f"{part}.{key}", value)
-    content = load_checkpoint(Path(checkpoint), trust=trust)
-    content = with_program(content, **darknet)
-    content = with_test_settings(content, preprocess=preprocess, postprocess=postprocess)
+    saved = load_checkpoint(Path(checkpoint), trust=trust)
+    saved = with_program(saved, **darknet)
+    saved = with_test_settings(saved, preprocess=preprocess, postprocess=postprocess)
     return LoadedDetector(
-        build_from_checkpoint(content),
-        classes=content["classes"],
+        build_from_checkpoint(saved),
+        classes=saved.classes,
         device=choose_device(device),
         precision=precision,
         runtime=runtime,
-        source=source or build_source(content, for_any_image=True),
+        source=source or build_source(saved, for_any_image=True),
     )
 
 

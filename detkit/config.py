@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from detkit.bridge.export.detector import GraphDetector
+from detkit.checkpoint.content import Checkpoint
 from detkit.data.preprocess import Preprocess
 from detkit.errors import UserError
 from detkit.model.detector import Detector
@@ -43,34 +45,32 @@ def check_assembly(settings: Mapping[str, Any]) -> Detector:
         return build_detector(settings["model"], 2, build_preprocess(settings["preprocess"]))
 
 
-def build_from_checkpoint(checkpoint: Mapping[str, Any]) -> Detector:
+def build_from_checkpoint(checkpoint: Checkpoint) -> Detector:
     """The detector of a checkpoint with its weights (EMA where kept), in eval mode; nothing is downloaded.
 
     Raises UserError where the checkpoint names a part outside detkit that was not trusted as it was loaded, or its
     weights do not fit its config.
     """
-    if "onnx" in checkpoint:
-        from detkit.bridge.export.session import build_onnx
-
-        return build_onnx(checkpoint)
-    model = without_pretrained(checkpoint["config"]["model"])
-    trust = checkpoint.get("trust", ())
+    num_classes, trust = len(checkpoint.classes), checkpoint.trust
+    if checkpoint.graph is not None:
+        preprocess = build_preprocess(checkpoint.preprocess, trust)
+        return GraphDetector(checkpoint.graph, num_classes=num_classes, preprocess=preprocess)
+    model = without_pretrained(checkpoint.model_config)
     check_targets(model, trust, "model")
-    detector = build_detector(model, len(checkpoint["classes"]), build_preprocess(checkpoint["preprocess"], trust))
-    load_weights(detector, checkpoint.get("ema") or checkpoint["model"])
+    detector = build_detector(model, num_classes, build_preprocess(checkpoint.preprocess, trust))
+    load_weights(detector, checkpoint.weights)
     return detector.eval()
 
 
-def model_without_weights(checkpoint: Mapping[str, Any]) -> Detector:
+def model_without_weights(checkpoint: Checkpoint) -> Detector:
     """The model of a checkpoint, of whose weights nothing is read: what it is, in a second. Raises UserError."""
-    if "onnx" in checkpoint:
-        from detkit.bridge.export.session import build_onnx
-
-        return build_onnx(checkpoint)
-    model, trust = without_pretrained(checkpoint["config"]["model"]), checkpoint.get("trust", ())
-    check_targets(model, trust, "model")
+    if checkpoint.graph is not None:
+        return build_from_checkpoint(checkpoint)
+    model = without_pretrained(checkpoint.model_config)
+    check_targets(model, checkpoint.trust, "model")
+    preprocess = build_preprocess(checkpoint.preprocess, checkpoint.trust)
     with torch.device("meta"):
-        return build_detector(model, len(checkpoint["classes"]), build_preprocess(checkpoint["preprocess"], trust))
+        return build_detector(model, len(checkpoint.classes), preprocess)
 
 
 def load_weights(detector: nn.Module, weights: Mapping[str, Any]) -> None:
@@ -85,9 +85,9 @@ def load_weights(detector: nn.Module, weights: Mapping[str, Any]) -> None:
 
 
 def with_test_settings(
-    checkpoint: Mapping[str, Any], *, preprocess: Mapping[str, Any], postprocess: Mapping[str, Any]
-) -> dict[str, Any]:
-    """A checkpoint's content with other settings (`configs/test_settings.yaml`), where those are not None.
+    checkpoint: Checkpoint, *, preprocess: Mapping[str, Any], postprocess: Mapping[str, Any]
+) -> Checkpoint:
+    """A copy of a checkpoint with other settings (`configs/test_settings.yaml`), where those are not None.
 
     preprocess: `side`, as of `Preprocess.at`, and `decode`. postprocess: arguments of the model's postprocess.
     Raises UserError for a side that is none, and for an exported file, which has its settings inside.
@@ -95,34 +95,32 @@ def with_test_settings(
     before = {key: value for key, value in preprocess.items() if value is not None}
     after = {key: value for key, value in postprocess.items() if value is not None}
     if not before and not after:
-        return dict(checkpoint)
+        return checkpoint
     given = [f"{part}.{key}" for part, keys in (("preprocess", before), ("postprocess", after)) for key in keys]
-    if "onnx" in checkpoint:
+    if checkpoint.graph is not None:
         raise UserError(f"{', '.join(given)}: an exported file has its settings inside; give them to detkit export")
     side = before.pop("side", None)
     if side is not None and (not isinstance(side, int) or side < 1):
         raise UserError(f"preprocess.side={side}: a number of pixels, above 0")
-    seen = build_preprocess({**checkpoint["preprocess"], **before}, checkpoint.get("trust", ()))
-    config, model = checkpoint["config"], checkpoint["config"]["model"]
-    told = {"tested_as": f"{checkpoint['tested_as']}; but for {', '.join(given)}"} if "tested_as" in checkpoint else {}
-    return {
-        **checkpoint,
-        **told,
-        "preprocess": (seen if side is None else seen.at(side)).to_dict(),
-        "config": {**config, "model": {**model, "postprocess": {**model["postprocess"], **after}}},
-    }
+    seen = build_preprocess({**checkpoint.preprocess, **before}, checkpoint.trust)
+    said = checkpoint.tested_as
+    return checkpoint.tested_with(
+        preprocess=(seen if side is None else seen.at(side)).to_dict(),
+        postprocess={**checkpoint.model_config["postprocess"], **after},
+        tested_as=None if said is None else f"{said}; but for {', '.join(given)}",
+    )
 
 
-def build_source(checkpoint: Mapping[str, Any], *, for_any_image: bool) -> Any:
+def build_source(checkpoint: Checkpoint, *, for_any_image: bool) -> Any:
     """What proposed the regions that the detector of a checkpoint learnt from; None where it proposes them itself.
 
     for_any_image: also None where they came from a file, which knows only its own images.
     Raises UserError where the checkpoint names anything but a source of detkit, or one that was trusted.
     """
-    node = checkpoint["config"].get("proposal")
+    node = checkpoint.proposal_config
     if node is None or (for_any_image and node["_target_"] == FILE_SOURCE):
         return None
-    check_source(node, checkpoint.get("trust", ()))
+    check_source(node, checkpoint.trust)
     return build(node, "proposal")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from omegaconf import OmegaConf
 
@@ -20,15 +19,15 @@ def run_name(model: str, finetune: str | None) -> str:
 
 
 def _name_of(source: str) -> str:
-    from detkit.engine.checkpoint import find_checkpoint, load_checkpoint
+    from detkit.checkpoint.store import find_checkpoint, read_checkpoint  # with torch, which takes seconds to import
     from detkit.errors import UserError
 
     try:
         path = find_checkpoint(source)
-        content: dict[str, Any] = load_checkpoint(path) if path.suffix == ".pt" else {}
+        name = read_checkpoint(path).name if path.suffix == ".pt" else None
     except UserError:
         return Path(source).stem or "checkpoint"
-    return str(content.get("config", {}).get("name") or path.stem)
+    return str(name or path.stem)
 
 
 def register() -> None:

@@ -13,8 +13,9 @@ from PIL import Image
 
 import detkit
 from detkit.api import LoadedDetector, as_rgb
+from detkit.checkpoint.content import Checkpoint
+from detkit.checkpoint.store import save_checkpoint
 from detkit.data.preprocess import ShortSide
-from detkit.engine.checkpoint import save_checkpoint
 from detkit.errors import UserError
 from detkit.model.detector import Detector
 from detkit.types import Detections
@@ -154,8 +155,9 @@ def checkpoint(tmp_path_factory, compose_train, build):
     config = {"model": OmegaConf.to_container(compose_train(*overrides).model, resolve=True)}
     detector = build(*overrides, num_classes=2)
     path = tmp_path_factory.mktemp("run") / "checkpoints" / "best.pt"
-    content = {"model": detector.state_dict(), "ema": None, "config": config, "classes": ["cat", "dog"]}
-    save_checkpoint(path, {**content, "preprocess": detector.preprocess.to_dict()})
+    preprocess = detector.preprocess.to_dict()
+    written = Checkpoint(model=detector.state_dict(), config=config, classes=["cat", "dog"], preprocess=preprocess)
+    save_checkpoint(path, written)
     return path
 
 
@@ -201,7 +203,7 @@ def test_load_runs_no_code_from_a_checkpoint(checkpoint, tmp_path):
     content = torch.load(checkpoint, weights_only=True)
     content["config"]["model"]["postprocess"] = {"_target_": "os.system", "command": f"touch {tmp_path}/ran"}
     path = tmp_path / "evil.pt"
-    save_checkpoint(path, {key: value for key, value in content.items() if key != "format"})
+    torch.save(content, path)
     with pytest.raises(UserError, match=r"os\.system"):
         detkit.load(path)
     assert not (tmp_path / "ran").exists()

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from detkit.engine.checkpoint import save_checkpoint
+from detkit.checkpoint.content import Checkpoint
+from detkit.checkpoint.store import save_checkpoint
 from detkit.run_name import run_name
 
 
@@ -14,9 +15,11 @@ from detkit.run_name import run_name
 def run(tmp_path: Path) -> Path:
     """A run folder of a training called raccoons."""
     config = {"name": "raccoons", "model": {}}
-    content = {"model": {}, "config": config, "classes": [], "preprocess": {}}
     (tmp_path / "2026-01-01" / "checkpoints").mkdir(parents=True)
-    save_checkpoint(tmp_path / "2026-01-01" / "checkpoints" / "best.pt", content)
+    save_checkpoint(
+        tmp_path / "2026-01-01" / "checkpoints" / "best.pt",
+        Checkpoint(model={}, config=config, classes=[], preprocess={}),
+    )
     return tmp_path / "2026-01-01"
 
 

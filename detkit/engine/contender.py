@@ -13,9 +13,9 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from detkit.checkpoint.store import find_checkpoint
 from detkit.chosen import chosen_by, for_finetuning
 from detkit.config import check_assembly
-from detkit.engine.checkpoint import find_checkpoint
 from detkit.engine.finetune import find_start
 from detkit.errors import UserError
 from detkit.model.roi_head.rcnn import RCNNHead

@@ -14,12 +14,12 @@ from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 from detkit.bridge.darknet.program import with_program
+from detkit.checkpoint.open import load_checkpoint
 from detkit.config import build, build_from_checkpoint, build_source, with_test_settings
 from detkit.data.annotations import Annotations
 from detkit.data.category_ids import fill_category_ids
 from detkit.data.proposals import Proposals
 from detkit.data.split import describe_reading
-from detkit.engine.checkpoint import load_checkpoint
 from detkit.engine.detect import autocast, evaluation_loader, place_for_inference, to_device
 from detkit.engine.distributed import World, join_world
 from detkit.engine.environment import describe_environment
@@ -60,16 +60,16 @@ def run_eval(config: DictConfig) -> dict[str, Any]:
         saved = with_program(saved, **config.darknet)
         saved = with_test_settings(saved, preprocess=config.preprocess, postprocess=config.postprocess)
         detector = place_for_inference(build_from_checkpoint(saved), world.device, config.channels_last, config.runtime)
-        data = merge_data(config.data, saved["config"]["data"], saved["trust"])
-        annotations = read_test_split(data, config.split, saved["classes"], task_of(detector))
-        annotations = fill_category_ids(annotations, saved.get("category_ids"))
+        data = merge_data(config.data, saved.data_config, saved.trust)
+        annotations = read_test_split(data, config.split, saved.classes, task_of(detector))
+        annotations = fill_category_ids(annotations, saved.category_ids)
         for line in describe_reading(annotations) if world.is_main else ():
             print(line, file=sys.stderr)
-        about: dict[str, Any] = {"checkpoint": str(config.checkpoint), "step": saved["position"]["step"]}
-        if "tested_as" in saved:
-            about["tested_as"] = saved["tested_as"]
+        about: dict[str, Any] = {"checkpoint": str(config.checkpoint), "step": saved.step}
+        if saved.tested_as is not None:
+            about["tested_as"] = saved.tested_as
             if world.is_main:
-                print(saved["tested_as"], file=sys.stderr)
+                print(saved.tested_as, file=sys.stderr)
         source = build(config.get("proposal"), "proposal") or build_source(saved, for_any_image=False)
         with world.main_first():
             proposals = find_proposals(source, annotations, repair=data["repair"], **config.proposing)

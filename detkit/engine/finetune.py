@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from detkit.checkpoint.content import Checkpoint
+from detkit.checkpoint.open import load_checkpoint
 from detkit.chosen import Chosen, chosen_by_command
 from detkit.config import build_detector, build_preprocess, check_source, without_pretrained
-from detkit.engine.checkpoint import load_checkpoint
 from detkit.engine.hydra_folder import named_by_time
 from detkit.engine.run_folder import differences, find_run
 from detkit.engine.transfer import COUNTERS, listed, transfer
@@ -30,11 +31,11 @@ TAKEN = ("model", "preprocess", "proposal")  # what a training takes from the ch
 class Start:
     """What a training starts from.
 
-    source: as it was named. content: of the checkpoint. changed: how the training's model and frame differ from it.
+    source: as it was named. checkpoint: what is there. changed: how the training's model and frame differ from it.
     """
 
     source: str
-    content: Mapping[str, Any]
+    checkpoint: Checkpoint
     changed: list[str]
 
     def load_into(self, detector: Detector, classes: Sequence[str], build: Callable[[int], Detector]) -> str:
@@ -42,19 +43,19 @@ class Start:
 
         build: makes a detector like it for another number of classes. Raises UserError where too little fits.
         """
-        found = transfer(detector, self.content, classes, build)
+        found = transfer(detector, self.checkpoint, classes, build)
         if 2 * found.fitting < found.of:
             raise UserError(
                 f"finetune={self.source}: {found.fitting} of {found.of} weights fit the model in its config (wanted: "
                 f"{listed(found.fresh, 3)}; there: {listed(found.unused, 3)}): are they of another model?"
             )
         told = f"starts from {self.source}; {found}"
-        if self.content.get("unused"):
-            told += f"; {self.content['unused']}"
+        if self.checkpoint.unused:
+            told += f"; {self.checkpoint.unused}"
         return told + (f"; other settings than there: {listed(self.changed)}" if self.changed else "")
 
 
-def find_start(config: DictConfig, saved: Mapping[str, Any] | None, given: Chosen) -> Start | None:
+def find_start(config: DictConfig, saved: Checkpoint | None, given: Chosen) -> Start | None:
     """Put what a fine-tuning takes from its checkpoint into the config of a training, before anything reads it.
 
     Model, preprocess and proposal become those of the checkpoint, but for what the user has chosen of them, so that
@@ -69,17 +70,17 @@ def find_start(config: DictConfig, saved: Mapping[str, Any] | None, given: Chose
         return None
     source = str(config.finetune)
     trust = [*names_of(config.trust), *_named_by_user(config, given)]
-    content = load_checkpoint(source, trust=trust) if saved is None else saved
-    if "onnx" in content:
+    checkpoint = load_checkpoint(source, trust=trust) if saved is None else saved
+    if checkpoint.graph is not None:
         raise UserError(f"finetune={source}: an exported file cannot learn; take the .pt that it was made of")
     there = {
-        "model": without_pretrained(content["config"]["model"]),
-        "preprocess": dict(content["preprocess"]),
-        "proposal": content["config"].get("proposal"),
+        "model": without_pretrained(checkpoint.model_config),
+        "preprocess": dict(checkpoint.preprocess),
+        "proposal": checkpoint.proposal_config,
     }
     if "model" in given.groups:
         parts: Any = OmegaConf.create({key: without_pretrained(_plain(config, key)) for key in TAKEN})
-        _check_same_parts(there, OmegaConf.to_container(parts), content, source, given.groups["model"])  # type: ignore
+        _check_same_parts(there, OmegaConf.to_container(parts), checkpoint, source, given.groups["model"])  # type: ignore
     else:
         parts = _with_chosen(there, config, given, source)
     with open_dict(config):
@@ -92,8 +93,8 @@ def find_start(config: DictConfig, saved: Mapping[str, Any] | None, given: Chose
         check_source(here["proposal"], trust)
     changed = differences(there, here, ("proposal",))
     if changed:
-        _check_same_weights(content, here, changed, source, given, trust)
-    return Start(source, content, changed)
+        _check_same_weights(checkpoint, here, changed, source, given, trust)
+    return Start(source, checkpoint, changed)
 
 
 def place_start(config: DictConfig) -> None:
@@ -122,13 +123,13 @@ def _named_by_user(config: DictConfig, given: Chosen) -> Iterator[str]:
 
 
 def _check_same_parts(
-    there: Mapping[str, Any], here: Mapping[str, Any], content: Mapping[str, Any], source: str, said: str
+    there: Mapping[str, Any], here: Mapping[str, Any], checkpoint: Checkpoint, source: str, said: str
 ) -> None:
     """Raise UserError naming both models where one has a part that the other has not."""
     before, now = dict(_parts(there["model"])), dict(_parts(here["model"]))
     for place in sorted(before.keys() | now.keys()):
         if before.get(place) != now.get(place):
-            name = content["config"].get("name") or "another model"
+            name = checkpoint.name or "another model"
             raise UserError(
                 f"finetune={source} is {name}, not the model of {said}: {place} is {before.get(place, 'none')} there "
                 f"and {now.get(place, 'none')} here\na fine-tuning takes its model from the checkpoint: drop what "
@@ -137,7 +138,7 @@ def _check_same_parts(
 
 
 def _check_same_weights(
-    content: Mapping[str, Any],
+    checkpoint: Checkpoint,
     here: Mapping[str, Any],
     changed: Sequence[str],
     source: str,
@@ -150,9 +151,9 @@ def _check_same_weights(
     """
     with torch.device("meta"):
         preprocess = build_preprocess(here["preprocess"], trust)
-        detector = build_detector(here["model"], len(content["classes"]), preprocess)
+        detector = build_detector(here["model"], len(checkpoint.classes), preprocess)
         own = detector.state_dict()
-        weights = without_wrappers(content["ema"] or content["model"], own)
+        weights = without_wrappers(checkpoint.weights, own)
         alike = {
             name: value.to("meta")
             for name, value in weights.items()

@@ -5,16 +5,18 @@ from __future__ import annotations
 import copy
 import json
 import sys
-from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from detkit.checkpoint.content import Checkpoint
+from detkit.checkpoint.open import load_checkpoint
+from detkit.checkpoint.store import save_checkpoint
 from detkit.config import build, build_detector, build_from_checkpoint, build_source, without_pretrained
 from detkit.data.split import describe_reading, read_training_split
-from detkit.engine.checkpoint import load_checkpoint, save_checkpoint
 from detkit.engine.detect import evaluation_loader, place_for_inference
 from detkit.engine.distributed import join_world
 from detkit.engine.evaluate import merge_data
@@ -38,8 +40,8 @@ def fit_svm(config: DictConfig) -> None:
         if world.size > 1:
             raise UserError("detkit fit_svm runs in one process: start it without torchrun")
         saved = load_checkpoint(config.checkpoint, trust=config.trust)
-        classes = saved["classes"]
-        data = merge_data(config.data, saved["config"]["data"], saved["trust"])
+        classes = saved.classes
+        data = merge_data(config.data, saved.data_config, saved.trust)
         detector, model = with_svm(saved, config)
         weights = {name: value.clone() for name, value in detector.state_dict().items()}  # before they are folded
 
@@ -73,20 +75,13 @@ def fit_svm(config: DictConfig) -> None:
             penalty=config.box.penalty,
         )
 
-        settings = saved["config"] | {"model": model, "data": OmegaConf.to_container(OmegaConf.create(data))}
+        settings = {**saved.config, "model": model, "data": OmegaConf.to_container(OmegaConf.create(data))}
         if config.get("proposal") is not None:
             settings["proposal"] = OmegaConf.to_container(config.proposal, resolve=True)
         open_folder(folder, settings, world)
-        content = {key: saved[key] for key in ("classes", "preprocess", "position")}
         weights |= {f"roi_head.predictor.{name}": value for name, value in fitted.items()}
-        content |= {
-            "category_ids": saved.get("category_ids"),
-            "model": weights,
-            "ema": None,
-            "config": settings,
-            "metrics": {},
-        }
-        save_checkpoint(folder / "checkpoints" / "best.pt", content)
+        written = replace(saved, model=weights, ema=None, config=settings, training=None)
+        save_checkpoint(folder / "checkpoints" / "best.pt", written)
     told = dict(zip(classes, samples, strict=True))
     (folder / "svm.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
     for name, counts in told.items():
@@ -94,20 +89,20 @@ def fit_svm(config: DictConfig) -> None:
     print(f"written to {folder}; measure it: detkit eval checkpoint={folder}")
 
 
-def with_svm(saved: Mapping[str, Any], config: DictConfig) -> tuple[Any, dict[str, Any]]:
+def with_svm(saved: Checkpoint, config: DictConfig) -> tuple[Any, dict[str, Any]]:
     """The detector of a checkpoint with SVMs yet to be fitted in place of its softmax, and its model config."""
     trained = build_from_checkpoint(saved)
     head = getattr(trained, "roi_head", None)
     if not isinstance(head, RCNNHead):
         raise UserError(f"checkpoint={config.checkpoint} is no R-CNN: fit_svm takes what was trained as model=rcnn")
-    model = copy.deepcopy(saved["config"]["model"])
+    model: Any = copy.deepcopy(saved.model_config)
     cells = config.box.cells
     model["predictor"] = OmegaConf.to_container(config.predictor, resolve=True)
     model["predictor"]["box_features"] = head.tail.map_channels * cells**2
     model["tail"]["map_cells"] = cells
     model["roi_head"]["box_std"] = [1.0] * 4  # the regressors give offsets as they are
     model["postprocess"] = OmegaConf.to_container(config.postprocess, resolve=True)
-    detector = build_detector(without_pretrained(model), len(saved["classes"]), trained.preprocess)
+    detector = build_detector(without_pretrained(model), len(saved.classes), trained.preprocess)
     kept = {name: value for name, value in trained.state_dict().items() if not name.startswith("roi_head.predictor.")}
     detector.load_state_dict(detector.state_dict() | kept)
     return detector, model

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from detkit.checkpoint.open import load_checkpoint
 from detkit.config import model_without_weights
 from detkit.data.annotations import Annotations
 from detkit.data.split import read_split
-from detkit.engine.checkpoint import load_checkpoint
 from detkit.engine.contender import Contender
 from detkit.engine.evaluate import merge_data, read_test_split
 from detkit.errors import UserError
@@ -59,8 +59,8 @@ def _asked(contender: Contender) -> tuple[Mapping[str, Any], str, Sequence[str] 
         assert contender.task is not None
         return job.data, precision, None, contender.task
     saved = load_checkpoint(contender.checkpoint, trust=job.trust)
-    data = merge_data(job.data, saved["config"]["data"], saved["trust"])
-    return data, str(job.precision), saved["classes"], task_of(model_without_weights(saved))
+    data = merge_data(job.data, saved.data_config, saved.trust)
+    return data, str(job.precision), saved.classes, task_of(model_without_weights(saved))
 
 
 def _read(

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from detkit.checkpoint.content import Checkpoint
 from detkit.engine.run_folder import CONTINUABLE, check_of_a_training, differences
 from detkit.errors import UserError
-from detkit.trust import check_own_targets, named_in, names_of
+from detkit.trust import check_own_targets, named_in
 
 # Sections of plain settings, which a later version may have more of.
 SECTIONS = ("trainer", "loader", "logger", "evaluation", "proposing")
 
 
-def continued(config: DictConfig, saved: Mapping[str, Any], path: Path, said: list[str] | None) -> DictConfig:
+def continued(config: DictConfig, saved: Checkpoint, path: Path, said: list[str] | None) -> DictConfig:
     """The config of a training that goes on from checkpoint `saved` at `path`: the run's, with what may differ as said.
 
     config: as composed from the command. said: the places that the command sets, None for all (`Chosen.places` of
@@ -27,9 +27,9 @@ def continued(config: DictConfig, saved: Mapping[str, Any], path: Path, said: li
     check_of_a_training(saved, path)
     if said is None:
         return config.copy()
-    before = saved["config"]
+    before = saved.config
     now: Any = OmegaConf.to_container(config, resolve=True)
-    check_own_targets(before, [*names_of(saved["trust"]), *named_in(now)], f"resume={path}")
+    check_own_targets(before, [*saved.trust, *named_in(now)], f"resume={path}")
     strange = [
         text
         for text in differences(before, now, CONTINUABLE)
@@ -53,18 +53,18 @@ def continued(config: DictConfig, saved: Mapping[str, Any], path: Path, said: li
     return OmegaConf.create(settings)
 
 
-def position_of(saved: Mapping[str, Any], processes: int) -> tuple[int, int]:
+def position_of(saved: Checkpoint, processes: int) -> tuple[int, int]:
     """(epoch, batches of it that every process has had) where `processes` go on with a training.
 
     Where they are others than before, no image of the epoch is left out; a few may come twice.
     """
-    position = saved["position"]
-    return position["epoch"], position["batch"] * len(saved["rng"]) // processes
+    position = saved.position
+    return position.epoch, position.batch * saved.processes // processes
 
 
-def describe_other_processes(saved: Mapping[str, Any], processes: int, config: DictConfig) -> str:
+def describe_other_processes(saved: Checkpoint, processes: int, config: DictConfig) -> str:
     """What is no longer as before, where a training goes on with another number of processes."""
-    before, accumulate = len(saved["rng"]), config.trainer.accumulate
+    before, accumulate = saved.processes, config.trainer.accumulate
     return (
         f"saved by {before} processes, goes on with {processes}: random numbers are drawn anew, and a step takes "
         f"{processes * accumulate} batches of {config.loader.batch_size} in place of {before * accumulate}"

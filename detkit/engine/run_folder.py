@@ -11,8 +11,9 @@ from typing import Any
 from omegaconf import OmegaConf
 from torch import nn
 
+from detkit.checkpoint.content import OF_A_TRAINING, Checkpoint
+from detkit.checkpoint.store import find_checkpoint
 from detkit.engine.budget import Duration, Progress
-from detkit.engine.checkpoint import find_checkpoint
 from detkit.engine.distributed import World
 from detkit.engine.environment import describe_environment
 from detkit.errors import UserError
@@ -22,8 +23,6 @@ from detkit.model.backbone.origin import Origin
 INCIDENTAL = (
     "name", "resume", "run_dir", "device", "logger", "evaluation", "loader.num_workers", "decoded_dir", "trust",
 )  # fmt: skip
-# What a checkpoint has that a training can go on from, beside what every checkpoint has.
-OF_A_TRAINING = ("optimizer", "scaler", "rng", "metrics", "best")
 # What may differ between a run and its continuation: how long, how fast, where; not what is learned from what.
 CONTINUABLE = (
     *INCIDENTAL, "data.root",
@@ -49,19 +48,18 @@ def find_run(resume: str | bool | None, run_dir: Path, *, any_name: bool = True)
     return checkpoint, checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
 
 
-def check_of_a_training(saved: Mapping[str, Any], path: Path) -> None:
-    """Raise UserError where `saved` at `path` is no checkpoint of a training, or not all of one."""
-    absent = [key for key in OF_A_TRAINING if key not in saved]
-    if absent:
+def check_of_a_training(saved: Checkpoint, path: Path) -> None:
+    """Raise UserError where `saved` at `path` is no checkpoint of a training."""
+    if saved.training is None:
         raise UserError(
-            f"resume={path} is not a checkpoint of a training (it has no {', '.join(absent)}): to start from its "
-            f"weights, use finetune={path}"
+            f"resume={path} is not a checkpoint of a training (it has no {', '.join(OF_A_TRAINING)}): "
+            f"to start from its weights, use finetune={path}"
         )
 
 
-def check_same_training(saved: Mapping[str, Any], settings: Mapping[str, Any], path: Path) -> None:
+def check_same_training(saved: Checkpoint, settings: Mapping[str, Any], path: Path) -> None:
     """Raise UserError that names what differs between `settings` and those of the checkpoint `saved` at `path`."""
-    different = differences(saved["config"], settings, CONTINUABLE)
+    different = differences(saved.config, settings, CONTINUABLE)
     if different:
         raise UserError(
             f"resume={path}: this is another training than the one it was saved by: {', '.join(different)}\n"

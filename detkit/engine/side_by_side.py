@@ -9,10 +9,10 @@ from typing import NamedTuple
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from detkit.checkpoint.open import load_checkpoint
 from detkit.config import build_from_checkpoint, build_source
 from detkit.data.annotations import Annotations
 from detkit.data.image import read_image
-from detkit.engine.checkpoint import load_checkpoint
 from detkit.engine.comparison import Row, stage_columns
 from detkit.engine.contender import Contender
 from detkit.engine.cost import count_flops, count_parameters, peak_memory
@@ -83,9 +83,9 @@ def _enter(checkpoint: str, contender: Contender, config: DictConfig, device: to
     """The detector of a checkpoint with its images, and its number of parameters, counted before norms are folded."""
     own = OmegaConf.to_container(contender.jobs[0], resolve=True)  # a training's own config, which names its parts
     saved = load_checkpoint(checkpoint, trust=[*names_of(config.trust), *named_in(own)])
-    data = merge_data(contender.jobs[0].data, saved["config"]["data"], saved["trust"])
+    data = merge_data(contender.jobs[0].data, saved.data_config, saved.trust)
     detector = build_from_checkpoint(saved)
-    annotations = read_test_split(data, None, saved["classes"], task_of(detector))
+    annotations = read_test_split(data, None, saved.classes, task_of(detector))
     source = build_source(saved, for_any_image=False)
     proposals = find_proposals(source, annotations, repair=data["repair"], **config.proposing)
     parameters = count_parameters(detector)

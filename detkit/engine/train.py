@@ -14,6 +14,9 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from detkit.checkpoint.content import Checkpoint, Position, TrainingState
+from detkit.checkpoint.open import load_checkpoint
+from detkit.checkpoint.store import bytes_of, copy_checkpoint, save_checkpoint
 from detkit.chosen import chosen_by, chosen_by_command
 from detkit.config import build, build_detector, build_preprocess, check_assembly, load_weights, without_pretrained
 from detkit.data.decoded import DecodedImages
@@ -22,7 +25,6 @@ from detkit.data.loader import build_loader
 from detkit.disk import check_space
 from detkit.engine.best import Best, check_metric, check_patience
 from detkit.engine.budget import Duration, Progress, is_due, parse_optional
-from detkit.engine.checkpoint import best_weights, bytes_of, copy_checkpoint, load_checkpoint, save_checkpoint
 from detkit.engine.detect import evaluation_loader, place_for_inference, place_model
 from detkit.engine.distributed import World, join_world, sync_batch_norm
 from detkit.engine.ema import Ema
@@ -89,7 +91,7 @@ def train(config: DictConfig, overrides: Sequence[str] | None = None) -> dict[st
 def _train(
     config: DictConfig,
     world: World,
-    saved: dict[str, Any] | None,
+    saved: Checkpoint | None,
     start: Start | None,
     folder: Path,
 ) -> dict[str, Any]:
@@ -111,7 +113,7 @@ def _train(
         proposals = find_proposals(source, annotations, repair=config.data.repair, **config.proposing)
     classes = annotations.classes
     if saved is not None:
-        check_same_classes(saved["classes"], classes, folder)
+        check_same_classes(saved.classes, classes, folder)
     preprocess = build_preprocess(settings["preprocess"])
     read = read_image if config.decoded_dir is None else DecodedImages(config.decoded_dir)
     mix = build(config.get("mix"), "mix")  # makes one picture of several
@@ -156,7 +158,7 @@ def _train(
     steps_per_epoch = Fraction(len(loader), trainer.accumulate)
     now, (epoch, batch) = Progress(), (0, 0) if saved is None else position_of(saved, world.size)
     if saved is not None:
-        now = Progress(saved["position"]["step"], saved["position"]["elapsed_s"])
+        now = Progress(saved.position.step, saved.position.elapsed_s)
     ahead = Fraction(epoch * len(loader) + batch, trainer.accumulate) - now.step
     budget = Duration.parse(trainer.budget, "trainer.budget", steps_per_epoch, ahead)
     eval_every = parse_optional(trainer.eval_every, "trainer.eval_every", steps_per_epoch, ahead)
@@ -176,12 +178,12 @@ def _train(
     optimizer = start_optimizer(build(config.optimizer, "optimizer"), detector, math.prod(per_step))
     schedule = build(config.schedule, "schedule")
     scaler = torch.amp.GradScaler(world.device.type, enabled=trainer.precision == "fp16")
-    if saved is None:
+    if saved is None or saved.training is None:
         detector.prepare(dataset.known())
     else:
-        load_weights(detector, saved["model"])
-        restore_optimizer(optimizer, saved["optimizer"])
-        scaler.load_state_dict(saved["scaler"])
+        load_weights(detector, saved.model)
+        restore_optimizer(optimizer, saved.training.optimizer)
+        scaler.load_state_dict(saved.training.scaler)
     transferred = None  # what came from another training: after `prepare`, whose statistics it brings for its classes
     if start is not None and saved is None:
         transferred = start.load_into(
@@ -189,7 +191,7 @@ def _train(
         )
     ema = None if trainer.ema is None else Ema(detector, trainer.ema)
     if ema is not None and saved is not None:
-        ema.module.load_state_dict(saved["ema"])
+        ema.module.load_state_dict(saved.weights)
     averaged = detector if ema is None else ema.module  # what is evaluated
     if trainer.compile:
         getattr(detector, "backbone", detector).compile()
@@ -199,13 +201,13 @@ def _train(
     # Where we are: at the start, or where the checkpoint was written.
     stream, best, metrics, others = BatchStream(loader, epoch, batch), Best(), {}, ""
     unevaluated = False  # whether an evaluation was due at this step and did not come to its end
-    if saved is None:
+    if saved is None or saved.training is None:
         seed_everything(config.seed + world.rank)  # every process samples its own anchors and regions
     else:
-        best, metrics = Best(**saved["best"]), saved["metrics"]
-        unevaluated = saved["position"].get("unevaluated", False)
-        if len(saved["rng"]) == world.size:
-            set_random_state(saved["rng"][world.rank])
+        best, metrics = Best(**saved.training.best), saved.training.metrics
+        unevaluated = saved.position.unevaluated
+        if saved.processes == world.size:
+            set_random_state(saved.training.rng[world.rank])
         else:
             seed_everything(config.seed + world.rank + 1000 * now.step)
             others = describe_other_processes(saved, world.size, config)
@@ -215,28 +217,30 @@ def _train(
         states = world.gather(get_random_state())
         if not world.is_main:
             return
-        content = {
-            "model": detector.state_dict(),
-            "ema": None if ema is None else ema.module.state_dict(),
-            "config": settings,
-            "classes": classes,
-            "category_ids": annotations.category_ids,
-            "preprocess": preprocess.to_dict(),
-            "optimizer": optimizer.state_dict(),
-            "scaler": scaler.state_dict(),
-            "rng": states,
-            "position": {
-                "epoch": stream.epoch, "batch": stream.batch, "step": now.step, "elapsed_s": now.seconds,
-            } | ({"unevaluated": True} if unevaluated else {}),
-            "metrics": metrics,
-            "best": asdict(best),
-        }  # fmt: skip
+        checkpoint = Checkpoint(
+            model=detector.state_dict(),
+            ema=None if ema is None else ema.module.state_dict(),
+            config=settings,
+            classes=classes,
+            category_ids=annotations.category_ids,
+            preprocess=preprocess.to_dict(),
+            position=Position(
+                epoch=stream.epoch, batch=stream.batch, step=now.step, elapsed_s=now.seconds, unevaluated=unevaluated
+            ),
+            training=TrainingState(
+                optimizer=optimizer.state_dict(),
+                scaler=scaler.state_dict(),
+                rng=states,
+                metrics=metrics,
+                best=asdict(best),
+            ),
+        )
         last = folder / "checkpoints" / "last.pt"
         if val_loader is None or best.step == now.step:  # first, so that after a crash it is never behind last.pt
-            save_checkpoint(last.with_name("best.pt"), content)
+            save_checkpoint(last.with_name("best.pt"), checkpoint)
             copy_checkpoint(last.with_name("best.pt"), last)
         else:
-            save_checkpoint(last, content)
+            save_checkpoint(last, checkpoint)
 
     if world.is_main:
         weights = bytes_of(detector.state_dict()) * (1 if ema is None else 2)
@@ -332,7 +336,7 @@ def _train(
             print(f"no split to evaluate on; see {write_report(folder, task)}")
         return {}
     final = build_detector(without_pretrained(settings["model"]), len(classes), preprocess)
-    final.load_state_dict(world.broadcast(best_weights(folder) if world.is_main else None))
+    final.load_state_dict(world.broadcast(load_checkpoint(folder).weights if world.is_main else None))
     with world.main_first():
         test_proposals = find_proposals(source, splits.final, repair=config.data.repair, **config.proposing)
     measured = measure(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor, nn
 
+from detkit.checkpoint.content import Checkpoint
 from detkit.data.class_names import spelled_among
 from detkit.model.class_rows import class_rows, move_rows
 from detkit.weight_file import without_wrappers
@@ -42,7 +42,7 @@ class Transfer:
 
 def transfer(
     detector: nn.Module,
-    start: Mapping[str, Any],
+    start: Checkpoint,
     classes: Sequence[str],
     build: Callable[[int], nn.Module],
 ) -> Transfer:
@@ -54,8 +54,8 @@ def transfer(
     which shows what depends on it in parts that do not say so.
     """
     own = detector.state_dict()
-    weights = without_wrappers(start["ema"] or start["model"], own)
-    before = start["classes"]
+    weights = without_wrappers(start.weights, own)
+    before = start.classes
     spelled = [spelled_among(name, before, classes) for name in classes]  # as the checkpoint has them
     origin = [None if name is None else before.index(name) for name in spelled]
     rows, rows_before = class_rows(detector, len(classes)), class_rows(detector, len(before))

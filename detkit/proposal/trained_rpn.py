@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detkit.api import LoadedDetector, load
-from detkit.engine.checkpoint import find_checkpoint
+from detkit.checkpoint.store import find_checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)

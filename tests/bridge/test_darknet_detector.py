@@ -20,10 +20,11 @@ import detkit
 from detkit.bridge.darknet.cfg import read_cfg
 from detkit.bridge.darknet.checkpoint import read_darknet, write_darknet
 from detkit.bridge.darknet.weights import dump_weights
+from detkit.checkpoint.open import load_checkpoint
+from detkit.checkpoint.store import save_checkpoint
 from detkit.cli import main
 from detkit.config import build_from_checkpoint
 from detkit.data.preprocess import Warp
-from detkit.engine.checkpoint import load_checkpoint, save_checkpoint
 from detkit.engine.evaluate import run_eval
 from detkit.engine.train import train
 from detkit.errors import UserError
@@ -84,7 +85,7 @@ def test_norms_learn_with_live_statistics() -> None:
 def test_a_cfg_is_a_checkpoint(darknet: Callable[..., Path], kind: str) -> None:
     cfg = darknet(kind)
     content = load_checkpoint(cfg)
-    assert content["classes"] == ["bright", "dark"]
+    assert content.classes == ["bright", "dark"]
     model = build_from_checkpoint(content)
     assert model.preprocess == Warp(height=SIZE[0], width=SIZE[1])
     settings = (model.postprocess.score_threshold, model.postprocess.nms_iou)
@@ -108,17 +109,17 @@ def test_a_pt_of_it_needs_no_cfg_and_can_be_written_as_one(darknet: Callable[...
     assert (tmp_path / "back" / "y.weights").read_bytes() == weights
     assert (tmp_path / "back" / "y.names").read_text() == "bright\ndark\n"
     again = read_darknet(tmp_path / "back" / "y.cfg")
-    assert again["classes"] == ["bright", "dark"]
+    assert again.classes == ["bright", "dark"]
 
 
 def test_names_are_found_or_asked_for(darknet: Callable[..., Path], tmp_path: Path) -> None:
     cfg = darknet(names=None)
-    assert read_darknet(cfg)["classes"] == ["0", "1"]
+    assert read_darknet(cfg).classes == ["0", "1"]
     (tmp_path / "other.names").write_text("a\nb\nc\n")
     with pytest.raises(UserError, match=r"yolo\.cfg: it has 2 classes; .*other\.names: 3.*yolo\.names"):
         read_darknet(cfg)
     cfg.with_suffix(".names").write_text("p\nq\n\n")
-    assert read_darknet(cfg)["classes"] == ["p", "q"]
+    assert read_darknet(cfg).classes == ["p", "q"]
 
 
 def test_faults_of_a_cfg_name_the_file(darknet: Callable[..., Path]) -> None:
@@ -175,8 +176,8 @@ def test_fine_tuning_keeps_all_but_the_layers_before_the_heads(
     train(composed("train", *settings, f"run_dir={tmp_path / 'run'}", "optimizer.lr=0"))
     assert "keys of the .cfg that are not used here: [yolo] jitter" in "".join(capsys.readouterr())
     tuned = load_checkpoint(tmp_path / "run")
-    assert tuned["classes"] == ["thing"] and tuned["preprocess"]["width"] == SIZE[1]
-    before, after = read_darknet(cfg)["model"], tuned["model"]
+    assert tuned.classes == ["thing"] and tuned.preprocess["width"] == SIZE[1]
+    before, after = read_darknet(cfg).model, tuned.model
     new = {name for name in before if before[name].shape != after[name].shape}
     assert new == {f"backbone.layers.{index}.conv.{part}" for index in (4, 11) for part in ("weight", "bias")}
     learned = {name for name in before if "running_" not in name and "num_batches" not in name}
@@ -225,4 +226,4 @@ def test_names_and_cfg_of_a_windows_editor_are_read(darknet: Callable[..., Path]
     cfg = darknet()
     cfg.with_suffix(".names").write_bytes("eins\r\nzwei\r\n".encode("utf-16"))
     cfg.write_bytes(b"\xef\xbb\xbf# \xd6\xd0\n" + cfg.read_bytes())  # a mark, and a comment in GBK
-    assert load_checkpoint(cfg)["classes"] == ["eins", "zwei"]
+    assert load_checkpoint(cfg).classes == ["eins", "zwei"]

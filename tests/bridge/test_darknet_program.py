@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -74,12 +75,12 @@ def test_a_checkpoint_is_tested_as_another_program_does_it(tmp_path: Path) -> No
     assert detkit.load(cfg, device="cpu").preprocess == Warp(height=96, width=96)
     assert detkit.load(cfg, device="cpu", darknet={"test": "pjreddie"}).preprocess == Letterbox(size=96, fill=127)
     changed = with_program(content, test="pjreddie")
-    assert changed["tested_as"].startswith("tested as by pjreddie's")
+    assert changed.tested_as.startswith("tested as by pjreddie's")
     changed = with_test_settings(changed, preprocess={"side": 128}, postprocess={"nms_iou": 0.5})
-    assert changed["tested_as"].endswith("; but for preprocess.side, postprocess.nms_iou")
-    assert with_program(content, letterbox=True)["preprocess"]["size"] == 96
+    assert changed.tested_as.endswith("; but for preprocess.side, postprocess.nms_iou")
+    assert with_program(content, letterbox=True).preprocess["size"] == 96
     with pytest.raises(UserError, match=r"darknet\.test: the checkpoint holds no Darknet network"):
-        with_program({"config": {"model": {"_target_": "x"}}}, test="pjreddie")
+        with_program(replace(content, config={"model": {"_target_": "x"}}), test="pjreddie")
     with pytest.raises(UserError, match="darknet"):
         detkit.load(cfg, darknet={"test": "joseph"})
 
@@ -159,13 +160,13 @@ def test_keys_without_an_effect_are_named(tmp_path: Path) -> None:
         .replace("[yolo]\n", "[yolo]\niou_loss=ciou\niou_thresh=.2\njitter=.3\nnms_kind=greedynms\n")
         .replace("[upsample]\n", "[upsample]\nstopbackward=1\n")
     )
-    assert read_darknet(cfg)["unused"] == (
+    assert read_darknet(cfg).unused == (
         "keys of the .cfg that are not used here: [net] angle, momentum; [yolo] jitter; [upsample] stopbackward"
     )
 
 
 def test_what_is_read_now_learns_as_its_sections_say(tmp_path: Path) -> None:
     content = read_darknet(write_files(tmp_path, "yolo"))
-    assert content["config"]["model"]["revision"] == 2
-    del content["config"]["model"]["revision"]  # as it was before there were any
-    assert build_from_checkpoint(content).dense_head.revision == 1
+    assert content.model_config["revision"] == 2
+    before = {key: value for key, value in content.model_config.items() if key != "revision"}  # of files of old
+    assert build_from_checkpoint(replace(content, config={"model": before})).dense_head.revision == 1

@@ -26,6 +26,7 @@ from detkit.bridge.export.parity import difference, summarise
 from detkit.bridge.export.program import write_program
 from detkit.bridge.export.region import crops, vote_map
 from detkit.bridge.export.write import write_onnx
+from detkit.checkpoint.content import Checkpoint, Position
 from detkit.config import build_source
 from detkit.data.preprocess import fixed_canvas
 from detkit.engine.detect import place_for_inference
@@ -71,9 +72,16 @@ def inputs_of(batch: Batch) -> list[torch.Tensor]:
     return [batch.images, torch.tensor(batch.sizes), torch.tensor(batch.original_sizes)]
 
 
-def saved_of(model: Detector) -> dict[str, Any]:
+def saved_of(model: Detector) -> Checkpoint:
     """As much of a checkpoint as metadata are made of."""
-    return {"classes": ["bright", "dark"], "config": {"name": "small", "proposal": None}, "position": {"step": 7}}
+    config = {"name": "small", "proposal": None}
+    return Checkpoint(
+        model={},
+        config=config,
+        classes=["bright", "dark"],
+        preprocess=model.preprocess.to_dict(),
+        position=Position(step=7),
+    )
 
 
 def exported(model: Detector, path: Path) -> Path:
@@ -213,7 +221,12 @@ def test_onnx_is_a_runtime_of_any_checkpoint(build: Callable[..., Detector]) -> 
         assert_same(one, other)
 
 
-SELECTIVE = {"config": {"proposal": {"_target_": "detkit.proposal.selective_search.SelectiveSearch"}}}
+SELECTIVE = Checkpoint(
+    model={},
+    config={"proposal": {"_target_": "detkit.proposal.selective_search.SelectiveSearch"}},
+    classes=[],
+    preprocess={},
+)
 
 
 def test_a_part_that_onnx_does_not_have_is_named(build: Callable[..., Detector]) -> None:
@@ -233,8 +246,8 @@ def test_metadata_say_what_the_file_needs(build: Callable[..., Detector], tmp_pa
     assert about["weights_licence"] == "CC0-1.0" and about["detkit_version"] == detkit.__version__
     assert about["thresholds"].keys() == {"score_threshold", "nms_iou", "max_detections"}
     content = read_content(text, tmp_path)
-    assert content["classes"] == ["bright", "dark"] and content["position"]["step"] == 7
-    assert content["preprocess"] == model.preprocess.to_dict()
+    assert content.classes == ["bright", "dark"] and content.step == 7
+    assert content.preprocess == model.preprocess.to_dict()
 
 
 @pytest.mark.parametrize(

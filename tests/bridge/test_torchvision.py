@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from detkit.api import load
 from detkit.bridge.torchvision.architecture import ARCHITECTURES
 from detkit.bridge.torchvision.checkpoint import COCO, import_state, read_torchvision
 from detkit.bridge.torchvision.convert import by_name, convert, recognise
+from detkit.checkpoint.content import Checkpoint
+from detkit.checkpoint.open import load_checkpoint
 from detkit.config import build_detector, build_from_checkpoint, build_preprocess
 from detkit.data.image import read_image
 from detkit.data.preprocess import ShortSide
-from detkit.engine.checkpoint import load_checkpoint
 from detkit.errors import UserError
 from detkit.model.backbone.mobilenet import MobileNetV3
 from detkit.model.two_stage import TwoStageDetector
@@ -92,7 +94,7 @@ def rescale(model: nn.Module, image: Tensor) -> None:
         norm.eval()
 
 
-def assert_same(reference: Any, images: Sequence[Tensor], content: dict[str, Any]) -> None:
+def assert_same(reference: Any, images: Sequence[Tensor], content: Checkpoint) -> None:
     model = build_from_checkpoint(content)
     precise = isinstance(model.backbone, MobileNetV3)
     if precise:
@@ -147,11 +149,11 @@ def assert_same_detections(got: Detections, expected: dict[str, Tensor], most: i
     assert len(set(same.int().argmax(dim=1)[same.any(dim=1)].tolist())) == int(same.any(dim=1).sum())
 
 
-def at_320(content: dict[str, Any]) -> dict[str, Any]:
+def at_320(content: Checkpoint) -> Checkpoint:
     """Smaller images than the config has, which a preprocess that keeps the aspect allows."""
-    if "short" in content["preprocess"]:
-        content["preprocess"] |= {"short": 320, "max": 533}
-    return content
+    if "short" not in content.preprocess:
+        return content
+    return replace(content, preprocess={**content.preprocess, "short": 320, "max": 533})
 
 
 def noise_image() -> Tensor:
@@ -192,10 +194,10 @@ def test_every_architecture_is_recognised_and_fits(name: str) -> None:
     assert found is not None and found.name == name
     content = import_state(state, architecture=found, classes=["a", "b", "c"])
     with torch.device("meta"):
-        detector = build_detector(content["config"]["model"], 3, build_preprocess(content["preprocess"]))
+        detector = build_detector(content.model_config, 3, build_preprocess(content.preprocess))
     ours = {key: value.shape for key, value in detector.state_dict().items()}
-    assert {key: value.shape for key, value in content["model"].items() if key in ours} == ours
-    assert all(key.endswith("num_batches_tracked") for key in content["model"] if key not in ours)
+    assert {key: value.shape for key, value in content.model.items() if key in ours} == ours
+    assert all(key.endswith("num_batches_tracked") for key in content.model if key not in ours)
 
 
 def test_published_weights_have_the_classes_of_coco() -> None:
@@ -203,9 +205,9 @@ def test_published_weights_have_the_classes_of_coco() -> None:
     with torch.device("meta"):
         state = get_model(architecture.name, weights=None, weights_backbone=None, num_classes=91).state_dict()
     content = import_state(state)
-    assert len(content["classes"]) == 80 and content["classes"][0] == "person" and "N/A" not in content["classes"]
-    assert content["model"]["dense_head.logit.0.1.bias"].shape == (6 * 81,)
-    assert COCO[13] == "stop sign" and content["classes"][11] == "stop sign"
+    assert len(content.classes) == 80 and content.classes[0] == "person" and "N/A" not in content.classes
+    assert content.model["dense_head.logit.0.1.bias"].shape == (6 * 81,)
+    assert COCO[13] == "stop sign" and content.classes[11] == "stop sign"
 
 
 def test_a_file_of_weights_is_a_checkpoint(tmp_path: Path) -> None:
@@ -213,7 +215,7 @@ def test_a_file_of_weights_is_a_checkpoint(tmp_path: Path) -> None:
     model = get_model("ssdlite320_mobilenet_v3_large", weights=None, weights_backbone=None, num_classes=4)
     torch.save({"model": model.state_dict(), "epoch": 3}, tmp_path / "model_3.pth")
     content = load_checkpoint(tmp_path / "model_3.pth")
-    assert content["classes"] == ["0", "1", "2"]
+    assert content.classes == ["0", "1", "2"]
     (tmp_path / "model_3.names").write_text("cat\ndog\nbird\n")
     detector = load(tmp_path / "model_3.pth", device="cpu")
     assert detector.classes == ["cat", "dog", "bird"]
@@ -228,7 +230,7 @@ def test_only_the_file_tells_a_sister_of_other_sizes(tmp_path: Path) -> None:
     for stem in (name, "mine"):
         torch.save(state, tmp_path / f"{stem}.pth")
         content = load_checkpoint(tmp_path / f"{stem}.pth")
-        short[stem] = content["preprocess"]["short"], content["config"]["model"]["proposer"]["post_nms"][1]
+        short[stem] = content.preprocess["short"], content.model_config["proposer"]["post_nms"][1]
     assert short == {name: (320, 150), "mine": (800, 1000)}
 
 

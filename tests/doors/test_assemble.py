@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from doors import Door
 
-from detkit.engine.checkpoint import load_checkpoint
+from detkit.checkpoint.open import load_checkpoint
 
 STEPS = (
     "trainer.budget=2it loader.batch_size=2 loader.num_workers=0 evaluation.timing_images=0 evaluation.pictures=0 "
@@ -67,16 +67,16 @@ def backbone_is(name: str, keeps: tuple[str, ...] = ()) -> Callable[[Path, str],
 
     def check(folder: Path, output: str) -> None:
         saved = load_checkpoint(folder / "RUN")
-        backbone = saved["config"]["model"]["backbone"]
+        backbone = saved.model_config["backbone"]
         assert backbone["_target_"].endswith(name), backbone
         assert "frozen_stride" in keeps or "frozen_stride" not in backbone
-        assert saved["position"]["step"] == 2
+        assert saved.step == 2
 
     return check
 
 
 def nothing_of_the_default(folder: Path, output: str) -> None:
-    backbone = load_checkpoint(folder / "RUN")["config"]["model"]["backbone"]
+    backbone = load_checkpoint(folder / "RUN").model_config["backbone"]
     assert backbone == {"_target_": "tinynet.TinyNet", "_partial_": True, "width": 16}
 
 
@@ -229,7 +229,7 @@ DOORS = [
         source="lightning-hydra-template",
         needs=("D",),
         check=lambda folder, output: (
-            load_checkpoint(folder / "RUN")["config"]["preprocess"]["short"] == 240 or pytest.fail(output)
+            load_checkpoint(folder / "RUN").config["preprocess"]["short"] == 240 or pytest.fail(output)
         ),
         slow=True,
     ),

@@ -15,7 +15,7 @@ import pytest
 from doors import QUICK, Door
 from omegaconf import OmegaConf
 
-from detkit.engine.checkpoint import load_checkpoint
+from detkit.checkpoint.open import load_checkpoint
 
 ON_D = "data=voc data.root=D data.test_split=test"
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,7 +54,7 @@ def two_folders(folder: Path, output: str) -> None:
     seeds = [OmegaConf.load(run / "config.yaml").seed for run in runs]
     assert sorted(seeds) == [0, 1]
     for run, seed in zip(runs, seeds, strict=True):
-        assert load_checkpoint(run)["config"]["seed"] == seed
+        assert load_checkpoint(run).config["seed"] == seed
         assert not (run / ".lock").exists()
 
 
@@ -69,7 +69,7 @@ def stopped(folder: Path) -> tuple[int, str]:
 
 
 def has_last(folder: Path, output: str) -> None:
-    assert load_checkpoint(folder / "mine" / "checkpoints" / "last.pt")["position"]["step"] >= 1
+    assert load_checkpoint(folder / "mine" / "checkpoints" / "last.pt").step >= 1
 
 
 def failed_before_saving(folder: Path) -> None:
@@ -93,8 +93,8 @@ def nothing_left(folder: Path, output: str) -> None:
 
 def goes_on_as_it_was(folder: Path, output: str) -> None:
     saved = load_checkpoint(folder / "RUN" / "checkpoints" / "last.pt")
-    assert saved["position"]["step"] == 3 and saved["config"]["preprocess"]["height"] == 64
-    assert "ssd" in saved["config"]["name"] and not (folder / "outputs").exists()
+    assert saved.step == 3 and saved.config["preprocess"]["height"] == 64
+    assert "ssd" in saved.config["name"] and not (folder / "outputs").exists()
 
 
 def on_a_mount(command: str, options: str, fill: str = "true"):

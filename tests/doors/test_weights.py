@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from torchvision.models import get_model
 
 from detkit import cli
-from detkit.engine.checkpoint import load_checkpoint, save_checkpoint
+from detkit.checkpoint.open import load_checkpoint
 
 BEST = Path("RUN/checkpoints/best.pt")
 DATA = "data=voc data.root=D data.test_split=test"
@@ -69,17 +69,17 @@ def rows_are_kept(folder: Path, _: str) -> None:
 def content_of_run(folder: Path, **changes: Any) -> None:
     """`own.pt`: the checkpoint of `RUN`, with changes; what is None is left out."""
     content = torch.load(folder / BEST, weights_only=True) | changes
-    save_checkpoint(folder / "own.pt", {key: value for key, value in content.items() if value is not None})
+    torch.save({key: value for key, value in content.items() if value is not None}, folder / "own.pt")
 
 
 def with_own_backbone(folder: Path) -> None:
-    config = load_checkpoint(folder / "RUN")["config"]
+    config = dict(load_checkpoint(folder / "RUN").config)
     config["model"]["backbone"] = {"_target_": "mynet.TinyNet", "_partial_": True}
     content_of_run(folder, config=config)
 
 
 def with_own_reader(folder: Path) -> None:
-    config = load_checkpoint(folder / "RUN")["config"]
+    config = dict(load_checkpoint(folder / "RUN").config)
     config["data"]["reader"] = {"_target_": "mynet.read", "_partial_": True}
     content_of_run(folder, config=config)
 
@@ -90,7 +90,7 @@ def renamed_weights(pattern: str, folder: Path) -> None:
 
 
 def as_before(folder: Path, _: str) -> None:
-    before, after = (load_checkpoint(folder / run)["model"] for run in ("RUN", "tuned"))
+    before, after = (load_checkpoint(folder / run).model for run in ("RUN", "tuned"))
     assert all(torch.equal(value, after[name]) for name, value in before.items() if name.startswith("dense_head"))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from darknet_nets import CFGS, write_files
 
-from detkit.engine.checkpoint import load_checkpoint
+from detkit.checkpoint.open import load_checkpoint
 
 pytestmark = pytest.mark.slow
 
@@ -58,5 +58,5 @@ def train_with_two(root: Path, folder: Path, *overrides: str) -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert load_checkpoint(folder / "run" / "checkpoints" / "last.pt")["position"]["step"] == 3
+    assert load_checkpoint(folder / "run" / "checkpoints" / "last.pt").step == 3
     assert done.stdout.count("written to") == 1

@@ -10,7 +10,7 @@ from noise_voc import write_voc
 from timm.layers import BatchNormAct2d, freeze_batch_norm_2d
 from torch import nn
 
-from detkit.engine.checkpoint import load_checkpoint
+from detkit.checkpoint.open import load_checkpoint
 from detkit.engine.distributed import World, choose_device, sync_batch_norm
 from detkit.errors import UserError
 
@@ -57,7 +57,7 @@ def test_the_learning_rate_follows_the_number_of_processes(tiny_voc: Path, tmp_p
     line = "learning rate 0.03 for 6 images a step (1 images x 3 batches x 2 processes): 0.01 is for 2"
     assert line in done.stderr.splitlines()[:10], done.stderr[:3000]
     saved = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt")
-    assert max(group["lr"] for group in saved["optimizer"]["param_groups"]) == pytest.approx(0.03)
+    assert max(group["lr"] for group in saved.training.optimizer["param_groups"]) == pytest.approx(0.03)
 
 
 @pytest.mark.slow
@@ -74,7 +74,7 @@ def test_two_processes_train_and_evaluate_though_one_sees_no_object(tmp_path: Pa
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     saved = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt")
-    assert saved["position"]["step"] == 6 and len(saved["rng"]) == 2
+    assert saved.step == 6 and saved.processes == 2
     assert done.stdout.count("written to") == 1
     told = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert told["protocol"]["num_images"] == 3 and told["protocol"]["num_detections"] == 3
@@ -91,7 +91,7 @@ def test_resumed_with_two_processes_equals_uninterrupted(tiny_voc: Path, tmp_pat
             tiny_voc, tmp_path / run, *common, *resume, f"trainer.budget={steps}it", "schedule=constant", processes=2
         )
         assert done.returncode == 0, done.stderr[-3000:]
-    one, other = (load_checkpoint(tmp_path / run / "checkpoints" / "last.pt")["model"] for run in ("whole", "parts"))
+    one, other = (load_checkpoint(tmp_path / run / "checkpoints" / "last.pt").model for run in ("whole", "parts"))
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 

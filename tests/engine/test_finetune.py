@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,10 +11,12 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from detkit.checkpoint.content import Checkpoint
+from detkit.checkpoint.open import load_checkpoint
+from detkit.checkpoint.store import save_checkpoint
 from detkit.chosen import chosen_by, for_finetuning
 from detkit.cli import config_dir
 from detkit.config import build_detector, build_preprocess
-from detkit.engine.checkpoint import load_checkpoint, save_checkpoint
 from detkit.engine.finetune import Start, find_start
 from detkit.errors import UserError
 from detkit.overrides import config_loader
@@ -29,14 +32,22 @@ def ssd(tmp_path_factory: pytest.TempPathFactory, compose_train: Callable[..., D
     given = ("model=ssd_light", *SMALL, "name=mine", "run_dir=x")
     config: Any = OmegaConf.to_container(compose_train(*given), resolve=True)
     detector = build(config["model"], config["preprocess"], len(CLASSES))
-    content = {"model": detector.state_dict(), "ema": None, "config": config, "classes": CLASSES}
-    save_checkpoint(path, content | {"preprocess": detector.preprocess.to_dict(), "position": {"step": 1}})
+    preprocess = detector.preprocess.to_dict()
+    save_checkpoint(
+        path, Checkpoint(model=detector.state_dict(), config=config, classes=CLASSES, preprocess=preprocess)
+    )
     return path
 
 
 def build(model: Any, preprocess: Any, num_classes: int) -> Any:
     torch.manual_seed(0)
     return build_detector(model, num_classes, build_preprocess(preprocess))
+
+
+def with_own_backbone(saved: Checkpoint) -> Checkpoint:
+    """The checkpoint with a backbone that is not detkit's."""
+    backbone = {"_target_": "fake_detector.FakeDetector", "_partial_": True}
+    return replace(saved, config={**saved.config, "model": {**saved.model_config, "backbone": backbone}})
 
 
 class Begun(NamedTuple):
@@ -145,9 +156,9 @@ def test_options_that_change_no_weights_may_be_chosen(start: Callable[..., Begun
 
 def test_regions_are_as_chosen_or_as_there(start: Callable[..., Begun], ssd: Path, tmp_path: Path) -> None:
     assert start("proposal=selective_search_fast").settings["proposal"]["_target_"].endswith("SelectiveSearch")
-    content = torch.load(ssd, weights_only=True)
-    content["config"]["proposal"] = {"_target_": "detkit.proposal.selective_search.SelectiveSearch", "limit": 7}
-    save_checkpoint(tmp_path / "outside.pt", content)
+    saved = load_checkpoint(ssd)
+    proposal = {"_target_": "detkit.proposal.selective_search.SelectiveSearch", "limit": 7}
+    save_checkpoint(tmp_path / "outside.pt", replace(saved, config={**saved.config, "proposal": proposal}))
     assert start(source=tmp_path / "outside.pt").settings["proposal"]["limit"] == 7
     assert start("proposal.limit=9", source=tmp_path / "outside.pt").settings["proposal"]["limit"] == 9
 
@@ -155,13 +166,11 @@ def test_regions_are_as_chosen_or_as_there(start: Callable[..., Begun], ssd: Pat
 def test_a_run_that_is_gone_on_with_needs_no_other_checkpoint(start: Callable[..., Begun], ssd: Path) -> None:
     saved = load_checkpoint(ssd)
     found = start(source=Path("gone.pt"), saved=saved)
-    assert found.settings["preprocess"]["height"] == 64 and found.start.content is saved
+    assert found.settings["preprocess"]["height"] == 64 and found.start.checkpoint is saved
 
 
 def test_a_checkpoint_does_not_trust_itself(start: Callable[..., Begun], ssd: Path, tmp_path: Path) -> None:
-    content = torch.load(ssd, weights_only=True)
-    content["config"]["model"]["backbone"] = {"_target_": "fake_detector.FakeDetector", "_partial_": True}
-    save_checkpoint(tmp_path / "own.pt", content)
+    save_checkpoint(tmp_path / "own.pt", with_own_backbone(load_checkpoint(ssd)))
     with pytest.raises(UserError, match=r"add trust=\[fake_detector\]"):
         start("model.postprocess.score_threshold=0.2", "preprocess=letterbox", source=tmp_path / "own.pt")
 
@@ -178,12 +187,12 @@ def test_a_backbone_that_is_frozen_further_computes_the_same(start: Callable[...
 def test_names_of_a_wrapped_model_fit_and_those_of_another_do_not(
     start: Callable[..., Begun], ssd: Path, tmp_path: Path
 ) -> None:
-    content = torch.load(ssd, weights_only=True)
+    saved = load_checkpoint(ssd)
     for name, rename in (("wrapped", "module.{}"), ("foreign", "features.{}")):
-        weights = {rename.format(key): value for key, value in content["model"].items()}
-        save_checkpoint(tmp_path / f"{name}.pt", content | {"model": weights})
+        weights = {rename.format(key): value for key, value in saved.model.items()}
+        save_checkpoint(tmp_path / f"{name}.pt", replace(saved, model=weights))
     detector, _ = load(start(source=tmp_path / "wrapped.pt"), CLASSES)
-    assert all(torch.equal(value, content["model"][key]) for key, value in detector.state_dict().items())
+    assert all(torch.equal(value, saved.model[key]) for key, value in detector.state_dict().items())
     with pytest.raises(UserError, match=r"0 of \d+ weights fit .*are they of another model\?"):
         load(start(source=tmp_path / "foreign.pt"), CLASSES)
 
@@ -191,9 +200,7 @@ def test_names_of_a_wrapped_model_fit_and_those_of_another_do_not(
 def test_own_parts_are_built_where_the_command_names_or_trusts_them(
     start: Callable[..., Begun], ssd: Path, tmp_path: Path
 ) -> None:
-    content = torch.load(ssd, weights_only=True)
-    content["config"]["model"]["backbone"] = {"_target_": "fake_detector.FakeDetector", "_partial_": True}
-    save_checkpoint(tmp_path / "own.pt", content)
+    save_checkpoint(tmp_path / "own.pt", with_own_backbone(load_checkpoint(ssd)))
     with pytest.raises(UserError, match=r"add trust=\[fake_detector\]"):
         start(source=tmp_path / "own.pt")
     assert start("trust=[fake_detector]", source=tmp_path / "own.pt").settings["model"]["backbone"]["_partial_"]

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
+from detkit.checkpoint.content import Checkpoint
+from detkit.checkpoint.store import save_checkpoint
 from detkit.chosen import Chosen, chosen_by
 from detkit.config import build, build_preprocess
 from detkit.config_dir import config_dir
 from detkit.data.dataset import DetectionDataset
 from detkit.data.loader import build_loader
 from detkit.data.voc import read_voc
-from detkit.engine.checkpoint import save_checkpoint
 from detkit.engine.finetune import find_start
 from detkit.engine.stream import BatchStream
 from detkit.errors import UserError
@@ -47,7 +48,7 @@ def checkpoint_of(
         )
         config["preprocess"] |= {key: side for key, side in SIDES.items() if key in config["preprocess"]}
         path = tmp_path_factory.mktemp(model) / "best.pt"
-        save_checkpoint(path, {"model": {}, "config": config, "classes": [], "preprocess": config["preprocess"]})
+        save_checkpoint(path, Checkpoint(model={}, config=config, classes=[], preprocess=config["preprocess"]))
         return path
 
     return written
@@ -81,14 +82,14 @@ def test_what_is_chosen_beside_a_checkpoint_sees_its_frame(
     config.finetune = str(checkpoint_of(model))
     start = find_start(config, None, chosen)
     assert start is not None and not start.changed
-    stored = start.content["preprocess"]
+    stored = start.checkpoint.preprocess
     if augment == "ssd" and "height" not in stored:  # it makes pictures of the size of a warp
         with pytest.raises(UserError, match=r"'preprocess\.height' not found: choose parts that go together"):
             check_values(config, "train")
         return
     check_values(config, "train")
     settings: Any = OmegaConf.to_container(config, resolve=True)
-    assert settings["model"]["_target_"] == start.content["config"]["model"]["_target_"]
+    assert settings["model"]["_target_"] == start.checkpoint.model_config["_target_"]
     assert settings["preprocess"] == dict(stored)
     side = next(stored[key] for key in ("size", "short", "height") if key in stored)
     if mix != "null":

@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from torchvision.ops import box_iou
 
 import detkit
-from detkit.engine.checkpoint import best_weights
+from detkit.checkpoint.open import load_checkpoint
 from detkit.engine.evaluate import run_eval
 from detkit.engine.fit_svm import fit_svm
 from detkit.engine.hard_negatives import SVMSettings
@@ -197,7 +197,7 @@ def test_from_a_run_to_a_checkpoint_like_any_other(trained: Path, tiny_voc: Path
     detections = detkit.load(tmp_path / "svm").predict(next((tiny_voc / "JPEGImages").iterdir()))
     assert len(detections) > 0 and ((detections.scores > 0) & (detections.scores < 1)).all()
     assert (detections.labels.bincount() <= 100).all()
-    before, after = best_weights(trained), best_weights(tmp_path / "svm")
+    before, after = load_checkpoint(trained).weights, load_checkpoint(tmp_path / "svm").weights
     kept = [name for name in before if not name.startswith("roi_head.predictor.")]
     assert kept and all(torch.equal(after[name], before[name]) for name in kept)
 

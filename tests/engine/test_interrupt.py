@@ -13,7 +13,8 @@ import torch
 from fake_detector import fake_config
 
 from detkit import interrupt
-from detkit.engine.checkpoint import load_checkpoint
+from detkit.checkpoint.content import Checkpoint
+from detkit.checkpoint.open import load_checkpoint
 from detkit.engine.train import train
 from detkit.interrupt import Interrupted, answered_at_once, answered_later
 
@@ -34,7 +35,7 @@ def as_in_a_terminal() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-def last(run: Path) -> dict:
+def last(run: Path) -> Checkpoint:
     return load_checkpoint(run / "checkpoints" / "last.pt")
 
 
@@ -46,22 +47,22 @@ def test_a_signal_ends_a_training_after_its_step(
     assert stopped.returncode == code, stopped.stderr
     assert f"to go on: detkit train resume={tmp_path / 'run'}" in stopped.stderr
     assert "Traceback" not in stopped.stderr
-    assert last(tmp_path / "run")["position"]["step"] == 3
+    assert last(tmp_path / "run").step == 3
     if number == signal.SIGTERM:
         train(fake_config(tiny_voc, tmp_path / "run", *STEPS, "resume=true"))
         train(fake_config(tiny_voc, tmp_path / "whole", *STEPS))
         one, other = last(tmp_path / "run"), last(tmp_path / "whole")
-        assert all(torch.equal(one["model"][name], other["model"][name]) for name in one["model"])
-        assert one["best"] == other["best"]
+        assert all(torch.equal(one.model[name], other.model[name]) for name in one.model)
+        assert one.training.best == other.training.best
 
 
 def test_an_evaluation_that_was_interrupted_is_made_up_for(tiny_voc: Path, tmp_path: Path, run_fake: Callable) -> None:
     steps = ("trainer.budget=2it", "trainer.eval_every=null")
     stopped = run_fake(tiny_voc, tmp_path / "run", *steps, signalled=(0, signal.SIGTERM))
     assert stopped.returncode == 143, stopped.stderr
-    assert last(tmp_path / "run")["position"]["unevaluated"] and last(tmp_path / "run")["best"]["step"] == 0
+    assert last(tmp_path / "run").position.unevaluated and last(tmp_path / "run").training.best["step"] == 0
     train(fake_config(tiny_voc, tmp_path / "run", *steps, "resume=true"))
-    assert last(tmp_path / "run")["best"]["step"] == 2 and "unevaluated" not in last(tmp_path / "run")["position"]
+    assert last(tmp_path / "run").training.best["step"] == 2 and not last(tmp_path / "run").position.unevaluated
 
 
 @pytest.mark.slow
@@ -70,7 +71,7 @@ def test_two_processes_end_after_the_same_step(tiny_voc: Path, tmp_path: Path, r
     stopped = run_fake(tiny_voc, tmp_path / "run", *STEPS, processes=2, signalled=(3, signal.SIGTERM))
     assert stopped.returncode != 0
     assert stopped.stderr.count("to go on: detkit train resume=") == 1, stopped.stderr
-    assert last(tmp_path / "run")["position"]["step"] == 3 and len(last(tmp_path / "run")["rng"]) == 2
+    assert last(tmp_path / "run").step == 3 and last(tmp_path / "run").processes == 2
 
 
 def test_a_second_signal_counts_only_when_it_is_another_wish(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,13 +4,15 @@ import json
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
 
+from detkit.checkpoint.content import Checkpoint, Position, TrainingState
+from detkit.checkpoint.open import load_checkpoint
 from detkit.data.loader import ResumableBatchSampler
 from detkit.engine.budget import Duration, Progress
-from detkit.engine.checkpoint import load_checkpoint
 from detkit.engine.resume import continued, position_of
 from detkit.errors import UserError
 
@@ -23,11 +25,16 @@ DEFAULTS = {
     "seed": 0, "resume": "RUN", "device": "auto", "optimizer": {"lr": 0.5}, "model": {"_target_": TWO},
     "trainer": {"budget": "9ep", "ema": None, "freeze": []}, "data": {"root": "drawn", "classes": None},
 }  # fmt: skip
-SAVED = {"config": RUN, "rng": [{}], "trust": [], "optimizer": {}, "scaler": {}, "metrics": {}, "best": {}}
+
+
+def saved(processes: int = 1, **changes: Any) -> Checkpoint:
+    """What that many processes have saved."""
+    state = TrainingState(optimizer={}, scaler={}, rng=[{}] * processes, metrics={}, best={})
+    return Checkpoint(model={}, config=RUN, classes=[], preprocess={}, training=state, **changes)
 
 
 def go_on(said: list[str] | None) -> dict:
-    return OmegaConf.to_container(continued(OmegaConf.create(DEFAULTS), SAVED, Path("RUN"), said))  # type: ignore
+    return OmegaConf.to_container(continued(OmegaConf.create(DEFAULTS), saved(), Path("RUN"), said))  # type: ignore
 
 
 def test_what_the_command_does_not_say_is_as_in_the_run() -> None:
@@ -68,8 +75,7 @@ def test_other_processes_leave_no_image_out(before: int, now: int, had: int) -> 
         return [[key[0] for key in keys] for keys in sampler]
 
     done = [image for rank in range(before) for batch in batches(before, rank)[:had] for image in batch]
-    saved = {"position": {"epoch": 0, "batch": had}, "rng": [{}] * before}
-    epoch, first = position_of(saved, now)
+    epoch, first = position_of(saved(before, position=Position(batch=had)), now)
     left = [image for rank in range(now) for batch in batches(now, rank)[first:] for image in batch]
     assert epoch == 0 and set(done) | set(left) == set(range(24))
     assert len(done) + len(left) - 24 <= 2 * (now - 1)  # those that come twice
@@ -90,8 +96,8 @@ def test_goes_on_with_another_number_of_processes(tiny_voc: Path, tmp_path: Path
     done = run_fake(tiny_voc, tmp_path / "run", *common, "resume=true")
     assert done.returncode == 0, done.stderr
     assert "saved by 2 processes, goes on with 1" in done.stderr and "1 batches of 1 in place of 2" in done.stderr
-    saved = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt")
+    last = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt")
     # 2 steps took 4 of 7 images: 3 and another 7 are left
-    assert saved["position"]["step"] == 2 + 3 + 7 and len(saved["rng"]) == 1
+    assert last.step == 2 + 3 + 7 and last.processes == 1
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert rows[-1]["epoch"] == 2.0

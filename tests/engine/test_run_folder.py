@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from detkit.checkpoint.content import Checkpoint
 from detkit.engine.run_folder import (
-    OF_A_TRAINING,
     check_of_a_training,
     check_same_classes,
     check_same_training,
@@ -36,11 +36,8 @@ def test_which_run_is_gone_on_with(tmp_path: Path) -> None:
 
 
 def test_what_may_change_and_what_may_not() -> None:
-    saved = {
-        **dict.fromkeys(OF_A_TRAINING),
-        "rng": [{}],
-        "config": {"seed": 0, "trainer": {"budget": "1ep", "ema": None}, "data": {"root": "a"}, "model": {"x": [1]}},
-    }
+    config = {"seed": 0, "trainer": {"budget": "1ep", "ema": None}, "data": {"root": "a"}, "model": {"x": [1]}}
+    saved = Checkpoint(model={}, config=config, classes=[], preprocess={})
     same = {"seed": 0, "trainer": {"budget": "9ep", "ema": None}, "data": {"root": "b"}, "model": {"x": [1]}}
     check_same_training(saved, same, Path("p"))
     other = {"trainer": {"budget": "1ep", "ema": 0.9}, "data": {"root": "a"}, "model": {"x": [2], "y": 1}}
@@ -68,4 +65,4 @@ def test_classes_are_compared_by_name(now: list[str], told: str) -> None:
 
 def test_what_is_no_checkpoint_of_a_training_is_told() -> None:
     with pytest.raises(UserError, match=r"resume=p is not a checkpoint of a training \(it has no optim"):
-        check_of_a_training({"model": {}, "config": {}}, Path("p"))
+        check_of_a_training(Checkpoint(model={}, config={}, classes=[], preprocess={}), Path("p"))

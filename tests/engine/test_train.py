@@ -8,14 +8,15 @@ import pytest
 import torch
 from fake_detector import fake_config
 
-from detkit.engine.checkpoint import load_checkpoint
+from detkit.checkpoint.content import Position
+from detkit.checkpoint.open import load_checkpoint
 from detkit.engine.nan_guard import TrainingDiverged
 from detkit.engine.train import train
 from detkit.errors import UserError
 
 
 def weights(run: Path, name: str = "last.pt") -> dict[str, torch.Tensor]:
-    return load_checkpoint(run / "checkpoints" / name)["model"]
+    return load_checkpoint(run / "checkpoints" / name).model
 
 
 def assert_same_weights(one: Path, other: Path) -> None:
@@ -72,11 +73,11 @@ def test_a_run_leaves_everything_in_its_folder(tiny_voc: Path, tmp_path: Path) -
 def test_checkpoint_holds_what_a_detector_needs_to_be_built(tiny_voc: Path, tmp_path: Path) -> None:
     train(fake_config(tiny_voc, tmp_path, "trainer.budget=2it", "trainer.ema=0.5"))
     content = load_checkpoint(tmp_path)
-    assert content["classes"] == ["bar", "dot"]
-    assert content["preprocess"]["_target_"] == "detkit.data.preprocess.ShortSide"
-    assert content["config"]["model"]["_target_"] == "fake_detector.build_fake"
-    assert content["ema"].keys() == content["model"].keys()
-    assert content["position"] == {"epoch": 0, "batch": 2, "step": 2, "elapsed_s": content["position"]["elapsed_s"]}
+    assert content.classes == ["bar", "dot"]
+    assert content.preprocess["_target_"] == "detkit.data.preprocess.ShortSide"
+    assert content.model_config["_target_"] == "fake_detector.build_fake"
+    assert content.ema is not None and content.ema.keys() == content.model.keys()
+    assert content.position == Position(epoch=0, batch=2, step=2, elapsed_s=content.position.elapsed_s)
 
 
 def test_loss_falls(tiny_voc: Path, tmp_path: Path) -> None:
@@ -94,14 +95,14 @@ def test_resumed_after_kill_9_equals_uninterrupted(
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     died = run_fake(tiny_voc, broken, *EXACT, f"loader.num_workers={workers}", dies_in=11)
     assert died.returncode == -9, died.stderr
-    assert load_checkpoint(broken / "checkpoints" / "last.pt")["position"]["step"] == 9
+    assert load_checkpoint(broken / "checkpoints" / "last.pt").step == 9
     train(fake_config(tiny_voc, whole, *EXACT))
     train(fake_config(tiny_voc, broken, *EXACT, "resume=true", f"loader.num_workers={2 - workers}"))
     assert_same_weights(whole, broken)
     one, other = (load_checkpoint(run / "checkpoints" / "last.pt") for run in (whole, broken))
-    assert one["position"]["step"] == other["position"]["step"] == 11
-    assert all(torch.equal(one["ema"][name], other["ema"][name]) for name in one["ema"])
-    assert one["best"] == other["best"]
+    assert one.step == other.step == 11
+    assert all(torch.equal(one.ema[name], other.ema[name]) for name in one.ema)
+    assert one.training.best == other.training.best
     rows = [json.loads(line) for line in (broken / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows if row["phase"] == "train"] == list(range(1, 12))
 
@@ -138,7 +139,7 @@ def test_resume_names_what_differs(tiny_voc: Path, tmp_path: Path) -> None:
         train(changed)
     longer = fake_config(tiny_voc, tmp_path / "b", "trainer.budget=4it", f"resume={tmp_path / 'a'}")
     train(longer)
-    assert load_checkpoint(tmp_path / "a" / "checkpoints" / "last.pt")["position"]["step"] == 4
+    assert load_checkpoint(tmp_path / "a" / "checkpoints" / "last.pt").step == 4
     assert not (tmp_path / "b").exists()
 
 
@@ -151,8 +152,8 @@ def test_bfloat16_trains(tiny_voc: Path, tmp_path: Path) -> None:
 
 def test_accumulating_two_batches_is_one_step(tiny_voc: Path, tmp_path: Path) -> None:
     train(fake_config(tiny_voc, tmp_path, "trainer.budget=2ep", "trainer.accumulate=2"))
-    position = load_checkpoint(tmp_path)["position"]
-    assert (position["step"], position["epoch"], position["batch"]) == (4, 1, 4)
+    position = load_checkpoint(tmp_path).position
+    assert (position.step, position.epoch, position.batch) == (4, 1, 4)
 
 
 def test_nan_stops_and_names_images_and_term(tiny_voc: Path, tmp_path: Path) -> None:
@@ -163,7 +164,7 @@ def test_nan_stops_and_names_images_and_term(tiny_voc: Path, tmp_path: Path) -> 
     assert "t3" in batch["image_ids"] and batch["images"].dtype == torch.uint8
     last = tmp_path / "checkpoints" / "last.pt"
     if last.is_file():
-        assert all(torch.isfinite(tensor).all() for tensor in load_checkpoint(last)["model"].values())
+        assert all(torch.isfinite(tensor).all() for tensor in load_checkpoint(last).model.values())
 
 
 def test_stops_early_without_improvement(tiny_voc: Path, tmp_path: Path) -> None:
@@ -172,18 +173,18 @@ def test_stops_early_without_improvement(tiny_voc: Path, tmp_path: Path) -> None
             tiny_voc, tmp_path, "trainer.budget=50it", "trainer.eval_every=1it", "trainer.patience=3", "optimizer.lr=0"
         )
     )
-    assert load_checkpoint(tmp_path / "checkpoints" / "last.pt")["position"]["step"] == 4
-    assert load_checkpoint(tmp_path)["position"]["step"] == 1
+    assert load_checkpoint(tmp_path / "checkpoints" / "last.pt").step == 4
+    assert load_checkpoint(tmp_path).step == 1
 
 
 def test_a_budget_of_seconds_ends_by_the_clock(tiny_voc: Path, tmp_path: Path) -> None:
     train(fake_config(tiny_voc, tmp_path, "trainer.budget=0.5s", "trainer.save_every=null"))
-    assert 0.5 <= load_checkpoint(tmp_path)["position"]["elapsed_s"] < 5
+    assert 0.5 <= load_checkpoint(tmp_path).position.elapsed_s < 5
 
 
 def test_without_validation_the_last_is_the_best(tiny_voc: Path, tmp_path: Path) -> None:
     train(fake_config(tiny_voc, tmp_path, "trainer.budget=3it", "data.val_split=null"))
-    assert load_checkpoint(tmp_path)["position"]["step"] == 3
+    assert load_checkpoint(tmp_path).step == 3
     assert not (tmp_path / "metrics.json").exists()
 
 

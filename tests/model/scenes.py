@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from omegaconf import OmegaConf
 
+from detkit.checkpoint.content import Checkpoint
+from detkit.checkpoint.store import read_checkpoint, save_checkpoint
 from detkit.config import build_from_checkpoint
 from detkit.metric.evaluate import evaluate
 from detkit.metric.records import GroundTruth, Predictions
@@ -148,9 +150,10 @@ def assert_round_trip(model: Detector, config: Any, path: Path) -> None:
     """A checkpoint of the model, of which `config` is the model config, gives the same detections."""
     model = chatty(model)
     plain = OmegaConf.to_container(config, resolve=True)
-    content = {"config": {"model": plain}, "classes": ["a", "b"], "preprocess": model.preprocess.to_dict()}
-    torch.save(content | {"model": model.state_dict(), "ema": None}, path)
-    again = chatty(build_from_checkpoint(torch.load(path, weights_only=True)))
+    preprocess = model.preprocess.to_dict()
+    written = Checkpoint(model=model.state_dict(), config={"model": plain}, classes=["a", "b"], preprocess=preprocess)
+    save_checkpoint(path, written)
+    again = chatty(build_from_checkpoint(read_checkpoint(path)))
     batch = seen(model, [scene(0, 3)])
     with torch.inference_mode():
         a, b = model.predict(batch)[0], again.predict(batch)[0]

@@ -22,6 +22,7 @@ from scenes import (
     scene,
 )
 
+from detkit.checkpoint.content import Checkpoint
 from detkit.config import build_from_checkpoint
 from detkit.errors import UserError
 from detkit.model.detector import Detector
@@ -154,9 +155,10 @@ def test_checkpoint_round_trip(build: Callable[..., Detector], compose_train: Ca
     ["os.system", "detkit.model.detector.torch.hub.load", "detkit.model.dense.Literal", "detkit.model.nothing.X"],
 )
 def test_a_checkpoint_builds_only_parts_of_detkit(target: str) -> None:
-    content = {"config": {"model": {"part": {"_target_": target, "command": "true"}}}, "classes": ["a"], "model": {}}
+    config = {"model": {"part": {"_target_": target, "command": "true"}}}
+    preprocess = {"_target_": "detkit.data.preprocess.Warp"}
     with pytest.raises(UserError, match=target):
-        build_from_checkpoint(content | {"preprocess": {"_target_": "detkit.data.preprocess.Warp"}})
+        build_from_checkpoint(Checkpoint(model={}, config=config, classes=["a"], preprocess=preprocess))
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from scenes import chatty, make_batch, scene, seen
 from torch import Tensor, nn
 
+from detkit.checkpoint.content import Checkpoint, Weights
 from detkit.config import build_detector, build_preprocess, without_pretrained
 from detkit.engine.transfer import transfer
 from detkit.model.class_rows import OTHER, class_rows, labels_of_rows, move_rows
@@ -94,9 +95,13 @@ def assert_named_alike(one: Detections, names: Sequence[str], other: Detections,
             assert torch.cdist(expected, second[word], p=torch.inf).amin(dim=1).max() < 1e-3, word
 
 
+def checkpoint(weights: Weights, classes: Sequence[str], ema: Weights | None = None) -> Checkpoint:
+    return Checkpoint(model=weights, ema=ema, config={}, classes=list(classes), preprocess={})
+
+
 def into(make: Callable[[int], Detector], start: Detector, before: Sequence[str], now: Sequence[str]) -> Detector:
     model = make(len(now))
-    content = {"model": start.state_dict(), "ema": None, "classes": list(before)}
+    content = checkpoint(start.state_dict(), before)
     told = transfer(model, content, now, make)
     assert told.kept == [name for name in now if name in before] and not told.fresh and not told.unused
     return model
@@ -104,7 +109,7 @@ def into(make: Callable[[int], Detector], start: Detector, before: Sequence[str]
 
 def test_the_rows_of_a_class_that_coco_spells_otherwise_are_kept() -> None:
     model = torch.nn.Linear(2, 2)
-    content = {"model": model.state_dict(), "ema": None, "classes": ["sofa", "cat"]}
+    content = checkpoint(model.state_dict(), ["sofa", "cat"])
     told = transfer(torch.nn.Linear(2, 2), content, ["cat", "couch", "zebra"], lambda count: torch.nn.Linear(2, 2))
     assert (told.kept, told.new, told.dropped) == (["cat", "couch"], ["zebra"], [])
 
@@ -160,18 +165,18 @@ class Own(nn.Module):
 
 
 def test_a_part_that_says_nothing_of_its_rows_starts_anew_where_classes_differ() -> None:
-    start = {"model": Own(2).state_dict(), "ema": None, "classes": ["a", "b"]}
+    start = checkpoint(Own(2).state_dict(), ["a", "b"])
     for classes, fresh in ((["a", "b"], []), (["b", "a"], ["logit.weight", "logit.bias"]), (["a"], ["logit.weight"])):
         model = Own(len(classes))
         before = model.logit.weight.clone()
         told = transfer(model, start, classes, Own)
         assert told.fresh[: len(fresh)] == fresh and bool(told.fresh) == bool(fresh)
-        assert torch.equal(model.trunk.weight, start["model"]["trunk.weight"])
+        assert torch.equal(model.trunk.weight, start.model["trunk.weight"])
         assert torch.equal(model.logit.weight, before) == bool(fresh)
 
 
 def test_weights_that_fit_are_counted() -> None:
-    start = {"model": {"x": torch.zeros(1), "trunk.bias": torch.zeros(3)}, "ema": None, "classes": ["a"]}
+    start = checkpoint({"x": torch.zeros(1), "trunk.bias": torch.zeros(3)}, ["a"])
     told = transfer(Own(1), start, ["a"], Own)
     assert (told.fitting, told.of, told.unused) == (0, 4, ["x"]) and len(told.fresh) == 4
 
@@ -179,7 +184,7 @@ def test_weights_that_fit_are_counted() -> None:
 @pytest.mark.parametrize("prefix", ["module.", "model.", "_orig_mod.", "module._orig_mod."])
 def test_averaged_weights_go_before_the_last_and_wrappers_are_taken_off(prefix: str) -> None:
     ema = Own(2).state_dict()
-    start = {"model": Own(2).state_dict(), "ema": {prefix + name: v for name, v in ema.items()}, "classes": ["a", "b"]}
+    start = checkpoint(Own(2).state_dict(), ["a", "b"], ema={prefix + name: v for name, v in ema.items()})
     model = Own(2)
     transfer(model, start, ["a", "b"], Own)
     assert all(torch.equal(value, ema[name]) for name, value in model.state_dict().items())

@@ -1,8 +1,7 @@
-"""A Darknet `.cfg`, with its `.weights` and `.names`, as the content of a detkit checkpoint; and back."""
+"""A Darknet `.cfg`, with its `.weights` and `.names`, as a checkpoint; and back."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 from detkit.bridge.darknet.cfg import format_cfg, line_of_section, read_cfg
 from detkit.bridge.darknet.program import testing_of
 from detkit.bridge.darknet.weights import dump_weights, load_weights
+from detkit.checkpoint.content import Checkpoint
 from detkit.config import build_detector, build_from_checkpoint
 from detkit.errors import UserError
 from detkit.model.darknet.classes import count_classes, with_classes
@@ -22,14 +22,14 @@ from detkit.text_file import read_lines
 BUILDER = "detkit.model.darknet.detector.build_darknet"
 
 
-def read_darknet(cfg: str | Path) -> dict[str, Any]:
-    """What `load_checkpoint` gives for a `.pt`, of the network in a `.cfg` file.
+def read_darknet(cfg: str | Path) -> Checkpoint:
+    """Read the checkpoint that a `.cfg` file is.
 
     Beside it lie the `.weights` of the same stem and the class names: `<stem>.names`, or another `.names` file with as
     many lines as there are classes; without one they are numbers, or of 80 classes COCO's. Images are resized and
     detections found as AlexeyAB's program does it (`testing_of`; `with_program` has another).
-    Beside what a `.pt` holds are two sentences for the log: `tested_as`, whose settings of a test these are, and of a
-    training `unused`, which keys of the file have no effect.
+    Two sentences for the log come with it: `tested_as`, whose settings of a test these are, and for a training
+    `unused`, which keys of the file have no effect.
     Raises UserError naming file, section, line and byte of what does not fit.
     """
     cfg = Path(cfg)
@@ -50,16 +50,14 @@ def read_darknet(cfg: str | Path) -> dict[str, Any]:
     except UserError as error:
         raise UserError(f"{cfg}: {error}") from error
     load_weights(detector.backbone, cfg.with_suffix(".weights"))  # type: ignore[arg-type]
-    return {
-        "model": detector.state_dict(),
-        "ema": None,
-        "config": {"model": model, "data": dict.fromkeys(("train_split", "val_split", "test_split", "classes"))},
-        "classes": classes,
-        "preprocess": testing.preprocess.to_dict(),
-        "position": {"epoch": 0, "batch": 0, "step": 0, "elapsed_s": 0.0},
-        "tested_as": testing.said,
-        "unused": describe_unused(detector.backbone),  # type: ignore[arg-type]
-    }
+    return Checkpoint(
+        model=detector.state_dict(),
+        config={"model": model},
+        classes=classes,
+        preprocess=testing.preprocess.to_dict(),
+        tested_as=testing.said,
+        unused=describe_unused(detector.backbone),  # type: ignore[arg-type]
+    )
 
 
 def describe_unused(network: DarknetNetwork) -> str:
@@ -74,8 +72,8 @@ def coco_names() -> list[str]:
     return [name for name in categories if name not in ("__background__", "N/A")]
 
 
-def write_darknet(checkpoint: Mapping[str, Any], cfg: str | Path) -> None:
-    """Write the `.cfg`, `.weights` and `.names` of a checkpoint (the content of a `.pt`) that holds a Darknet network.
+def write_darknet(checkpoint: Checkpoint, cfg: str | Path) -> None:
+    """Write the `.cfg`, `.weights` and `.names` of a checkpoint that holds a Darknet network.
 
     The weights are the averaged ones where the training kept them. Raises UserError for any other model.
     """
@@ -84,10 +82,10 @@ def write_darknet(checkpoint: Mapping[str, Any], cfg: str | Path) -> None:
     if not isinstance(network, DarknetNetwork):
         raise UserError("only a detector that came from a Darknet .cfg can be written as one")
     cfg = Path(cfg)
-    sections = with_classes(checkpoint["config"]["model"]["sections"], len(checkpoint["classes"]))
+    sections = with_classes(checkpoint.model_config["sections"], len(checkpoint.classes))
     cfg.parent.mkdir(parents=True, exist_ok=True)
     cfg.with_suffix(".weights").write_bytes(dump_weights(network))
-    cfg.with_suffix(".names").write_text("".join(f"{name}\n" for name in checkpoint["classes"]), encoding="utf-8")
+    cfg.with_suffix(".names").write_text("".join(f"{name}\n" for name in checkpoint.classes), encoding="utf-8")
     cfg.write_text(format_cfg(sections), encoding="utf-8")
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from detkit.checkpoint.content import Checkpoint
 from detkit.data.preprocess import Letterbox, Preprocess, Warp
 from detkit.errors import UserError
 from detkit.model.darknet.build_layer import HEADS
@@ -60,27 +60,21 @@ def testing_of(sections: Sections, program: str = "alexeyab", letterbox: bool | 
     return Testing(preprocess, postprocess, said)
 
 
-def with_program(
-    content: Mapping[str, Any], *, test: str | None = None, letterbox: bool | None = None
-) -> dict[str, Any]:
-    """The content of a checkpoint that holds a Darknet network with the test settings of `testing_of`.
+def with_program(checkpoint: Checkpoint, *, test: str | None = None, letterbox: bool | None = None) -> Checkpoint:
+    """A copy of a checkpoint that holds a Darknet network with the test settings of `testing_of`.
 
     Where both are None it stays as it is; test is alexeyab where letterbox alone is given. Raises UserError where there
     is no such network in it.
     """
     if test is None and letterbox is None:
-        return dict(content)
-    model = content["config"].get("model") or {}
-    if "sections" not in model:
+        return checkpoint
+    if "sections" not in checkpoint.model_config:
         key = "letterbox" if test is None else "test"
         raise UserError(f"darknet.{key}: the checkpoint holds no Darknet network, which came from a .cfg")
-    testing = testing_of(model["sections"], test or "alexeyab", letterbox)
-    return {
-        **content,
-        "preprocess": testing.preprocess.to_dict(),
-        "config": {**content["config"], "model": {**model, "postprocess": testing.postprocess}},
-        "tested_as": testing.said,
-    }
+    testing = testing_of(checkpoint.model_config["sections"], test or "alexeyab", letterbox)
+    return checkpoint.tested_with(
+        preprocess=testing.preprocess.to_dict(), postprocess=testing.postprocess, tested_as=testing.said
+    )
 
 
 def _preprocess(net: Section, letterbox: bool) -> Preprocess:

@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from detkit.checkpoint.runner import Runner
 from detkit.data.preprocess import Preprocess
 from detkit.errors import UserError
 from detkit.model.detector import Detector
 from detkit.types import Batch, Detections
-
-
-class Runner(Protocol):
-    """What runs a written graph."""
-
-    @property
-    def inputs(self) -> Sequence[str]:
-        """Their names, in order."""
-
-    def __call__(self, feed: dict[str, NDArray[Any]], device: torch.device) -> Sequence[NDArray[Any]]:
-        """The outputs of `Graph.forward`, in order, for inputs by name."""
 
 
 class GraphDetector(Detector):

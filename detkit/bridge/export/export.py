@@ -24,10 +24,12 @@ from detkit.bridge.export.parity import difference, summarise
 from detkit.bridge.export.program import Program, write_program
 from detkit.bridge.export.session import OnnxGraph
 from detkit.bridge.export.write import OPSETS, write_onnx
+from detkit.checkpoint.content import Checkpoint
+from detkit.checkpoint.open import load_checkpoint
+from detkit.checkpoint.store import find_checkpoint
 from detkit.config import build, build_from_checkpoint, build_source, with_test_settings
 from detkit.data.image import read_image
 from detkit.data.synthetic_scene import draw_scene
-from detkit.engine.checkpoint import find_checkpoint, load_checkpoint
 from detkit.engine.environment import describe_environment
 from detkit.engine.evaluate import merge_data, read_test_split
 from detkit.engine.examples import spread
@@ -52,22 +54,22 @@ def run_export(config: DictConfig) -> int:
     checkpoint = find_checkpoint(config.checkpoint)
     path = output_path(config.output, checkpoint, suffix)
     saved = load_checkpoint(checkpoint, trust=config.trust)
-    if "onnx" in saved:
+    if saved.graph is not None:
         raise UserError(f"checkpoint={checkpoint} is an exported file already")
     saved = with_program(saved, **config.darknet)
     saved = with_test_settings(saved, preprocess=config.preprocess, postprocess=config.postprocess)
     detector = build_from_checkpoint(saved)
     source = build(config.get("proposal"), "proposal") or build_source(saved, for_any_image=True)
-    eager = LoadedDetector(detector, classes=saved["classes"], device="cpu", source=source)
+    eager = LoadedDetector(detector, classes=saved.classes, device="cpu", source=source)
     if not isinstance(eager.task, DetectionTask):
         raise UserError(f"checkpoint={checkpoint}: only detectors are exported; this model gives {eager.task.noun}")
-    name = saved["config"].get("name") or path.stem
+    name = saved.name or path.stem
     images, where = test_images(config, saved, eager.task)  # before the long work: a mistyped path answers at once
     options = {} if config.opset is None else {"opset": config.opset}
     write(Graph(deepcopy(detector)), path, describe(detector, saved, name=name, licence=config.licence), **options)
     if config.format == "torch":
         written = GraphDetector(Program(path), num_classes=detector.num_classes, preprocess=detector.preprocess)
-        exported = LoadedDetector(written, classes=saved["classes"], device="cpu", source=source)
+        exported = LoadedDetector(written, classes=saved.classes, device="cpu", source=source)
     else:
         exported = load(path, device="cpu", source=source, trust=config.trust)
     report = check(eager, exported, images, **config.parity)
@@ -100,7 +102,7 @@ def output_path(output: str | None, checkpoint: Path, suffix: str) -> Path:
     return path
 
 
-def test_images(config: DictConfig, saved: dict[str, Any], task: Task[Any, Any]) -> tuple[list[NDArray[np.uint8]], str]:
+def test_images(config: DictConfig, saved: Checkpoint, task: Task[Any, Any]) -> tuple[list[NDArray[np.uint8]], str]:
     """The pictures that a file is checked on, and where they are from: `source`, the data of the checkpoint, or drawn.
 
     Raises UserError where `source` holds none.
@@ -109,8 +111,8 @@ def test_images(config: DictConfig, saved: dict[str, Any], task: Task[Any, Any])
         files = find_sources(config.source)
         return [read_image(files[index]) for index in spread(len(files), config.images)], str(config.source)
     try:
-        data = merge_data({}, saved["config"]["data"], saved["trust"])
-        annotations = read_test_split(data, None, saved["classes"], task)
+        data = merge_data({}, saved.data_config, saved.trust)
+        annotations = read_test_split(data, None, saved.classes, task)
         paths = [annotations.image_paths[index] for index in spread(len(annotations), config.images)]
         return [read_image(path) for path in paths], annotations.source
     except UserError:  # the data is not here

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from detkit import __version__
+from detkit.checkpoint.aliases import renamed
+from detkit.checkpoint.content import Checkpoint, Position
 from detkit.errors import UserError
 from detkit.model.detector import Detector
 
-FORMAT = 1
+FORMAT = 2  # what is written; the first differs in nothing but the names that `aliases` knows
+FORMATS = (1, 2)  # what is read
 KEY = "detkit"  # of the one entry among the metadata of the file, which is JSON
 
 
-def describe(detector: Detector, saved: Mapping[str, Any], *, name: str, licence: str | None) -> str:
-    """The JSON that goes with a detector, from the checkpoint content that it was built of.
+def describe(detector: Detector, saved: Checkpoint, *, name: str, licence: str | None) -> str:
+    """The JSON that goes with a detector, from the checkpoint that it was built of.
 
     name: of the model. licence: of the weights, None where it is not known.
     """
@@ -25,18 +27,18 @@ def describe(detector: Detector, saved: Mapping[str, Any], *, name: str, licence
         "format": FORMAT,
         "detkit_version": __version__,
         "model": name,
-        "classes": list(saved["classes"]),
+        "classes": list(saved.classes),
         "preprocess": detector.preprocess.to_dict(),
         "thresholds": {key: getattr(settings, key) for key in ("score_threshold", "nms_iou", "max_detections")},
         "weights_licence": licence,
-        "proposal": saved["config"].get("proposal"),
-        "step": saved["position"]["step"],
+        "proposal": saved.proposal_config,
+        "step": saved.step,
     }
     return json.dumps(about, ensure_ascii=False)
 
 
-def read_content(text: str | None, path: Path) -> dict[str, Any]:
-    """What `load_checkpoint` gives for a `.pt`, of the JSON in a written file; its graph is not yet in there.
+def read_content(text: str | None, path: Path) -> Checkpoint:
+    """Read the checkpoint in the JSON of a written file; its graph is not yet in there.
 
     It comes from outside: what it names is built by `detkit.config`, which trusts only parts of detkit.
     Raises UserError where the file was not written by detkit, or by another version of the format.
@@ -45,23 +47,18 @@ def read_content(text: str | None, path: Path) -> dict[str, Any]:
         about = json.loads(text or "")
     except ValueError as error:
         raise UserError(f"{path} was not written by detkit export: its metadata has no {KEY!r}") from error
-    if not isinstance(about, dict) or about.get("format") != FORMAT:
-        raise UserError(f"{path} was written by another version of detkit export; this one reads format {FORMAT}")
+    if not isinstance(about, dict) or about.get("format") not in FORMATS:
+        read = " and ".join(map(str, FORMATS))
+        raise UserError(f"{path} was written by another version of detkit export; this one reads format {read}")
     classes, preprocess = about.get("classes"), about.get("preprocess")
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         raise UserError(f"{path}: its metadata has no list of class names")
     if not isinstance(preprocess, dict) or "_target_" not in preprocess:
         raise UserError(f"{path}: its metadata has no preprocess of detkit")
-    return {
-        "classes": classes,
-        "preprocess": preprocess,
-        "about": about,
-        "model": {},
-        "ema": None,
-        "config": {
-            "name": about.get("model"),
-            "data": dict.fromkeys(("train_split", "val_split", "test_split", "classes")),
-            "proposal": about.get("proposal"),
-        },
-        "position": {"epoch": 0, "batch": 0, "step": int(about.get("step") or 0), "elapsed_s": 0.0},
-    }
+    return Checkpoint(
+        model={},
+        config={"name": about.get("model"), "proposal": renamed(about.get("proposal"))},
+        classes=classes,
+        preprocess=renamed(preprocess),
+        position=Position(step=int(about.get("step") or 0)),
+    )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,28 +18,20 @@ from detkit.bridge.export.detector import GraphDetector
 from detkit.bridge.export.graph import Graph
 from detkit.bridge.export.metadata import KEY, read_content
 from detkit.bridge.export.write import INSTALL, write_onnx
-from detkit.config import build_preprocess
+from detkit.checkpoint.content import Checkpoint
 from detkit.errors import UserError
 from detkit.model.detector import Detector
 
 CPU = torch.device("cpu")
 
 
-def read_onnx(path: Path) -> dict[str, Any]:
-    """What `load_checkpoint` gives for a `.pt`, of an exported `.onnx`; `onnx` in it is an `OnnxGraph`.
+def read_onnx(path: Path) -> Checkpoint:
+    """Read the checkpoint that an exported `.onnx` is; its `graph` is an `OnnxGraph`.
 
     Raises UserError where ONNX Runtime is not installed, or the file is not one that `detkit export` wrote.
     """
     graph = OnnxGraph(path)
-    return {**read_content(graph.metadata.get(KEY), path), "onnx": graph}
-
-
-def build_onnx(content: Mapping[str, Any]) -> GraphDetector:
-    """The detector of what `read_onnx` has read. Raises UserError for a `.pt` that only looks like it."""
-    if not isinstance(content["onnx"], OnnxGraph):
-        raise UserError("the checkpoint has an entry 'onnx', which only an exported file has")
-    preprocess = build_preprocess(content["preprocess"], content.get("trust", ()))
-    return GraphDetector(content["onnx"], num_classes=len(content["classes"]), preprocess=preprocess)
+    return replace(read_content(graph.metadata.get(KEY), path), graph=graph)
 
 
 def as_onnx(detector: Detector) -> GraphDetector:

@@ -1,4 +1,4 @@
-"""Weights of a torchvision detector as the content of a detkit checkpoint, which predicts, is measured and exported."""
+"""Weights of a torchvision detector as a checkpoint, which predicts, is measured and exported."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from torch import Tensor
 
 from detkit.bridge.torchvision.architecture import Architecture
 from detkit.bridge.torchvision.convert import by_name, convert, recognise
+from detkit.checkpoint.content import Checkpoint
 from detkit.config import without_pretrained
 from detkit.config_dir import config_dir
-from detkit.engine.checkpoint import FORMAT
 from detkit.errors import UserError
 from detkit.overrides import config_loader
 from detkit.text_file import read_lines
@@ -25,8 +25,8 @@ COCO: list[str] = torchvision.models.detection.FasterRCNN_ResNet50_FPN_Weights.D
 NO_CLASS = ("__background__", "N/A")
 
 
-def read_torchvision(name: str, *, classes: Sequence[str] | None = None, weights: Any = "DEFAULT") -> dict[str, Any]:
-    """The checkpoint content of a detector that torchvision publishes, by its name there.
+def read_torchvision(name: str, *, classes: Sequence[str] | None = None, weights: Any = "DEFAULT") -> Checkpoint:
+    """The checkpoint of a detector that torchvision publishes, by its name there.
 
     weights: as torchvision's `get_model` takes them, or a state dict. classes: as in `import_state`.
     `save_checkpoint(path, read_torchvision("retinanet_resnet50_fpn"))` writes a file that every verb reads.
@@ -42,7 +42,7 @@ def read_torchvision(name: str, *, classes: Sequence[str] | None = None, weights
     return import_state(state, architecture=architecture, classes=classes, exact_norms=True)
 
 
-def read_file(state: Mapping[str, Tensor], path: Path) -> dict[str, Any] | None:
+def read_state(state: Mapping[str, Tensor], path: Path) -> Checkpoint | None:
     """`import_state` for the weights in a file of torchvision's, or of a training with it; None for others.
 
     The class names are the lines of the file of the same stem that ends in `.names`, if there is one.
@@ -65,8 +65,8 @@ def import_state(
     architecture: Architecture | None = None,
     classes: Sequence[str] | None = None,
     exact_norms: bool = False,
-) -> dict[str, Any]:
-    """The checkpoint content of a state dict: whose it is, is seen from its names.
+) -> Checkpoint:
+    """The checkpoint of a state dict: whose it is, is seen from its names.
 
     exact_norms: see `convert`; true of what torchvision publishes.
     classes: the names of their labels 1, 2, ...; None takes COCO's where there are 91 labels (the 80 that have a
@@ -85,18 +85,12 @@ def import_state(
     if len(names) != len(columns):
         raise UserError(f"{len(names)} class names for {architecture.name} with {len(columns)} classes")
     config = compose([*architecture.overrides, *architecture.details(state)])
-    return {
-        "format": FORMAT,
-        "model": convert(architecture, state, columns=columns, exact_norms=exact_norms),
-        "ema": None,
-        "config": {
-            "model": config["model"],
-            "data": dict.fromkeys(("train_split", "val_split", "test_split", "classes")),
-        },
-        "classes": names,
-        "preprocess": config["preprocess"],
-        "position": {"epoch": 0, "batch": 0, "step": 0, "elapsed_s": 0.0},
-    }
+    return Checkpoint(
+        model=convert(architecture, state, columns=columns, exact_norms=exact_norms),
+        config={"model": config["model"]},
+        classes=names,
+        preprocess=config["preprocess"],
+    )
 
 
 def compose(overrides: Sequence[str]) -> dict[str, Any]:

@@ -1,40 +1,56 @@
-"""Checkpoint files: written whole or not at all, read without running anything that is inside."""
+"""Detkit's own checkpoint files: written whole or not at all, read without running anything that is inside."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from detkit import __version__
+from detkit.checkpoint.aliases import renamed, renamed_config
+from detkit.checkpoint.content import OF_A_TRAINING, Checkpoint, Position, TrainingState
 from detkit.disk import FULL
 from detkit.errors import UserError
-from detkit.trust import names_of
-from detkit.weight_file import read_weight_file, weights_in
+from detkit.weight_file import read_weight_file
 from detkit.whole_file import whole_file
 
-FORMAT = 1
+Parts: TypeAlias = "tuple[tuple[tuple[str, ...], type, str], ...]"
+
+FORMAT = 2  # what is written; the first differs in nothing but the names that `aliases` knows
+FORMATS = (1, 2)  # what is read
 # What every checkpoint has, of which kind, and where in it.
-PARTS: tuple[tuple[tuple[str, ...], type, str], ...] = (
+PARTS: Parts = (
     (("model",), Mapping, "the weights"),
     (("config",), Mapping, "the settings of the training"),
     (("config", "model"), Mapping, "the config of the model"),
     (("classes",), list, "the class names"),
     (("preprocess",), Mapping, "how images become its input"),
+    (("position",), Mapping, "how far the training was"),
 )
-# What else it may lack, and what then stands for it: averaged weights, its data, how far the training was.
-NO_DATA = ("train_split", "val_split", "test_split", "classes")
-START = {"epoch": 0, "batch": 0, "step": 0, "elapsed_s": 0.0}
+# What one of a training, which has an optimizer, has besides.
+PARTS_OF_A_TRAINING: Parts = (
+    (("optimizer",), Mapping, "the state of the optimizer"),
+    (("scaler",), Mapping, "the scale of the gradients"),
+    (("rng",), list, "the random states of the processes"),
+    (("metrics",), Mapping, "the latest evaluation"),
+    (("best",), Mapping, "the best evaluation"),
+)
 
 
-def save_checkpoint(path: str | Path, content: Mapping[str, Any]) -> None:
-    """Write tensors and plain data to `path`; after a crash at any moment the file is the old one or the new one."""
+def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint to `path`; after a crash at any moment the file is the old one or the new one.
+
+    What its `trust` and `graph` say is not written: no file says whom its reader trusts.
+    Raises UserError where the disk is full.
+    """
+    content = _plain(checkpoint)
     size = bytes_of(content)
     with _told_of_full_disk(Path(path), size), whole_file(path) as unfinished, open(unfinished, "wb") as file:
         writer = _Writer(file)
@@ -45,6 +61,24 @@ def save_checkpoint(path: str | Path, content: Mapping[str, Any]) -> None:
         file.flush()
         os.fsync(file.fileno())
     _sync_folder(Path(path).parent)
+
+
+def _plain(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Tensors and plain data, in the layout of the file."""
+    content: dict[str, Any] = {
+        "model": checkpoint.model,
+        "ema": checkpoint.ema,
+        "config": checkpoint.config,
+        "classes": checkpoint.classes,
+        "category_ids": checkpoint.category_ids,
+        "preprocess": checkpoint.preprocess,
+        "position": asdict(checkpoint.position),
+        "tested_as": checkpoint.tested_as,
+        "unused": checkpoint.unused,
+    }
+    if checkpoint.training is not None:
+        content |= {name: getattr(checkpoint.training, name) for name in OF_A_TRAINING}
+    return content
 
 
 def bytes_of(content: Any) -> int:
@@ -99,78 +133,56 @@ def copy_checkpoint(source: str | Path, path: str | Path) -> None:
     _sync_folder(Path(path).parent)
 
 
-def load_checkpoint(
-    path: str | Path, map_location: str | torch.device = "cpu", *, trust: str | Sequence[str] | None = ()
-) -> dict[str, Any]:
-    """The content of a checkpoint file, or of checkpoints/best.pt where `path` is a run folder.
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint of detkit's; raises UserError for any other file."""
+    content = read_weight_file(path)
+    if not is_checkpoint(content):
+        raise UserError(f"{path} is not a detkit checkpoint: it has no 'format'")
+    return checkpoint_of(content, path)
 
-    A Darknet `.cfg`, with its `.weights` beside it, is a checkpoint too, and so are the state dict of a detector of
-    torchvision, from its training script or of safetensors, and an `.onnx` that `detkit export` wrote, which can only
-    predict. trust: modules of the user's own whose parts may be built (`detkit.trust`); kept as `trust` in the content.
-    Raises UserError where there is no such file, or it is not a checkpoint that this version reads, or not a whole one.
+
+def is_checkpoint(content: Any) -> bool:
+    """Whether what `read_weight_file` gives is of a checkpoint of detkit's, in any format."""
+    return isinstance(content, dict) and "format" in content
+
+
+def checkpoint_of(content: Mapping[str, Any], path: Path) -> Checkpoint:
+    """The checkpoint in what was read from `path`, its config in the names of today.
+
+    Raises UserError for a format that this version does not read, and for what is not whole.
     """
-    path = find_checkpoint(path)
-    return {**_read(path, map_location), "trust": names_of(trust)}  # the reader's word, never the file's
-
-
-def _read(path: Path, map_location: str | torch.device) -> dict[str, Any]:
-    if path.suffix == ".cfg":
-        from detkit.bridge.darknet.checkpoint import read_darknet  # it builds a detector, which few readers need
-
-        return read_darknet(path)
-    if path.suffix == ".onnx":
-        from detkit.bridge.export.session import read_onnx
-
-        return read_onnx(path)
-    if path.suffix == ".pt2":
-        raise UserError(
-            f"{path}: a program is read by torch.export.load, which may run code from it; detkit reads .pt and .onnx"
-        )
-    if path.suffix == ".weights":
-        raise UserError(f"{path} holds numbers alone: give the .cfg of the network, with this file beside it")
-    content = read_weight_file(path, map_location)
-    if not isinstance(content, dict) or "format" not in content:
-        return _read_foreign(content, path)
-    if content["format"] != FORMAT:
+    if content["format"] not in FORMATS:
         made_by = f"detkit {content.get('detkit_version', '?')}"
-        raise UserError(f"{path} was written by {made_by} in format {content['format']}; this version reads {FORMAT}")
+        read = " and ".join(map(str, FORMATS))
+        raise UserError(f"{path} was written by {made_by} in format {content['format']}; this version reads {read}")
+    content = {"position": {}, **content}  # there may be no training behind it
     check_parts(content, path)
-    config = {"data": dict.fromkeys(NO_DATA), **content["config"]}
-    return {"ema": None, "position": START, **content, "config": config}
+    trains, known = "optimizer" in content, {entry.name for entry in fields(Position)}
+    if trains:
+        check_parts(content, path, PARTS_OF_A_TRAINING)
+    return Checkpoint(
+        model=content["model"],
+        ema=content.get("ema"),
+        config=renamed_config(content["config"]),
+        classes=content["classes"],
+        category_ids=content.get("category_ids"),
+        preprocess=renamed(content["preprocess"]),
+        position=Position(**{key: value for key, value in content["position"].items() if key in known}),
+        training=TrainingState(**{name: content[name] for name in OF_A_TRAINING}) if trains else None,
+        tested_as=content.get("tested_as"),
+        unused=content.get("unused", ""),
+    )
 
 
-def check_parts(content: Mapping[str, Any], path: Path) -> None:
+def check_parts(content: Mapping[str, Any], path: Path, parts: Parts = PARTS) -> None:
     """Raise UserError naming what a checkpoint of detkit's lacks, or has of another kind."""
-    for keys, kind, meaning in PARTS:
+    for keys, kind, meaning in parts:
         node: Any = content
         for key in keys:
             node = node.get(key)
         if not isinstance(node, kind):
             state = "is missing" if node is None else f"is a {type(node).__name__}"
             raise UserError(f"{path} is no whole checkpoint: {'.'.join(keys)}, {meaning}, {state}")
-
-
-def _read_foreign(content: Any, path: Path) -> dict[str, Any]:
-    from detkit.bridge.torchvision.checkpoint import read_file  # it composes configs, which few readers need
-
-    weights = weights_in(content)
-    if not weights:
-        found = f"only {', '.join(map(str, list(content)[:8]))}" if isinstance(content, dict) else "no weights either"
-        raise UserError(f"{path} is not a detkit checkpoint: it has no 'format', {found}")
-    found_checkpoint = read_file(weights, path)
-    if found_checkpoint is None:
-        raise UserError(
-            f"{path} is not a detkit checkpoint: it has no 'format', only {len(weights)} weights "
-            f"({', '.join(list(weights)[:3])}, ...), and they are of no detector of torchvision that is known here"
-            "\nweights of a backbone alone go where it is chosen: model.backbone.pretrained=FILE"
-        )
-    return found_checkpoint
-
-
-def best_weights(run: str | Path) -> dict[str, Tensor]:
-    """The weights of the best checkpoint of a run folder: their average where one was kept."""
-    saved = load_checkpoint(run)
-    return saved["ema"] or saved["model"]
 
 
 def find_checkpoint(path: str | Path, name: str = "best.pt") -> Path:
