@@ -38,6 +38,8 @@ NOT_RUN = {
     r".*backbone=tinynet": "needs a module of one's own: tests/doors/test_assemble.py and test_weights.py write one",
     r"detkit eval predictions=\.\.\. ground_truth=\.\.\.": "a form; tests/doors/test_eval_files.py has its commands",
 }
+# Pages whose commands belong together, and what runs them.
+ELSEWHERE = {"docs/extend.md": "tests/test_extend.py runs the commands of that page, in order"}
 # What the documents leave open, filled in.
 FILLED = {
     r"data=\.\.\.": "data=voc data.root=DIR",
@@ -75,7 +77,8 @@ class Shown(NamedTuple):
     @property
     def reason(self) -> str | None:
         """Why it is not run here; None where it is."""
-        return next((why for form, why in NOT_RUN.items() if re.fullmatch(form, self.text)), None)
+        reasons = (why for form, why in NOT_RUN.items() if re.fullmatch(form, self.text))
+        return next(reasons, ELSEWHERE.get(self.document))
 
     @property
     def is_slow(self) -> bool:
