@@ -40,7 +40,7 @@ def check_assembly(settings: Mapping[str, Any]) -> None:
         if settings.get(key) is not None:
             check_part(settings[key], key)
     with torch.device("meta"):
-        build_detector(settings["model"], 2, build_preprocess(settings["preprocess"]))
+        build_detector(settings["model"], 2, build(settings["preprocess"], "preprocess"))
 
 
 def build_from_checkpoint(checkpoint: Mapping[str, Any]) -> Detector:

@@ -16,6 +16,7 @@ from readme_commands import ELSEWHERE, ROOT, SHORT, TRAIN, Shown, commands_in
 
 import detkit
 from detkit import cli
+from detkit.config import build_from_checkpoint
 from detkit.engine.checkpoint import load_checkpoint
 from detkit.errors import UserError
 
@@ -25,6 +26,7 @@ FILES = dict(re.findall(r"^```(?:python|yaml)\n# (\S+/\S+)\n(.*?)^```", PAGE, re
 SHOWN = [shown for shown in commands_in(PAGE, NAME) if shown.reason == ELSEWHERE[NAME]]
 COMMANDS = [shown for shown in SHOWN if shown.text != "export PYTHONPATH=$PWD"]
 SMALL = f"preprocess.size=64 model.backbone.width=8 model.dense_head.channels=8 {TRAIN} hydra.run.dir=RUN"
+OWN = "--config-dir mine data=csv data.root=DIR"
 TRUST = "trust=[my_package]"
 
 
@@ -51,13 +53,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def outputs(place: Path) -> list[tuple[Shown, int, str]]:
     """Every command of the page, run in its order: exit code and what it printed."""
-    return [(shown, *run(*arguments_of(shown))) for shown in COMMANDS]
+    return [(shown, *run(shortened(shown))) for shown in COMMANDS]
 
 
-def run(*arguments: str) -> tuple[int, str]:
+def run(command: str) -> tuple[int, str]:
     """Exit code and output of a command."""
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(out):
-        code = cli.main([*arguments])
+        code = cli.main(command.split())
     return code, out.getvalue()
 
 
@@ -74,11 +76,12 @@ def draw_split(folder: Path, name: str, count: int) -> None:
     (folder / f"{name}.csv").write_text("\n".join(rows))
 
 
-def arguments_of(shown: Shown) -> list[str]:
-    """A command of the page made short; a training goes to RUN, and on from there by two steps."""
-    words = shown.text.split()[1:]
-    more = SHORT.get(words[0], "") if words[0] != "train" else SMALL if "--config-dir" in words else "trainer.budget=4it"
-    return [*words, *more.split()]
+def shortened(shown: Shown) -> str:
+    """A command of the page that takes seconds; a training goes to RUN, and on from there by two steps."""
+    command = shown.text.removeprefix("detkit ")
+    if command.startswith("train resume="):
+        return f"{command} trainer.budget=4it"
+    return f"{command} {SMALL if command.startswith('train ') else SHORT.get(command.split()[0], '')}"
 
 
 def test_the_page_shows_a_part_of_each_kind_with_its_config():
@@ -117,27 +120,41 @@ def test_the_program_of_the_page_opens_the_checkpoint(outputs, capsys):
 def test_trust_is_in_a_package_and_not_in_what_it_imports(outputs):
     saved = load_checkpoint("RUN", trust=["my_package"])
     saved["config"]["model"]["backbone"]["_target_"] = "my_package.backbone.nn.Linear"
-    with pytest.raises(UserError, match="my_package.backbone.nn"):
-        detkit.config.build_from_checkpoint(saved)
-    assert run("predict", "checkpoint=RUN", "source=photos", "trust=[my_package.backbone]")[0] == 2
-    parts = "trust=[my_package.backbone.TinyNet,my_package.dense_head.CentreHead]"
-    assert run("predict", "checkpoint=RUN", "source=photos", "device=cpu", parts)[0] == 0
+    with pytest.raises(UserError, match=r"my_package\.backbone\.nn"):
+        build_from_checkpoint(saved)
+    predict = "predict checkpoint=RUN source=photos device=cpu"
+    assert run(f"{predict} trust=[my_package.backbone]")[0] == 2
+    assert run(f"{predict} trust=[my_package.backbone.TinyNet,my_package.dense_head.CentreHead]")[0] == 0
 
 
 def test_a_reader_of_ones_own_is_trusted_apart_from_the_model(outputs):
-    model = "trust=[my_package.backbone,my_package.dense_head]"
-    code, output = run("eval", "checkpoint=RUN", model)
+    eval_model = f"eval checkpoint=RUN trust=[my_package.backbone,my_package.dense_head] {SHORT['eval']}"
+    code, output = run(eval_model)
     assert code == 2
     assert "the checkpoint reads its data with my_package.reader.read_csv (or choose data=... yourself)" in output
-    code, output = run("eval", "checkpoint=RUN", model, *SHORT["eval"].split(), "--config-dir", "mine", "data=csv", "data.root=DIR")
+    code, output = run(f"{eval_model} {OWN}")
     assert code == 0, output
 
 
-def test_a_head_of_ones_own_keeps_its_rows_and_goes_into_other_models(outputs):
-    own = f"--config-dir mine data=csv data.root=DIR name=tuned {TRAIN}".split()
-    code, output = run("train", "finetune=RUN", TRUST, "data.classes=[square,ring]", *own)
+def test_a_head_of_ones_own_keeps_its_rows_at_fine_tuning(outputs):
+    code, output = run(f"train finetune=RUN {TRUST} {OWN} data.classes=[square,ring] {TRAIN} hydra.run.dir=TUNED")
     assert code == 0, output
     assert "rows kept: square; new: ring" in output
-    code, output = run("train", "model=retinanet_light", "model/dense_head=centre", *own)
+
+
+def test_a_part_of_ones_own_says_what_would_fit(outputs):
+    code, output = run(f"train {OWN} model=retinanet_light model/dense_head=centre {TRAIN}")
     assert code == 2
     assert "model.dense_head reads one map, not 3: set model.strides=[16]" in output
+
+
+def test_a_preprocess_of_ones_own_is_built_by_the_command_that_names_it(outputs, place):
+    (place / "my_package" / "half.py").write_text("from detkit.data.preprocess import Warp\n\nclass Half(Warp): ...\n")
+    half = "preprocess=warp preprocess._target_=my_package.half.Half preprocess.height=64 preprocess.width=64"
+    small = SMALL.replace("preprocess.size=64", half).replace("=RUN", "=HALF")
+    code, output = run(f"train {OWN} model=centre {small}")
+    assert code == 0, output
+    code, output = run("predict checkpoint=HALF source=photos trust=[my_package.backbone,my_package.dense_head]")
+    assert code == 2
+    assert "preprocess._target_=my_package.half.Half" in output
+    assert run(f"predict checkpoint=HALF source=photos device=cpu {TRUST}")[0] == 0

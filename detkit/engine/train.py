@@ -15,7 +15,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from detkit.chosen import chosen_by, chosen_by_command
-from detkit.config import build, build_detector, build_preprocess, check_assembly, load_weights, without_pretrained
+from detkit.config import build, build_detector, check_assembly, load_weights, without_pretrained
 from detkit.data.dataset import DetectionDataset
 from detkit.data.decoded import DecodedImages
 from detkit.data.image import read_image
@@ -113,7 +113,7 @@ def _train(
     classes = annotations.classes
     if saved is not None:
         check_same_classes(saved["classes"], classes, folder)
-    preprocess = build_preprocess(settings["preprocess"])
+    preprocess = build(settings["preprocess"], "preprocess")
     read = read_image if config.decoded_dir is None else DecodedImages(config.decoded_dir)
     mix = build(config.get("mix"), "mix")  # makes one picture of several
     dataset = DetectionDataset(
