@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from omegaconf import DictConfig, OmegaConf
 
+from detkit.config_dir import config_dir
 from detkit.errors import UserError
 from detkit.trust import check_reader, check_targets, is_part_of, named_in, names_of
 
@@ -47,6 +49,13 @@ def test_what_is_not_built_and_what_to_add(target: str, trust: list[str], told: 
 
 
 READER = "detkit.data.voc.read_voc"
+CONFIGS = [OmegaConf.load(path) for path in sorted((config_dir() / "data").glob("*.yaml"))]
+READERS = [config.reader for config in CONFIGS if "_target_" in config.get("reader", {})]
+
+
+@pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader._target_)
+def test_the_readers_of_detkit_are_read_again(reader: DictConfig) -> None:
+    check_reader(OmegaConf.to_container(reader), ())
 
 
 def test_a_reader_is_one_of_detkits_or_trusted() -> None:
