@@ -2,9 +2,9 @@
 
 python benchmarks/darknet_cfgs.py FOLDER    [--all: also networks without a head section; --unused: keys without effect]
 
-The README's numbers are of the cfg/ folders of pjreddie/darknet and AlexeyAB/darknet, both below one FOLDER. Every
-network is built and run without memory (PyTorch's meta device) at its own size, and the test settings of both programs
-are worked out. Fails where one is neither built nor refused by a sentence that names the section.
+The numbers in docs/weights.md are of the cfg/ folders of pjreddie/darknet and AlexeyAB/darknet, both below one FOLDER.
+Every network is built and run without memory (PyTorch's meta device) at its own size, and the test settings of both
+programs are worked out. Fails where one is neither built nor refused by a sentence that names the section.
 """
 
 from __future__ import annotations

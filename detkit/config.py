@@ -42,7 +42,7 @@ def check_assembly(settings: Mapping[str, Any]) -> Detector:
         if settings.get(key) is not None:
             check_part(settings[key], key)
     with torch.device("meta"):
-        return build_detector(settings["model"], 2, build_preprocess(settings["preprocess"]))
+        return build_detector(settings["model"], 2, build(settings["preprocess"], "preprocess"))
 
 
 def build_from_checkpoint(checkpoint: Checkpoint) -> Detector:

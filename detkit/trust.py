@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import Any
@@ -16,6 +17,9 @@ OF_A_TRAINING = (
     *TRUSTED, "detkit.data.", "detkit.engine.optimizer.", "detkit.engine.schedule.", "detkit.proposal.", "torch.optim.",
     "albumentations.",
 )  # fmt: skip
+
+# The name of a reader of detkit's own, which any checkpoint may have its data read with.
+READER = re.compile(r"detkit\.data\.(?:\w+\.)+read_\w+")
 
 
 def check_targets(config: Any, trust: str | Sequence[str] = (), where: str = "config") -> None:
@@ -42,6 +46,21 @@ def check_own_targets(config: Any, trust: str | Sequence[str], where: str) -> No
     for target in named_in(config):
         if not is_part_of(target, OF_A_TRAINING):
             check_target(target, trust, f"{where}: _target_={target}")
+
+
+def check_reader(reader: Any, trust: str | Sequence[str]) -> None:
+    """Raise UserError unless the reader that a checkpoint names, a config node, may be built.
+
+    It, and whatever its arguments name, is a reader of detkit (a function `read_*` of a module below `detkit.data`), or
+    may be built like any part.
+    """
+    for target in named_in(reader):
+        if READER.fullmatch(target) and is_part_of(target, ("detkit.data.",)):
+            continue
+        where = f"the checkpoint reads its data with {target} (or choose data=... yourself)"
+        if target.startswith("detkit.data.") and not names_of(trust):
+            raise UserError(f"{where}: a reader of detkit is a function read_* of a module below detkit.data")
+        check_target(target, trust, where)
 
 
 def check_target(target: str, trust: str | Sequence[str], where: str) -> None:

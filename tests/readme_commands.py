@@ -9,7 +9,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = ("README.md", "datasets/README.md", "CONTRIBUTING.md")
+# Every page for users. The numbers: how many commands each shows that no page before it does, at least.
+DOCUMENTS = {
+    "README.md": 22,
+    "datasets/README.md": 8,
+    "CONTRIBUTING.md": 3,
+    "docs/architecture.md": 2,
+    "docs/export.md": 2,
+    "docs/extend.md": 8,
+    "docs/lecture.md": 2,
+    "docs/results.md": 4,
+    "docs/usage.md": 7,
+    "docs/weights.md": 4,
+}
 FIRST_WORDS = (
     "detkit",
     "python",
@@ -35,14 +47,16 @@ NOT_RUN = {
     r"python tools/…|python -m detkit": "names of the command",
     r"detkit \w+": "a name of a verb, which must exist",
     r"python benchmarks/.*": "minutes of measuring",
-    r".*backbone=tinynet": "needs a module of one's own: tests/doors/test_assemble.py and test_weights.py write one",
-    r"detkit eval predictions=\.\.\. ground_truth=\.\.\.": "a form; tests/doors/test_eval_files.py has its commands",
+    r"detkit eval predictions=\S* ground_truth=\S*": "a form; tests/doors/test_eval_files.py has its commands",
 }
+# Pages whose commands belong together, and what runs them.
+ELSEWHERE = {"docs/extend.md": "tests/test_extend.py runs the commands of that page, in order"}
 # What the documents leave open, filled in.
 FILLED = {
     r"data=\.\.\.": "data=voc data.root=DIR",
     r"data=voc\|coco\|yolo": "data=voc",
     r"NAME_bccd": "ssd_bccd",
+    r"detkit eval profile=true": "detkit eval checkpoint=RUN profile=true",
     r", …\]": "]",
     r"outputs/train/…": "RUN",
     r"\[(\w[\w.]*=[\w.]+)(?:\|[\w|]*)?\]": r"\1",  # [report=faults.json] [data.repair=clip|drop|error]
@@ -75,7 +89,8 @@ class Shown(NamedTuple):
     @property
     def reason(self) -> str | None:
         """Why it is not run here; None where it is."""
-        return next((why for form, why in NOT_RUN.items() if re.fullmatch(form, self.text)), None)
+        reasons = (why for form, why in NOT_RUN.items() if re.fullmatch(form, self.text))
+        return next(reasons, ELSEWHERE.get(self.document))
 
     @property
     def is_slow(self) -> bool:

@@ -12,6 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from readme_commands import DOCUMENTS
 
 import detkit
 from detkit import cli
@@ -80,19 +81,31 @@ def test_every_verb_has_a_tool_and_a_config():
         assert (ROOT / "configs" / f"{verb.config}.yaml").is_file()
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/architecture.md"])
+def headings(page: Path) -> set[str]:
+    """The anchors of a page, as GitHub makes them."""
+    lines = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S), re.M)
+    return {re.sub(r"[^\w\- ]", "", line.lower()).replace(" ", "-") for line in lines}
+
+
+@pytest.mark.parametrize("page", DOCUMENTS)
 def test_links_between_files_lead_somewhere(page):
-    text = (ROOT / page).read_text()
-    links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text)
-    missing = [link for link in links if "://" not in link and not (ROOT / page).parent.joinpath(link).exists()]
-    assert not missing
+    for link, _, heading in re.findall(r"\]\(([^)#\s]*)(#([^)]*))?\)", (ROOT / page).read_text()):
+        if "://" not in link:
+            target = (ROOT / page).parent / link if link else ROOT / page
+            assert target.exists(), f"{page} links to {link}"
+            assert not heading or heading in headings(target), f"{page} links to {link}#{heading}"
 
 
-def test_files_named_in_the_documents_exist():
-    for page in ("README.md", "CONTRIBUTING.md", "docs/architecture.md"):
-        named = re.findall(r"`((?:detkit|configs|tests|tools|docs|benchmarks)/[\w./-]+)`", (ROOT / page).read_text())
-        missing = [path for path in named if not (ROOT / path).exists()]
-        assert not missing, f"{page} names {missing}"
+@pytest.mark.parametrize("page", DOCUMENTS)
+def test_files_named_in_the_documents_exist(page):
+    named = re.findall(r"`((?:detkit|configs|tests|tools|docs|benchmarks)/[\w./-]+)`", (ROOT / page).read_text())
+    missing = [path for path in named if not (ROOT / path).exists()]
+    assert not missing, f"{page} names {missing}"
+
+
+def test_every_page_is_linked_from_the_readme():
+    linked = set(re.findall(r"\]\(([^)#\s]+)", (ROOT / "README.md").read_text()))
+    assert set(DOCUMENTS) - {"README.md"} <= linked
 
 
 @pytest.mark.parametrize("package", sorted(LAYERS))

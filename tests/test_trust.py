@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from omegaconf import DictConfig, OmegaConf
 
+from detkit.config_dir import config_dir
 from detkit.errors import UserError
-from detkit.trust import check_targets, is_part_of, named_in, names_of
+from detkit.trust import check_reader, check_targets, is_part_of, named_in, names_of
 
 BACKBONE = "detkit.model.backbone.resnet.ResNet"
 
@@ -44,6 +46,35 @@ def test_what_is_not_built_and_what_to_add(target: str, trust: list[str], told: 
     with pytest.raises(UserError, match=told) as caught:
         check_targets({"a": {"b": [{"_target_": target}]}}, trust, "model")
     assert str(caught.value).startswith("model.a.b[0]._target_=")
+
+
+READER = "detkit.data.voc.read_voc"
+CONFIGS = [OmegaConf.load(path) for path in sorted((config_dir() / "data").glob("*.yaml"))]
+READERS = [config.reader for config in CONFIGS if "_target_" in config.get("reader", {})]
+
+
+@pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader._target_)
+def test_the_readers_of_detkit_are_read_again(reader: DictConfig) -> None:
+    check_reader(OmegaConf.to_container(reader), ())
+
+
+def test_a_reader_is_one_of_detkits_or_trusted() -> None:
+    check_reader({"_target_": READER, "missing_annotation": "empty"}, ())
+    check_reader({"_target_": "fake_detector.build_fake"}, "fake_detector")
+
+
+@pytest.mark.parametrize(
+    ("reader", "told"),
+    [
+        ({"_target_": "fake_detector.build_fake"}, r"with fake_detector.build_fake .* add trust=\[fake_detector\]"),
+        ({"_target_": "detkit.data.voc.find_voc_classes"}, r"is a function read_\*"),
+        ({"_target_": READER, "missing_annotation": {"_target_": "os.remove", "path": "x"}}, r"add trust=\[os\]"),
+    ],
+)
+def test_no_other_reader_and_no_argument_of_one_is_built(reader: dict[str, object], told: str) -> None:
+    with pytest.raises(UserError, match=told) as caught:
+        check_reader(reader, ())
+    assert str(caught.value).startswith("the checkpoint reads its data with ")
 
 
 def test_a_part_of_a_module_is_its_own() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -38,9 +37,7 @@ from detkit.proposal.split import find_proposals
 from detkit.task.base import Task, task_of
 from detkit.task.detection.task import DetectionTask
 from detkit.task.detection.truth import ground_truth_of
-from detkit.trust import check_target
-
-READERS = re.compile(r"detkit\.data\.\w+\.read_\w+")  # what a checkpoint may name to read its data with
+from detkit.trust import check_reader
 
 
 def run_eval(config: DictConfig) -> dict[str, Any]:
@@ -246,9 +243,8 @@ def merge_data(given: Mapping[str, Any], saved: Mapping[str, Any], trust: Sequen
         raise UserError(f"data.root={chosen['root']} does not exist (current folder: {Path.cwd()})")
     if data.get("reader") is None:
         raise UserError("this checkpoint says nothing of data: choose data=voc data.root=DIR (or data=coco, data=yolo)")
-    target = str(data["reader"]["_target_"]) if "reader" not in chosen else None
-    if target is not None and not READERS.fullmatch(target):
-        check_target(target, trust, f"the checkpoint reads its data with {target} (or choose data=... yourself)")
+    if "reader" not in chosen:
+        check_reader(data["reader"], trust)
     return data
 
 

@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import Tensor
 
-from detkit.config import build_preprocess
 from detkit.data.annotations import Annotations
 from detkit.data.image import read_image_size
 from detkit.data.preprocess import Preprocess
 from detkit.data.split import describe_reading, read_training_split
 from detkit.errors import UserError
 from detkit.ops.kmeans import best_iou, fit_shapes
+from detkit.target import build
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8)
 
@@ -37,7 +37,7 @@ def fit_anchors(config: DictConfig) -> dict[str, Any]:
     annotations = read_training_split(config.data, config.split or config.data.train_split)
     for line in describe_reading(annotations):
         print(line, file=sys.stderr)
-    preprocess = build_preprocess(OmegaConf.to_container(config.preprocess, resolve=True))  # type: ignore[arg-type]
+    preprocess = build(config.preprocess, "preprocess")
     shapes = object_shapes(annotations, preprocess, keep_difficult=config.data.difficult == "keep")
     if len(shapes) == 0:
         raise UserError(f"{annotations.source} has no objects to fit anchors to")

@@ -18,7 +18,7 @@ from detkit.checkpoint.content import Checkpoint, Position, TrainingState
 from detkit.checkpoint.open import load_checkpoint
 from detkit.checkpoint.store import bytes_of, copy_checkpoint, save_checkpoint
 from detkit.chosen import chosen_by, chosen_by_command
-from detkit.config import build, build_detector, build_preprocess, check_assembly, load_weights, without_pretrained
+from detkit.config import build, build_detector, check_assembly, load_weights, without_pretrained
 from detkit.data.decoded import DecodedImages
 from detkit.data.image import read_image
 from detkit.data.loader import build_loader
@@ -114,7 +114,7 @@ def _train(
     classes = annotations.classes
     if saved is not None:
         check_same_classes(saved.classes, classes, folder)
-    preprocess = build_preprocess(settings["preprocess"])
+    preprocess = build(settings["preprocess"], "preprocess")
     read = read_image if config.decoded_dir is None else DecodedImages(config.decoded_dir)
     mix = build(config.get("mix"), "mix")  # makes one picture of several
     dataset = task.dataset(
