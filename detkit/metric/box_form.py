@@ -56,7 +56,7 @@ class WrittenBoxes:
 
 
 def to_xyxy(written: WrittenBoxes, form: Form) -> NDArray[np.float64]:
-    """Convert to xyxy pixels, half-open, float64 [N, 4]; raises UserError if the numbers cannot mean that."""
+    """Convert to xyxy pixels, half-open: float64 [N, 4]; raises UserError if the numbers cannot or hardly mean that."""
     if len(written) == 0:
         return np.zeros((0, 4))
     _refuse_negative(written, form)
