@@ -21,7 +21,7 @@ from detkit.errors import UserError
 from detkit.weight_file import read_weight_file
 from detkit.whole_file import whole_file
 
-Parts: TypeAlias = "tuple[tuple[tuple[str, ...], type, str], ...]"
+Parts: TypeAlias = tuple[tuple[tuple[str, ...], type, str], ...]
 
 FORMAT = 2  # what is written; the first differs in nothing but the names that `aliases` knows
 FORMATS = (1, 2)  # what is read
