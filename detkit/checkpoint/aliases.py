@@ -7,7 +7,7 @@ there today: where that moves again, the older rows are changed too.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 # Dotted paths of `_target_`s, of a part or of all below a module: {"detkit.old.place": "detkit.new.place"}.
 TARGETS: dict[str, str] = {}
@@ -15,6 +15,10 @@ TARGETS: dict[str, str] = {}
 ARGUMENTS: dict[str, dict[str, str]] = {}
 # Places in the config of a training, from its root: {"loader.old": "loader.new"}.
 PLACES: dict[str, str] = {}
+# Names of weights, of one or of all of a module: {"roi_head.old": "roi_head.new"}.
+WEIGHTS: dict[str, str] = {}
+
+Value = TypeVar("Value")
 
 
 def renamed_config(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -32,7 +36,7 @@ def renamed(node: Any) -> Any:
         target = inner.get("_target_")
         if not isinstance(target, str):
             return inner
-        inner["_target_"] = target_now(target)
+        inner["_target_"] = name_now(target, TARGETS)
         names = ARGUMENTS.get(inner["_target_"], {})
         return {names.get(key, key): value for key, value in inner.items()}
     if isinstance(node, (list, tuple)):
@@ -40,13 +44,20 @@ def renamed(node: Any) -> Any:
     return node
 
 
-def target_now(target: str) -> str:
-    """The dotted path of today of what was once at `target`: by the row that says most of it, or itself."""
-    rows = [old for old in TARGETS if f"{target}.".startswith(f"{old}.")]
-    if not rows:
-        return target
-    old = max(rows, key=len)
-    return TARGETS[old] + target.removeprefix(old)
+def renamed_weights(weights: Mapping[str, Value]) -> Mapping[str, Value]:
+    """Stored weights by the names of today; themselves where no name has changed."""
+    if not WEIGHTS:
+        return weights
+    return {name_now(name, WEIGHTS): value for name, value in weights.items()}
+
+
+def name_now(name: str, rows: Mapping[str, str]) -> str:
+    """What a dotted name of before is today, by the row that says most of it; itself where none does."""
+    fitting = [old for old in rows if f"{name}.".startswith(f"{old}.")]
+    if not fitting:
+        return name
+    old = max(fitting, key=len)
+    return rows[old] + name.removeprefix(old)
 
 
 def _move(config: dict[str, Any], old: list[str], new: list[str]) -> None:

@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 from detkit import __version__
-from detkit.checkpoint.aliases import renamed, renamed_config
+from detkit.checkpoint.aliases import renamed, renamed_config, renamed_weights
 from detkit.checkpoint.content import OF_A_TRAINING, Checkpoint, Position, TrainingState
 from detkit.disk import FULL
 from detkit.errors import UserError
 from detkit.weight_file import read_weight_file
 from detkit.whole_file import whole_file
 
-Parts: TypeAlias = "tuple[tuple[tuple[str, ...], type, str], ...]"
+Parts: TypeAlias = tuple[tuple[tuple[str, ...], type, str], ...]
 
 FORMAT = 2  # what is written; the first differs in nothing but the names that `aliases` knows
 FORMATS = (1, 2)  # what is read
@@ -147,7 +147,7 @@ def is_checkpoint(content: Any) -> bool:
 
 
 def checkpoint_of(content: Mapping[str, Any], path: Path) -> Checkpoint:
-    """The checkpoint in what was read from `path`, its config in the names of today.
+    """The checkpoint in what was read from `path`, in the names of today.
 
     Raises UserError for a format that this version does not read, and for what is not whole.
     """
@@ -161,8 +161,8 @@ def checkpoint_of(content: Mapping[str, Any], path: Path) -> Checkpoint:
     if trains:
         check_parts(content, path, PARTS_OF_A_TRAINING)
     return Checkpoint(
-        model=content["model"],
-        ema=content.get("ema"),
+        model=renamed_weights(content["model"]),
+        ema=renamed_weights(ema) if (ema := content.get("ema")) else None,
         config=renamed_config(content["config"]),
         classes=content["classes"],
         category_ids=content.get("category_ids"),

@@ -7,6 +7,7 @@ is in `format_1` was written before there was a format 2.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -17,7 +18,12 @@ from PIL import Image
 
 import detkit
 from detkit import cli
+from detkit.bridge.darknet.cfg import read_cfg
+from detkit.bridge.darknet.weights import dump_weights
+from detkit.data.preprocess import Warp
 from detkit.data.synthetic_scene import draw_scene
+from detkit.model.darknet.detector import build_darknet
+from detkit.model.postprocess import NMSPostprocess
 
 SIZE = (96, 128)
 CSP = "model/backbone=csp_darknet model.backbone.width=0.03125 model.backbone.depth=0.1"
@@ -92,12 +98,6 @@ def write_expected(folder: Path) -> None:
 
 
 def write_random_weights(cfg: Path) -> None:
-    from detkit.bridge.darknet.cfg import read_cfg
-    from detkit.bridge.darknet.weights import dump_weights
-    from detkit.data.preprocess import Warp
-    from detkit.model.darknet.detector import build_darknet
-    from detkit.model.postprocess import NMSPostprocess
-
     detector = build_darknet(
         sections=read_cfg(cfg),
         postprocess=NMSPostprocess(score_threshold=0.05, nms_iou=0.45),
@@ -109,8 +109,6 @@ def write_random_weights(cfg: Path) -> None:
 
 
 if __name__ == "__main__":
-    import os
-
     target = Path(sys.argv[1]).resolve()
     with TemporaryDirectory() as work:
         os.chdir(work)

@@ -10,7 +10,7 @@ import torch
 
 from detkit.bridge.export.metadata import read_content
 from detkit.checkpoint import aliases
-from detkit.checkpoint.aliases import renamed, renamed_config, target_now
+from detkit.checkpoint.aliases import name_now, renamed, renamed_config
 from detkit.checkpoint.open import load_checkpoint
 from detkit.config import build_preprocess
 
@@ -23,13 +23,15 @@ def moved(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = {"detkit.old": NOW, "detkit.old.Squash": f"{NOW}.Warp", "detkit.model.knee": "detkit.model.neck"}
     monkeypatch.setattr(aliases, "TARGETS", rows)
     monkeypatch.setattr(aliases, "ARGUMENTS", {f"{NOW}.Warp": {"rows": "height"}})
+    monkeypatch.setattr(aliases, "WEIGHTS", {"head.knee": "head.neck"})
     monkeypatch.setattr(aliases, "PLACES", {"loader.sides": "loader.multiscale", "regions": "cache.proposal"})
 
 
 def test_the_longest_row_wins_and_ends_at_a_dot() -> None:
-    assert target_now("detkit.old.ShortSide") == f"{NOW}.ShortSide"
-    assert target_now("detkit.old.Squash") == f"{NOW}.Warp"
-    assert target_now("detkit.older.Squash") == "detkit.older.Squash"
+    rows = aliases.TARGETS
+    assert name_now("detkit.old.ShortSide", rows) == f"{NOW}.ShortSide"
+    assert name_now("detkit.old.Squash", rows) == f"{NOW}.Warp"
+    assert name_now("detkit.older.Squash", rows) == "detkit.older.Squash"
 
 
 def test_parts_are_renamed_at_any_depth() -> None:
@@ -54,10 +56,11 @@ def test_places_of_a_training_config_move() -> None:
 def test_a_checkpoint_and_an_exported_file_are_read_in_the_names_of_today(tmp_path: Path) -> None:
     preprocess = {"_target_": "detkit.old.Squash", "rows": 64, "width": 96}
     config = {"model": {"_target_": "detkit.model.knee.X"}, "loader": {"sides": []}}
-    torch.save(
-        {"format": 1, "model": {}, "config": config, "classes": ["a"], "preprocess": preprocess}, tmp_path / "x.pt"
-    )
+    weights = {"head.knee.0.bias": torch.ones(1), "head.kneecap": torch.zeros(1)}
+    content = {"format": 1, "config": config, "classes": ["a"], "preprocess": preprocess}
+    torch.save(content | {"model": weights, "ema": weights}, tmp_path / "x.pt")
     loaded = load_checkpoint(tmp_path / "x.pt")
+    assert loaded.model.keys() == {"head.neck.0.bias", "head.kneecap"} and loaded.weights.keys() == loaded.model.keys()
     assert loaded.config == {"model": {"_target_": "detkit.model.neck.X"}, "loader": {"multiscale": []}}
     about = {"format": 1, "classes": ["a"], "preprocess": preprocess, "proposal": {"_target_": "detkit.old.Source"}}
     exported = read_content(json.dumps(about), Path("x.onnx"))
@@ -66,7 +69,7 @@ def test_a_checkpoint_and_an_exported_file_are_read_in_the_names_of_today(tmp_pa
         assert build_preprocess(checkpoint.preprocess).to_dict()["height"] == 64
 
 
-@pytest.mark.parametrize("table", ["TARGETS", "PLACES"])
+@pytest.mark.parametrize("table", ["TARGETS", "PLACES", "WEIGHTS"])
 def test_no_row_leads_to_a_name_that_another_row_takes_away(monkeypatch: pytest.MonkeyPatch, table: str) -> None:
     monkeypatch.undo()  # the tables as they are
     rows = getattr(aliases, table)
