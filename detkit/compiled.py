@@ -1,4 +1,4 @@
-"""Compiled inner loops that also work where nothing can be written to disk."""
+"""Compile inner loops, also where nothing can be written to disk."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def compiled(function: F, **options: Any) -> F:
-    """`function` as machine code, kept on disk beside the module or in the user's cache where either is writable.
+    """Compile `function` to machine code, cached beside the module or in the user's cache if either is writable.
 
     options: of `numba.njit`.
     """

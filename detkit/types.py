@@ -57,11 +57,11 @@ class Batch:
         return len(self.sizes)
 
     def to(self, device: torch.device | str, non_blocking: bool = True) -> Batch:
-        """The same batch with its tensors on `device`."""
+        """Copy the batch with its tensors to `device`."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Batch:
-        """The same batch in page-locked memory; `DataLoader(pin_memory=True)` calls this."""
+        """Copy the batch to page-locked memory; `DataLoader(pin_memory=True)` calls this."""
         return self._map(Tensor.pin_memory)
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> Batch:
@@ -95,20 +95,20 @@ class Detections:
         return replace(self, boxes=self.boxes[index], scores=self.scores[index], labels=self.labels[index])
 
     def to(self, device: torch.device | str) -> Detections:
-        """The same detections with their tensors on `device`."""
+        """Copy the detections with their tensors to `device`."""
         return replace(self, boxes=self.boxes.to(device), scores=self.scores.to(device), labels=self.labels.to(device))
 
     def name(self, label: int) -> str:
-        """The class name of `label`, or its number where names are unknown."""
+        """Return the class name of `label`, or its number if names are unknown."""
         return self.names[label] if self.names is not None else str(label)
 
     def to_dict(self) -> list[dict[str, Any]]:
-        """JSON-ready rows: box [x1, y1, x2, y2], score, label, name."""
+        """Convert to JSON-ready rows: box [x1, y1, x2, y2], score, label, name."""
         rows = zip(self.boxes.tolist(), self.scores.tolist(), self.labels.tolist(), strict=True)
         return [{"box": box, "score": score, "label": label, "name": self.name(label)} for box, score, label in rows]
 
     def to_supervision(self) -> Any:
-        """The same as `supervision.Detections`; needs the `supervision` package."""
+        """Convert to `supervision.Detections`; needs the `supervision` package."""
         try:
             import supervision
         except ImportError as error:
@@ -122,7 +122,7 @@ class Detections:
         )
 
     def plot(self, image: Any) -> Image.Image:
-        """A picture of these detections drawn on `image` (path, array HWC uint8 RGB, or PIL image)."""
+        """Draw these detections on `image` (path, array HWC uint8 RGB, or PIL image)."""
         from detkit.visualize.draw import draw_detections
 
         return draw_detections(image, self)

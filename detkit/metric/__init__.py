@@ -1,1 +1,1 @@
-"""How good detections are: average precision, recall, confusion; records in, numbers out."""
+"""Detection metrics: average precision, recall, confusion; records in, numbers out."""

@@ -1,6 +1,6 @@
-"""Average precision: outcomes of one class in order of score, to a curve, to one number.
+"""Average precision: from the outcomes of one class by score to a curve, and to one number.
 
-An integrator takes recall and precision after each counted detection (float64 [K], recall never falling) and gives
+An integrator takes recall and precision after each counted detection (float64 [K], recall never falling) and returns
 the average precision, 0 for K = 0. K counts true and false positives; ignored detections are left out before.
 """
 
@@ -19,12 +19,12 @@ Integrator = Callable[[NDArray[np.float64], NDArray[np.float64]], float]
 
 
 def area(recall: NDArray[np.float64], precision: NDArray[np.float64]) -> float:
-    """The area under the falling envelope of the curve (PASCAL VOC 2010 and later)."""
+    """Integrate the monotone envelope of the curve (PASCAL VOC 2010 and later)."""
     return float(np.diff(recall, prepend=0.0) @ falling_envelope(precision))
 
 
 def eleven_point(recall: NDArray[np.float64], precision: NDArray[np.float64]) -> float:
-    """The mean best precision at recall >= 0, 0.1, ..., 1, each decided exactly (PASCAL VOC 2007).
+    """Average the best precision at recall >= 0, 0.1, ..., 1, each decided exactly (PASCAL VOC 2007).
 
     Recalls are fractions of far fewer than 1e9 objects, so lowering each level by 1e-10 admits those that equal it
     (3 of 10, a hair below the double 3 * 0.1) and no other.
@@ -33,17 +33,17 @@ def eleven_point(recall: NDArray[np.float64], precision: NDArray[np.float64]) ->
 
 
 def eleven_point_float(recall: NDArray[np.float64], precision: NDArray[np.float64]) -> float:
-    """`eleven_point` as tools that compare doubles have it: recall 3/10, 6/10 and 7/10 miss their own level."""
+    """Average as `eleven_point`, but compare doubles, as some tools do: recall 3/10, 6/10, 7/10 miss their level."""
     return _mean_at(np.linspace(0, 1, 11), recall, precision)
 
 
 def n101(recall: NDArray[np.float64], precision: NDArray[np.float64]) -> float:
-    """The mean best precision at recall >= 0, 0.01, ..., 1, compared as doubles (COCO)."""
+    """Average the best precision at recall >= 0, 0.01, ..., 1, compared as doubles (COCO)."""
     return _mean_at(np.linspace(0, 1, 101), recall, precision)
 
 
 def falling_envelope(precision: NDArray[np.float64]) -> NDArray[np.float64]:
-    """float64 [K]: the best precision at this recall or beyond."""
+    """Compute the best precision at this recall or beyond: float64 [K]."""
     return np.maximum.accumulate(precision[::-1])[::-1]
 
 
@@ -53,7 +53,7 @@ def _mean_at(levels: NDArray[np.float64], recall: NDArray[np.float64], precision
 
 
 class Curve(NamedTuple):
-    """Precision and recall of one class after each counted detection, in order of score.
+    """The precision-recall curve of one class: its values after each counted detection, by descending score.
 
     recall, precision, scores: float64 [K]. num_objects: the objects to be found; recall is NaN where there are none.
     """
@@ -64,7 +64,7 @@ class Curve(NamedTuple):
     num_objects: int
 
     def best_f1(self) -> tuple[float, float, float, float]:
-        """The highest F1 of any score threshold, with that threshold and its precision and recall; NaN if none."""
+        """Return the highest F1 of any score threshold, that threshold, its precision and its recall; NaN if none."""
         last_of_tie = np.append(np.diff(self.scores) != 0, True)[: len(self.scores)]  # a threshold keeps equal scores
         recall, precision = self.recall[last_of_tie], self.precision[last_of_tie]
         if len(recall) == 0 or self.num_objects == 0:
@@ -75,7 +75,7 @@ class Curve(NamedTuple):
 
 
 def curves(grouped: Grouped, matched: Matched, threshold: int = 0) -> list[Curve]:
-    """The curve of each class at the IoU threshold of that index."""
+    """Compute the curve of each class at the IoU threshold of that index."""
     starts = np.searchsorted(grouped.labels, np.arange(grouped.num_classes + 1))
     return [_curve(grouped, matched, threshold, label, starts) for label in range(grouped.num_classes)]
 
@@ -91,14 +91,14 @@ def _curve(grouped: Grouped, matched: Matched, threshold: int, label: int, start
 
 
 class Scores(NamedTuple):
-    """ap, recall: float64 [T, C], NaN for a class without objects; recall is that of all counted detections."""
+    """AP and recall by threshold and class: float64 [T, C], NaN without objects; recall of all counted detections."""
 
     ap: NDArray[np.float64]
     recall: NDArray[np.float64]
 
 
 def integrate(grouped: Grouped, matched: Matched, integrator: Integrator) -> Scores:
-    """Average precision and final recall of each class at each IoU threshold of `matched`."""
+    """Compute average precision and final recall of each class at each IoU threshold of `matched`."""
     shape = (len(matched.outcome), grouped.num_classes)
     ap, recall = np.full(shape, np.nan), np.full(shape, np.nan)
     for t in range(shape[0]):
@@ -120,7 +120,7 @@ def average_precision(
     max_dets: int | None = None,
     area_range: tuple[float, float] = EVERY_AREA,
 ) -> Scores:
-    """Any matcher with any integrator: AP and recall, float64 [T, C] each.
+    """Compute AP and recall, float64 [T, C] each, by any matcher and any integrator.
 
     VOC2007 is (voc_argmax, eleven_point), VOC2010 (voc_argmax, area), COCO (coco_greedy, n101, max_dets=100).
     """

@@ -1,4 +1,4 @@
-"""What the four numbers of a box in a file mean, and whether they can mean it."""
+"""Interpret the four numbers of a box in a file, and check that they can mean that."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Form(NamedTuple):
 
     @classmethod
     def of(cls, name: str | None, inclusive: bool) -> Form:
-        """The form that `boxes=name` says; null means xywh. Raises UserError for what is none."""
+        """Return the form that `boxes=name` means; null means xywh. Raises UserError for other names."""
         if name is not None and name not in FORMS:
             raise UserError(f"boxes={name} must be one of {', '.join(FORMS)}")
         return cls(name or "xywh", name is not None, inclusive)
@@ -37,7 +37,7 @@ class Form(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class WrittenBoxes:
-    """Boxes as a file has them.
+    """Boxes as they are written in a file.
 
     numbers: float64 [N, 4], finite. sizes: float64 [N, 2], width and height of the picture of each, NaN where unknown.
     name: says where box k stands, as "gt.json: entry 3"; what: "predictions" or "ground truth".
@@ -51,12 +51,12 @@ class WrittenBoxes:
         return len(self.numbers)
 
     def told(self, index: int) -> str:
-        """Where a box stands and its numbers."""
+        """Describe a box: where it is written, and its numbers."""
         return f"{self.name(index)} has the box {[float(f'{value:.6g}') for value in self.numbers[index]]}"
 
 
 def to_xyxy(written: WrittenBoxes, form: Form) -> NDArray[np.float64]:
-    """float64 [N, 4] xyxy pixels, half-open; raises UserError where the numbers cannot mean that, or hardly do."""
+    """Convert to xyxy pixels, half-open: float64 [N, 4]; raises UserError if the numbers cannot or hardly mean that."""
     if len(written) == 0:
         return np.zeros((0, 4))
     _refuse_negative(written, form)
@@ -82,7 +82,7 @@ def to_xyxy(written: WrittenBoxes, form: Form) -> NDArray[np.float64]:
 
 
 def from_xywh(numbers: NDArray[np.float64], form: Form, sizes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """float64 [N, 4]: left, top, width, height in pixels, written in another form."""
+    """Convert left, top, width, height in pixels to another form: float64 [N, 4]."""
     first, second = numbers[:, :2], numbers[:, 2:]
     if form.name == "xywh":
         return numbers
@@ -93,7 +93,7 @@ def from_xywh(numbers: NDArray[np.float64], form: Form, sizes: NDArray[np.float6
 
 
 def refuse_scores(scores: NDArray[np.float64], name: Callable[[int], str]) -> None:
-    """Raise UserError for the first score that is none: above 1 or below 0."""
+    """Raise UserError for the first score that is above 1 or below 0."""
     bad = np.flatnonzero((scores < 0) | (scores > 1 + 1e-6))
     if len(bad):
         percent = "; divide percent by 100" if 1 < scores.max() <= 100 and scores.min() >= 0 else ""
@@ -101,7 +101,7 @@ def refuse_scores(scores: NDArray[np.float64], name: Callable[[int], str]) -> No
 
 
 def other_forms(written: WrittenBoxes, form: Form) -> dict[str, NDArray[np.float64]]:
-    """The boxes xyxy in each other form in pixels in which they could be read, by its name."""
+    """Convert the boxes from every other form in pixels in which they could be read: xyxy by its name."""
     found = {}
     for name in ("xywh", "xyxy", "cxcywh"):
         other = Form(name, inclusive=form.inclusive)
@@ -143,12 +143,12 @@ def _shares(numbers: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 def _whole(numbers: NDArray[np.float64]) -> bool:
-    """Whether there are only whole numbers: a box 0 0 1 1 is one pixel, if nothing else speaks of shares."""
+    """Tell whether all numbers are whole: a box 0 0 1 1 is one pixel, if nothing else speaks of shares."""
     return bool((numbers == np.round(numbers)).all())
 
 
 def _most(which: NDArray[np.bool_]) -> int | None:
-    """The first index, where more than half are."""
+    """Return the first index, if more than half are set."""
     return int(np.flatnonzero(which)[0]) if which.mean() > 0.5 else None
 
 
@@ -167,7 +167,7 @@ def _of_shares(written: WrittenBoxes) -> str:
 
 
 def _beyond(boxes: NDArray[np.float64], sizes: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Whether a box reaches beyond its picture by more than a rounding; False where the size is unknown."""
+    """Tell which boxes reach beyond their picture by more than rounding; False if the size is unknown."""
     slack = np.maximum(2.0 * (sizes > 2), 0.02 * sizes)
     return np.asarray(((boxes[:, 2:] > sizes + slack) | (boxes[:, :2] < -slack)).any(axis=1))
 
@@ -200,10 +200,10 @@ def _refuse_beyond(written: WrittenBoxes, form: Form, boxes: NDArray[np.float64]
 
 
 def _corners(numbers: NDArray[np.float64]) -> int | None:
-    """The clearest of boxes that are all corners, as far as numbers without a picture can tell; None: they are not.
+    """Return the clearest of boxes that are all corners, as far as numbers without a picture can tell; None if not.
 
-    A large object in the middle of its picture has a width greater than its x, too; but corners are close to each
-    other besides, and it takes several to be sure.
+    A large object in the middle of its picture has a width greater than its x, too; but corners are close to each other
+    besides, and it takes several to be sure.
     """
     distinct = np.unique(numbers, axis=0)
     if len(distinct) < _FEWEST or (distinct[:, 2:] <= distinct[:, :2]).any():

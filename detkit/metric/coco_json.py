@@ -1,7 +1,7 @@
-"""COCO json: annotation files in, results in and out.
+"""Read COCO's annotation and results files, and write results.
 
-The entries are parsed by `detkit.data.coco_entries`, as for a training. What a reader may leave out with a word would
-change what is measured here, and is refused.
+The entries are parsed by `detkit.data.coco_entries`, as for a training. Faults that a training reader repairs with a
+warning would change what is measured here, and are refused.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class CocoResult(TypedDict):
 
 
 def read_coco_objects(path: Path, form: Form = PIXELS, images: Path | None = None) -> Reference:
-    """The objects of an annotation file {"images", "annotations", "categories"}; raises UserError naming the fault.
+    """Read an annotation file {"images", "annotations", "categories"}; raises UserError naming the fault.
 
     images: a folder of the pictures, for the size of those that the file gives none of.
     """
@@ -88,10 +88,10 @@ def read_coco_objects(path: Path, form: Form = PIXELS, images: Path | None = Non
 def read_coco_results(
     path: Path, reference: Reference, form: Form = PIXELS
 ) -> tuple[Predictions, list[str], WrittenBoxes]:
-    """A list of {"image_id", "category_id", "bbox", "score"}, or a dict with it under "annotations".
+    """Read a list of {"image_id", "category_id", "bbox", "score"}, or a dict with it under "annotations".
 
-    Where that dict lists images and categories too, its ids mean those, by file and class name. Returns the class names
-    by label, too: those of the reference, and then what else the dict has detections of.
+    If that dict lists images and categories too, its ids mean those, by file and class name. Returns also the class
+    names by label: those of the reference, and then what else the dict has detections of.
     """
     content = _read_json(path)
     rows = content.get("annotations") if isinstance(content, dict) else content
@@ -162,7 +162,7 @@ def _read_json(path: Path) -> Any:
 
 
 def _refuse_faults(file: CocoFile) -> None:
-    """Raise UserError naming the first fault by which what is measured would be another thing than what is written."""
+    """Raise UserError naming the first fault that would change what is measured."""
     faults = [fault for fault in file.faults if fault.kind not in HARMLESS]
     if faults:
         told = faults[0].message.partition("; ")[0]  # behind that stands what a reader makes of it
@@ -171,7 +171,7 @@ def _refuse_faults(file: CocoFile) -> None:
 
 
 def _written(file: CocoFile, sizes: NDArray[np.float64], form: Form) -> WrittenBoxes:
-    """The numbers of the boxes; those around a segmentation in the form of the others."""
+    """Collect the numbers of the boxes; those around a segmentation in the form of the others."""
     numbers = np.array([item.bbox for item in file.objects], np.float64).reshape(-1, 4)
     outlined = np.array([item.outlined for item in file.objects], np.bool_)
     numbers[outlined] = from_xywh(numbers[outlined], form, sizes[outlined])
@@ -203,7 +203,7 @@ def _score(row: Mapping[str, object], item: CocoObject, path: Path) -> float:
 
 
 def _refuse_corners_by_area(written: WrittenBoxes, area: NDArray[np.float64], form: Form) -> None:
-    """Raise UserError where every area is that of corners, and not of x, y, width, height; NaN is none."""
+    """Raise UserError if every known area is that of corners, and not of x, y, width, height; NaN is unknown."""
     x, y, third, fourth = written.numbers.T
     clear = (x > 0) & (y > 0) & (area > 0)
     corners = np.isclose((third - x) * (fourth - y), area, rtol=0.01) & (third > x)

@@ -1,4 +1,4 @@
-"""What was taken for what, what was missed, and what was seen where nothing is."""
+"""Confusion matrix with a "missed" column and a "spurious" row."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def confusion_matrix(
     score_threshold: float = 0.5,
     iou_threshold: float = 0.5,
 ) -> NDArray[np.int64]:
-    """Counts, int64 [C+1, C+1]: row = class of the object, column = class it was detected as.
+    """Count detections by class, int64 [C+1, C+1]: row = class of the object, column = class it was detected as.
 
-    The last column is "missed", the last row "spurious". Detections of score >= `score_threshold` first take objects
-    of their own class by `coco_greedy`; what is left over of both sides is paired in the same way across classes.
-    A row sums to the objects of a class that are not difficult, a column to its detections that are not ignored.
+    The last column is "missed", the last row "spurious". Detections of score >= `score_threshold` are first matched to
+    objects of their own class by `coco_greedy`; what is left of both is matched in the same way across classes. A row
+    sums to the objects of a class that are not difficult, a column to its detections that are not ignored.
     """
     kept = predictions.select(predictions.scores >= score_threshold)
     grouped = group(kept, ground_truth, num_classes)

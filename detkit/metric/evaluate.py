@@ -1,4 +1,4 @@
-"""Every number of one evaluation, from one pass over the records."""
+"""Compute every metric of one evaluation in one pass over the records."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def _voc(grouped: Grouped, classes: Sequence[str], iou_thresholds: Sequence[floa
 
 
 def _operating_points(grouped: Grouped, matched: Matched, threshold: int) -> list[OperatingPoint]:
-    """For each class the counts, and the score threshold of highest F1 with its precision and recall."""
+    """Count each class, and find the score threshold of highest F1 with its precision and recall."""
     num_detections = np.bincount(grouped.labels, minlength=grouped.num_classes)
     num_difficult = np.bincount(grouped.gt_labels[grouped.difficult], minlength=grouped.num_classes)
     rows: list[OperatingPoint] = []
@@ -170,13 +170,13 @@ def _coco(grouped: Grouped, classes: Sequence[str]) -> COCOMetrics:
 
 
 def _recall_of_first(grouped: Grouped, matched: Matched, max_dets: int) -> NDArray[np.float64]:
-    """float64 [T, C]: recall when only the first detections of each image and class count."""
+    """Compute recall when only the first detections of each image and class count: float64 [T, C]."""
     first = (matched.outcome == TRUE_POSITIVE) & (grouped.rank < max_dets)
     found = np.stack([np.bincount(grouped.labels[row], minlength=grouped.num_classes) for row in first])
     return np.where(matched.num_objects > 0, found / np.maximum(matched.num_objects, 1), np.nan)
 
 
 def _mean(values: NDArray[np.float64]) -> float:
-    """The mean without NaN; NaN where nothing is left."""
+    """Average without NaN; NaN if nothing is left."""
     values = values[~np.isnan(values)]
     return float(values.mean()) if len(values) else math.nan

@@ -1,4 +1,4 @@
-"""Evaluation of files: ground truth and predictions in COCO json, in text files of an image each, or in VOC's XML."""
+"""Evaluate files: ground truth and predictions in COCO json, in text files of an image each, or in VOC's XML."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def evaluate_files(
     confusion_score: float = 0.5,
     inclusive: bool = True,
 ) -> dict[str, Any]:
-    """`evaluate` on files: see `read_ground_truth` and `read_predictions` for what they may be.
+    """Run `evaluate` on files: see `read_ground_truth` and `read_predictions` for what they may be.
 
     iou_thresholds: those of metrics["voc"]["by_iou"]. metrics["protocol"] names boxes and inclusive; its "notes" say
     what a reader of the numbers must know: that there are no detections or objects, that another form fits better.
@@ -67,7 +67,7 @@ def evaluate_files(
 def read_ground_truth(
     path: str | Path, *, boxes: str | None = None, images: str | Path | None = None, inclusive: bool = True
 ) -> Reference:
-    """Objects from a COCO annotation file, a folder of text files of lines `name x y w h`, or one of VOC's XML files.
+    """Read objects from a COCO annotation file, from text files of lines `name x y w h`, or from VOC's XML files.
 
     boxes: what four numbers mean, one of box_form.FORMS; None: x, y, w, h in pixels, unless they show that they are
     not. VOC's boxes say themselves what they are. images: the folder of the pictures, where their sizes are not known.
@@ -89,7 +89,7 @@ def read_ground_truth(
 def read_predictions(
     path: str | Path, reference: Reference, *, boxes: str | None = None, inclusive: bool = True
 ) -> tuple[Predictions, list[str]]:
-    """Detections and the class names by label, from COCO results or a folder of lines `name score x y w h`.
+    """Read detections and the class names by label, from COCO results or text files of lines `name score x y w h`.
 
     `boxes`, `inclusive` as in `read_ground_truth`; with boxes=yolo, lines are `class cx cy w h score`. Classes that are
     named and that the reference does not have come behind its own, and count for nothing; where all are such, and for
@@ -112,7 +112,7 @@ def _read_predictions(
 
 
 def _other_classes(found: Predictions, classes: Sequence[str], reference: Reference, path: Path) -> list[str]:
-    """A sentence on detections of classes that the ground truth does not have."""
+    """Describe detections of classes that the ground truth does not have, in a sentence."""
     counts = Counter(classes[label] for label in found.labels.tolist() if label >= len(reference.classes))
     if not counts:
         return []

@@ -1,4 +1,4 @@
-"""Whether predictions fit the ground truth far better if their numbers meant something else."""
+"""Check whether predictions fit the ground truth far better in another form of boxes."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _MOST = 2000  # detections that are looked at, the best
 
 
 def better_form(written: WrittenBoxes, form: Form, predictions: Predictions, ground_truth: GroundTruth) -> str | None:
-    """Name the other form of box that fits the ground truth by far better than the one read; None: none does.
+    """Name the form of boxes that fits the ground truth far better than the one read; None if none does.
 
-    The measure is the mean of each object's best overlap with a detection of its class. A form that makes one box of
-    all negative is out, so a wrong alarm needs detections that are all in the wrong place and right by another rule.
+    The measure is the mean of each object's best IoU with a detection of its class. A form in which one box has a
+    negative size is out, so a false alarm needs detections that are all in the wrong place and right by another rule.
     """
     chosen = np.argsort(-predictions.scores, kind="stable")[:_MOST]
     now = _mean_overlap(predictions.boxes[chosen], chosen, predictions, ground_truth)
@@ -30,7 +30,7 @@ def better_form(written: WrittenBoxes, form: Form, predictions: Predictions, gro
 def _mean_overlap(
     boxes: NDArray[np.float64], chosen: NDArray[np.int64], predictions: Predictions, ground_truth: GroundTruth
 ) -> float:
-    """Mean over the objects in images and of classes that have a detection; 0 where there is none."""
+    """Average over the objects in images and of classes that have a detection; 0 if there is none."""
     found: dict[tuple[int, int], list[int]] = {}
     for place, index in enumerate(chosen):
         found.setdefault((int(predictions.image[index]), int(predictions.labels[index])), []).append(place)
@@ -43,7 +43,7 @@ def _mean_overlap(
 
 
 def _overlap(boxes: NDArray[np.float64], box: NDArray[np.float64]) -> NDArray[np.float64]:
-    """IoU [N] of boxes xyxy [N, 4] with one; 0 for those without area."""
+    """Compute IoU [N] of boxes xyxy [N, 4] with one; 0 for those without area."""
     sides = np.minimum(boxes[:, 2:], box[2:]) - np.maximum(boxes[:, :2], box[:2])
     common = np.maximum(sides, 0).prod(axis=1)
     union = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1) + (box[2:] - box[:2]).prod() - common

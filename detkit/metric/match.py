@@ -1,4 +1,4 @@
-"""Which object each detection answers for, by the rule of PASCAL VOC or of COCO.
+"""Match detections to objects, by the rule of PASCAL VOC or of COCO.
 
 Symbols: D detections, M objects, I images, C classes, G (class, image) groups with detections, T IoU thresholds.
 """
@@ -20,7 +20,7 @@ EVERY_AREA = (-float("inf"), float("inf"))
 
 
 class Grouped(NamedTuple):
-    """Both sides sorted by class, then image; detections of one group by descending score, ties as they came.
+    """Detections and objects sorted by class, then image; detections of a group by descending score, ties as they came.
 
     detections, objects: int64 [D], [M], the row of the input that each sorted row was.
     boxes: float64 [D, 4]. scores: float64 [D]. labels: int64 [D]. rank: int64 [D], 0 for the first of its group.
@@ -46,7 +46,7 @@ class Grouped(NamedTuple):
 
 
 def group(predictions: Predictions, ground_truth: GroundTruth, num_classes: int) -> Grouped:
-    """Sort both sides once for all matchers; raises ValueError on a label or image index out of range."""
+    """Sort detections and objects once for all matchers; raises ValueError on a label or image index out of range."""
     for name, record in (("predictions", predictions), ("ground truth", ground_truth)):
         _check_range(f"{name} labels", record.labels, num_classes)
         _check_range(f"{name} image indices", record.image, ground_truth.num_images)
@@ -80,11 +80,10 @@ def group(predictions: Predictions, ground_truth: GroundTruth, num_classes: int)
 
 
 class Matched(NamedTuple):
-    """What became of each detection at each threshold.
+    """The outcome of each detection at each threshold.
 
-    matches: int32 [T, D], the row of the sorted objects that a detection answers for, -1 for none.
-    outcome: int8 [T, D], FALSE_POSITIVE, TRUE_POSITIVE or IGNORED.
-    num_objects: int64 [C], the objects that were there to be found.
+    matches: int32 [T, D], the row of the sorted objects that a detection is matched to, -1 for none. outcome: int8
+    [T, D], FALSE_POSITIVE, TRUE_POSITIVE or IGNORED. num_objects: int64 [C], the objects that were there to be found.
     """
 
     matches: NDArray[np.int32]
@@ -93,9 +92,11 @@ class Matched(NamedTuple):
 
 
 class Matcher(Protocol):
-    """Pairs detections with objects at each IoU threshold; at most `max_dets` detections per image and class count,
-    objects outside `area_range` (pixels, both ends included) are difficult, and detections outside it are ignored
-    where they answer for nothing."""
+    """Match detections to objects at each IoU threshold.
+
+    At most `max_dets` detections per image and class count. Objects outside `area_range` (pixels, both ends included)
+    are treated as difficult, and unmatched detections outside it are ignored.
+    """
 
     def __call__(
         self,
@@ -114,10 +115,10 @@ def voc_argmax(
     max_dets: int | None = None,
     area_range: tuple[float, float] = EVERY_AREA,
 ) -> Matched:
-    """PASCAL VOC: a detection answers for the object it overlaps most, or, where IoU < threshold, for none.
+    """Match by PASCAL VOC's rule: a detection to the object of highest IoU, or to none if that is below the threshold.
 
-    If that object is difficult the detection is ignored; if a better detection took it already, this one is false,
-    even where it overlaps a second object enough (VOC devkit, VOCevaldet; Everingham et al. 2010, section 4.2).
+    If that object is difficult the detection is ignored; if a better detection took it already, this one is false, even
+    if it overlaps a second object enough (VOC devkit, VOCevaldet; Everingham et al. 2010, section 4.2).
     """
     thresholds = np.asarray(iou_thresholds, np.float64)
     ignored = grouped.difficult | _outside(grouped.area, area_range)
@@ -133,7 +134,7 @@ def coco_greedy(
     max_dets: int | None = None,
     area_range: tuple[float, float] = EVERY_AREA,
 ) -> Matched:
-    """COCO: in order of score a detection takes the free object it overlaps most, if IoU >= threshold.
+    """Match by COCO's rule: in order of score, a detection to the free object of highest IoU, if >= the threshold.
 
     Difficult objects come last and make the detection ignored. A crowd is never used up, and its overlap is the share
     of the detection inside it. Among equal overlaps the last object wins (pycocotools, COCOeval.evaluateImg).
@@ -174,7 +175,7 @@ def _check_range(name: str, values: NDArray[np.int64], limit: int) -> None:
 
 @compiled
 def overlap(box: NDArray[np.float64], other: NDArray[np.float64], share_of_box: bool) -> float:
-    """IoU of two boxes xyxy, or with `share_of_box` intersection over the area of `box`; 0 where nothing is shared."""
+    """Compute IoU of two boxes xyxy, or with `share_of_box` intersection over the area of `box`; 0 if disjoint."""
     width = min(box[2], other[2]) - max(box[0], other[0])
     height = min(box[3], other[3]) - max(box[1], other[1])
     if width <= 0 or height <= 0:

@@ -1,4 +1,4 @@
-"""What metrics.json says of accuracy, key by key; other keys (timing, proposals, ...) are added by who measures them.
+"""The accuracies in metrics.json, key by key; whoever measures more (timing, proposals, ...) adds other keys.
 
 Numbers are fractions 0..1, and None where there are no objects to find.
 """
@@ -58,7 +58,7 @@ class VOCClass(OperatingPoint):
 
 
 class VOCAtIoU(TypedDict):
-    """Mean AP at one IoU threshold; mAP_11pt_float: by tools that compare recall with rounded levels."""
+    """Mean AP at one IoU threshold; mAP_11pt_float: as tools have it that compare recall as doubles."""
 
     mAP_11pt: float | None
     mAP_area: float | None

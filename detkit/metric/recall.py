@@ -1,4 +1,4 @@
-"""How well class-agnostic proposals cover the objects."""
+"""Recall of class-agnostic proposals."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def proposal_recall(
     counts: Sequence[int] = (100, 300, 1000),
     iou_thresholds: Sequence[float] = (0.5, 0.7),
 ) -> dict[str, Any]:
-    """Recall of the best 100, 300, 1000 proposals of each image, as `summarise_recall` lists it.
+    """Compute recall of the best 100, 300, 1000 proposals of each image, as `summarise_recall` lists it.
 
     proposals: for each image of `ground_truth`, in its order, boxes xyxy [P, 4] in original pixels, best first
     (array or tensor); may be a generator, nothing of it is kept. Difficult objects are left out.
@@ -44,7 +44,7 @@ def proposal_recall(
 
 
 def best_overlap(proposals: Boxes, gt_boxes: NDArray[np.float64], counts: Sequence[int]) -> NDArray[np.float64]:
-    """float64 [K, M]: the highest IoU of each object with the first counts[k] of proposals [P, 4], 0 if none."""
+    """Find the highest IoU of each object with the first counts[k] of proposals [P, 4]: float64 [K, M], 0 if none."""
     boxes = np.ascontiguousarray(proposals, np.float64).reshape(-1, 4)
     order = np.argsort(counts)
     best = np.zeros((len(counts), len(gt_boxes)))
@@ -60,11 +60,11 @@ def summarise_recall(
     counts: Sequence[int],
     iou_thresholds: Sequence[float],
 ) -> dict[str, Any]:
-    """The rows of a proposal table from the best IoU of each object, float64 [K, M], and its label, int64 [M].
+    """Summarise the best IoU of each object, float64 [K, M], by its label, int64 [M].
 
-    For each count, e.g. "300": recall_50, recall_70, the share of objects covered at that IoU; average_recall, its
-    mean over IoU .5:.05:.95; ABO, the mean best IoU by class, and MABO, the mean of those (Uijlings et al. 2013,
-    section 4). Several objects may be covered by one proposal. None where there are no objects.
+    For each count, e.g. "300": recall_50, recall_70, the share of objects covered at that IoU; average_recall, its mean
+    over IoU .5:.05:.95; ABO, the mean best IoU by class, and MABO, the mean of those (Uijlings et al. 2013, section 4).
+    Several objects may be covered by one proposal. None where there are no objects.
     """
     names = [f"recall_{round(100 * threshold)}" for threshold in iou_thresholds]
     summary: dict[str, Any] = {}

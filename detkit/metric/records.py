@@ -1,4 +1,4 @@
-"""Ground truth and predictions of a whole split as packed columns: what every metric takes."""
+"""Ground truth and predictions of a split as packed columns, which every metric takes."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class GroundTruth:
 
     @classmethod
     def from_annotations(cls, annotations: Annotations) -> GroundTruth:
-        """The objects of a data set, as annotated; where it has COCO's category ids, difficult means crowd."""
+        """Take the objects of a data set as annotated; if it has COCO's category ids, difficult means crowd."""
         boxes = annotations.boxes.astype(np.float64)
         is_coco = annotations.category_ids is not None
         return cls(
@@ -92,7 +92,7 @@ class Predictions:
     def from_detections(
         cls, detections: Iterable[Detections], images: Sequence[int] | NDArray[np.int64] | None = None
     ) -> Predictions:
-        """The detections of each image; `images` gives the index of each, by default 0, 1, 2, ..."""
+        """Pack the detections of each image; `images` gives the index of each, by default 0, 1, 2, ..."""
         items = list(detections)
         indices = np.arange(len(items)) if images is None else np.asarray(images, np.int64)
         if len(indices) != len(items):
@@ -106,19 +106,19 @@ class Predictions:
 
     @classmethod
     def concatenate(cls, parts: Sequence[Predictions]) -> Predictions:
-        """All detections of `parts`; metrics do not depend on their order as long as no image is in two parts."""
+        """Concatenate `parts`; metrics do not depend on their order as long as no image is in two parts."""
         columns = ("image", "boxes", "scores", "labels")
         return cls(**{name: _concatenate([getattr(part, name) for part in parts]) for name in columns})
 
     def select(self, index: NDArray[np.bool_] | NDArray[np.int64]) -> Predictions:
-        """The detections at a mask or an index array."""
+        """Select the detections at a mask or an index array."""
         return Predictions(
             image=self.image[index], boxes=self.boxes[index], scores=self.scores[index], labels=self.labels[index]
         )
 
 
 def box_area(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """float64 [N] of boxes xyxy [N, 4]."""
+    """Compute the areas, float64 [N], of boxes xyxy [N, 4]."""
     return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
 
 

@@ -1,4 +1,4 @@
-"""Ground truth that came from files, and how prediction files name what is in it."""
+"""Ground truth read from files, and how prediction files name its images and classes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from detkit.nearest import among
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """Ground truth read from files, and what predictions call its images and classes.
+    """Ground truth read from files, and the names of its images and classes in predictions.
 
     names: of the image files, with folder and suffix where known. image_of: the index of each image by COCO id, as
     text. category_of: the label of each COCO category id. Both are empty where the files have no ids, and `classes`
@@ -41,7 +41,7 @@ class Reference:
 
 
 class ImageNames:
-    """Finds an image by the name of its file: whole; without suffix; without folder where that is one image's alone."""
+    """Find an image by its file name: whole; without suffix; without folder if only one image has that name."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = [name.replace("\\", "/").removeprefix("./") for name in names]
@@ -51,7 +51,7 @@ class ImageNames:
                 known.setdefault(key, []).append(index)
 
     def find(self, name: str, path: Path, key: str = "file") -> int:
-        """The index of the image; raises UserError where it is none, or could be several."""
+        """Return the index of the image; raises UserError if there is none, or if there are several."""
         name = name.replace("\\", "/").removeprefix("./")
         # a text file is called after its image with or without suffix: "a.jpg.txt" or "a.txt", also "v1.2.txt"
         whole, bare, stem = _keys(name)
@@ -75,14 +75,14 @@ def _keys(name: str) -> tuple[str, str, str]:
 
 
 def numbered(names: Sequence[str]) -> dict[str, int]:
-    """The index of each name."""
+    """Return the index of each name."""
     return {name: index for index, name in enumerate(names)}
 
 
 def with_other_classes(classes: Sequence[str], named: Collection[str], path: Path) -> list[str]:
-    """`classes` of the ground truth, and behind them what else predictions name.
+    """Append to `classes` of the ground truth what else predictions name.
 
-    Raises UserError where they name none of those of the ground truth.
+    Raises UserError if they name none of those of the ground truth.
     """
     if named and classes and not set(named) & set(classes):
         raise UserError(
@@ -93,7 +93,7 @@ def with_other_classes(classes: Sequence[str], named: Collection[str], path: Pat
 
 
 def find_indices(names: Iterable[object], index_of: Mapping[str, int], key: str, path: Path) -> NDArray[np.int64]:
-    """int64: the index of each of `names`; raises UserError for the first that is not in `index_of`."""
+    """Return the index of each of `names`, int64; raises UserError for the first that is not in `index_of`."""
     texts = [str(name) for name in names]
     unknown = sorted({text for text in texts if text not in index_of})
     if unknown:
@@ -104,7 +104,7 @@ def find_indices(names: Iterable[object], index_of: Mapping[str, int], key: str,
 
 
 def picture_sizes(names: ImageNames, folder: Path) -> NDArray[np.float64]:
-    """float64 [I, 2]: width and height of the picture of each image, from the files below `folder`.
+    """Read width and height of the picture of each image from the files below `folder`: float64 [I, 2].
 
     Raises UserError where the folder or the picture of an image is missing, or cannot be read.
     """

@@ -1,7 +1,7 @@
-"""Boxes in one text file for each image, the form of Object-Detection-Metrics and its successors.
+"""Read boxes from one text file per image, the format of Object-Detection-Metrics and its successors.
 
-Lines are `name` and four numbers for objects, `name score` and four numbers for detections; a name may hold spaces.
-What the numbers mean is said by a `Form`; of YOLO, `name` is the number of the class, and the score comes last.
+Lines are `name` and four numbers for objects, `name score` and four numbers for detections; a name may hold spaces. The
+meaning of the numbers is given by a `Form`; of YOLO, `name` is the number of the class, and the score comes last.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class _Row(NamedTuple):
 
 
 def read_text_objects(folder: Path, form: Form, images: Path | None = None) -> Reference:
-    """The objects of a folder; each file is an image, empty files too. A line may end in the word `difficult`.
+    """Read the objects of a folder; each file is an image, empty files too. A line may end in the word `difficult`.
 
     images: a folder of the pictures, for their sizes.
     """
@@ -54,7 +54,7 @@ def read_text_objects(folder: Path, form: Form, images: Path | None = None) -> R
 
 
 def read_text_detections(folder: Path, reference: Reference, form: Form) -> tuple[Predictions, list[str], WrittenBoxes]:
-    """Detections of a folder whose files are named as those of the images, and the class names by label."""
+    """Read the detections of a folder whose files are named as the images, and the class names by label."""
     wanted = "class cx cy w h score" if form.name == "yolo" else f"name score {LETTERS[form.name]}"
     files = _files(folder, wanted)
     taken: dict[int, Path] = {}
@@ -123,7 +123,7 @@ def _read_rows(file: Path, image: int, wanted: str, *, objects: bool, score_last
 
 
 def _refuse_predictions(rows: list[_Row], folder: Path) -> None:
-    """Raise UserError where every line has one number more than an object: a score, before or after the box."""
+    """Raise UserError if every line has one number more than an object: a score, before or after the box."""
 
     def is_number(word: str) -> bool:
         try:

@@ -1,4 +1,4 @@
-"""Ground truth in PASCAL VOC's XML files."""
+"""Read ground truth from PASCAL VOC's XML files."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from detkit.metric.reference import ImageNames, Reference, numbered, picture_siz
 
 
 def find_voc_files(folder: Path) -> list[Path]:
-    """The XML files of a VOC folder: those in Annotations, or in the folder itself; empty where it is none."""
+    """List the XML files of a VOC folder: those in Annotations, or in the folder itself; empty if it is none."""
     inner = folder / "Annotations"
     return sorted((inner if inner.is_dir() else folder).glob("*.xml"))
 
 
 def read_voc_objects(folder: Path, images: Path | None = None) -> Reference:
-    """The objects of every XML file of a folder, whatever split it is in; raises UserError naming what is broken.
+    """Read the objects of every XML file of a folder, whatever split it is in; raises UserError naming what is broken.
 
     images: a folder of the pictures, for the sizes that the files do not give.
     """

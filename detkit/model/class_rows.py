@@ -1,4 +1,4 @@
-"""Which rows of a detector's weights belong to which class, so that a training for other classes can keep them."""
+"""Find which rows of a detector's weights belong to which class, to keep them when the classes change."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ OTHER = -1  # the label of a row that belongs to no class: background, boxes, ob
 
 
 def labels_of_rows(num_classes: int, *, others: int = 0, values: int = 1, anchors: int = 1) -> Tensor:
-    """The label of each output of a layer that gives, for each anchor, `others` numbers and then `values` per class.
+    """List the class of each output of a layer that gives, per anchor, `others` numbers, then `values` per class.
 
     int64 [anchors * (others + num_classes * values)], OTHER where a number belongs to no class.
     """
@@ -20,10 +20,10 @@ def labels_of_rows(num_classes: int, *, others: int = 0, values: int = 1, anchor
 
 
 def class_rows(model: nn.Module, num_classes: int) -> dict[str, Tensor]:
-    """The label of each row (index of the first dimension) of every weight and buffer that has rows by class.
+    """Find the class of each row (index of the first dimension) of every weight and buffer that has rows by class.
 
-    {name in the state dict: int64 [rows]}, 0..num_classes-1 or OTHER, of a model like `model` with so many classes.
-    A part that has such rows says so by a method `class_rows(num_classes)`, which names its layers or tensors; all
+    {name in the state dict: int64 [rows]}, 0..num_classes-1 or OTHER, of a model like `model` with so many classes. A
+    part that has such rows says so by a method `class_rows(num_classes)`, which names its layers or tensors; all
     tensors of a layer that it names are laid out alike.
     """
     names = [name for name, value in model.state_dict().items() if value.ndim > 0]
@@ -39,10 +39,10 @@ def class_rows(model: nn.Module, num_classes: int) -> dict[str, Tensor]:
 def move_rows(
     own: Tensor, given: Tensor, own_labels: Tensor, given_labels: Tensor, origin: Sequence[int | None]
 ) -> Tensor | None:
-    """`own` [R, ...] with the rows of `given` [R', ...] for every class that both have, and for OTHER.
+    """Copy into `own` [R, ...] the rows of `given` [R', ...] for every class that both have, and for OTHER.
 
-    origin: of each label of `own` its label in `given`, or None for a class that `given` does not know, whose rows
-    stay. None where the two are not laid out alike: other anchors, other features.
+    Returns a new tensor. origin: of each label of `own` its label in `given`, or None for a class that `given` does not
+    know, whose rows stay. None if the two are not laid out alike: other anchors, other features.
     """
     if own.shape[1:] != given.shape[1:] or (len(own), len(given)) != (len(own_labels), len(given_labels)):
         return None

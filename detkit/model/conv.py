@@ -12,7 +12,7 @@ Activation = Literal["leaky", "relu", "silu"]
 
 
 def activation_layer(name: Activation) -> nn.Module:
-    """The activation of a name; leaky has slope 0.1 below zero, as in Darknet. Raises UserError for an unknown one."""
+    """Create the activation `name`; leaky has slope 0.1, as in Darknet. Raises UserError for an unknown one."""
     if name == "leaky":
         return nn.LeakyReLU(0.1, inplace=True)
     if name == "relu":
@@ -31,7 +31,7 @@ def conv_norm(
     groups: int = 1,
     activation: Activation = "leaky",
 ) -> nn.Sequential:
-    """A convolution without bias that keeps the size (or divides it by `stride`), batch norm, activation."""
+    """Build convolution without bias (same size, or divided by `stride`), batch norm and activation."""
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False),
         nn.BatchNorm2d(out_channels),
@@ -42,7 +42,7 @@ def conv_norm(
 def separable_conv_norm(
     in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1, *, activation: Activation = "silu"
 ) -> nn.Sequential:
-    """`conv_norm` of each channel alone, then across channels: the same reach at a fraction of the products."""
+    """Build a depthwise separable `conv_norm`: of each channel alone, then 1x1 across channels."""
     return nn.Sequential(
         conv_norm(in_channels, in_channels, kernel, stride, groups=in_channels, activation=activation),
         conv_norm(in_channels, out_channels, activation=activation),

@@ -1,4 +1,4 @@
-"""Cross-stage partial layers: half the channels go through bottlenecks, half pass by (Wang et al. 2020)."""
+"""Cross-stage partial (CSP) layers: half the channels go through bottlenecks, half bypass them (Wang et al. 2020)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Conv = Callable[..., nn.Sequential]  # (in, out, kernel, stride) -> convolution,
 
 
 def spatial_conv(depthwise: bool, activation: Activation) -> Conv:
-    """The 3x3 convolution of a network: whole, or of each channel alone and then across them."""
+    """Choose a network's 3x3 convolution: full, or depthwise separable."""
     return partial(separable_conv_norm if depthwise else conv_norm, activation=activation)
 
 
 class Bottleneck(nn.Module):
-    """1x1, then 3x3, added to the input where `residual`."""
+    """1x1 convolution, then 3x3, added to the input if `residual`."""
 
     def __init__(self, channels: int, *, residual: bool, conv: Conv, activation: Activation) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class Bottleneck(nn.Module):
 
 
 class CSPLayer(nn.Module):
-    """[B, in_channels, H, W] -> [B, out_channels, H, W] through `num_blocks` bottlenecks of half the channels."""
+    """CSP layer of `num_blocks` bottlenecks: [B, in_channels, H, W] -> [B, out_channels, H, W]."""
 
     def __init__(
         self,

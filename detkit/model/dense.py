@@ -1,4 +1,4 @@
-"""What dense heads share: the boxes of a whole pyramid of maps that they classify and move."""
+"""What dense heads share: anchors over a pyramid of maps, the order of their outputs, initialisation."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ ROUNDING: dict[Convention, Rounding] = {"exact": "none", "caffe": "base16", "tor
 
 
 class AnchorGrid(nn.Module):
-    """Anchors over every level of a pyramid.
+    """Generate anchors over every level of a pyramid.
 
     strides: of the levels. sizes: per level, square roots of areas in pixels; None takes 8, 16 and 32 strides on a
-    single map (Faster R-CNN, section 3.1), 8 strides on each of several (FPN, section 4.1). ratios: height / width,
-    the same on all levels.
-    convention: whose weights the anchors are for. "exact": exact areas, centred in their cells; "caffe": shapes
-    rounded as in py-faster-rcnn; "torchvision": corners rounded, centred on the corners of the cells, which are
-    taken to be the whole-pixel share of the canvas (61 px, not 64, for 13 cells over 800 px).
+    single map (Faster R-CNN, section 3.1), 8 strides on each of several (FPN, section 4.1). ratios: height / width, the
+    same on all levels. convention: whose weights the anchors are for. "exact": exact areas, centred in their cells;
+    "caffe": shapes rounded as in py-faster-rcnn; "torchvision": corners rounded, centred on the corners of the cells,
+    whose size is the canvas divided by the grid in whole pixels (61 px, not 64, for 13 cells over 800 px).
     """
 
     def __init__(
@@ -57,12 +56,12 @@ class AnchorGrid(nn.Module):
             self.register_buffer(f"base{level}", base, persistent=False)
 
     def base(self, level: int) -> Tensor:
-        """The anchors of one cell of a level: [A, 4], centred on the origin."""
+        """Return the anchors of one cell of a level: [A, 4], about the origin."""
         base: Tensor = getattr(self, f"base{level}")
         return base
 
     def forward(self, features: Sequence[Tensor], canvas: Size) -> list[Tensor]:
-        """Per level float32 [H * W * A, 4] xyxy on the canvas (h, w), in the order of `grid_anchors`."""
+        """Return, per level, float32 [H * W * A, 4] xyxy on the canvas (h, w), in the order of `grid_anchors`."""
         anchors = []
         for level, (feature, stride) in enumerate(zip(features, self.strides, strict=True)):
             rows, columns = feature.shape[-2:]
@@ -75,7 +74,7 @@ class AnchorGrid(nn.Module):
 
 
 class DefaultBoxes(nn.Module):
-    """The default boxes of SSD over every level (Liu et al. 2016, section 2.2).
+    """Generate SSD's default boxes over every level (Liu et al. 2016, section 2.2).
 
     scales: s_k per level and one more for the last level's second square, as shares of the canvas: a box of scale s
     is s times as wide as the canvas and s times as high. ratios: per level, width / height, each taken both ways.
@@ -109,12 +108,12 @@ class DefaultBoxes(nn.Module):
             self.register_buffer(f"base{level}", base.clamp(-0.5, 0.5) if limit else base, persistent=False)
 
     def base(self, level: int) -> Tensor:
-        """The boxes of one cell of a level: [A, 4] as shares of the canvas, centred on the origin."""
+        """Return the boxes of one cell of a level: [A, 4] as shares of the canvas, about the origin."""
         base: Tensor = getattr(self, f"base{level}")
         return base
 
     def forward(self, features: Sequence[Tensor], canvas: Size) -> Tensor:
-        """float32 [N, 4] xyxy on the canvas (h, w): levels in order, each in the order of `grid_anchors`."""
+        """Return float32 [N, 4] xyxy on the canvas (h, w): levels in order, each in the order of `grid_anchors`."""
         steps = self.steps if (canvas[0], canvas[1]) == (self.side, self.side) else None
         if steps is not None and not torch.compiler.is_compiling():
             check_steps(steps, features, canvas)
@@ -128,7 +127,7 @@ class DefaultBoxes(nn.Module):
 
 
 def check_steps(steps: Sequence[float], features: Sequence[Tensor], canvas: Size) -> None:
-    """Raise UserError where the cells of a map, `steps` apart, end a cell or more off the border of the canvas."""
+    """Raise UserError if the cells of a map, `steps` apart, end a cell or more off the border of the canvas."""
     for feature, step in zip(features, steps, strict=True):
         for cells, side in zip(feature.shape[-2:], canvas, strict=True):
             if abs(cells * step - side) >= step:
@@ -140,13 +139,13 @@ def check_steps(steps: Sequence[float], features: Sequence[Tensor], canvas: Size
 
 
 def flatten_head(maps: Tensor, values: int) -> Tensor:
-    """A head's map [B, A * values, H, W] as one row per anchor: [B, H * W * A, values], in anchor order."""
+    """Rearrange a head's map [B, A * values, H, W] to one row per anchor: [B, H * W * A, values], in anchor order."""
     rows: Tensor = maps.unflatten(1, (-1, values)).permute(0, 3, 4, 1, 2).flatten(1, 3)
     return rows
 
 
 def best_pairs(scores: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The `count` highest of [B, N, C] in each image, or as many as there are: values, and which of N and of C.
+    """Select the `count` highest of [B, N, C] in each image, or all if there are fewer: values, indices in N and in C.
 
     All three [B, K], by descending value.
     """
@@ -155,7 +154,7 @@ def best_pairs(scores: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def normal_init(module: nn.Module, std: float) -> None:
-    """Weights from N(0, std), biases zero: in place."""
+    """Initialise weights from N(0, std) and biases with zero: in place."""
     for layer in module.modules():
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
             nn.init.normal_(layer.weight, std=std)
@@ -164,6 +163,6 @@ def normal_init(module: nn.Module, std: float) -> None:
 
 
 def start_at(layer: nn.Conv2d, prior: float) -> None:
-    """Let every logit of a layer start where its sigmoid is `prior` (RetinaNet, section 4.1): in place."""
+    """Initialise the bias so that every score starts at `prior` after a sigmoid (RetinaNet, section 4.1): in place."""
     assert layer.bias is not None
     nn.init.constant_(layer.bias, -math.log((1 - prior) / prior))

@@ -1,4 +1,4 @@
-"""A detector's large and dilated depthwise convolutions, given gradients that CPUs compute quickly."""
+"""Give a detector's large and dilated depthwise convolutions gradients that are fast on CPUs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from detkit.ops.depthwise import depthwise_conv2d
 
 
 def speed_up_depthwise(module: nn.Module) -> int:
-    """Change, in place, the depthwise convolutions that PyTorch is slow in training of on a CPU; returns how many.
+    """Replace, in place, the depthwise convolutions that PyTorch trains slowly on a CPU; returns how many.
 
     Parameters, their names and all results stay; gradients are the same up to rounding. 3 x 3 kernels without dilation
     are left as they are: PyTorch has a fast path for them.
@@ -31,7 +31,7 @@ def _is_slow(conv: nn.Module) -> bool:
 
 
 class DepthwiseConv2d(nn.Conv2d):
-    """`torch.nn.Conv2d` on a square kernel, through `depthwise_conv2d`."""
+    """`torch.nn.Conv2d` with a square kernel, by `depthwise_conv2d`."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self._convolve(x, int(self.padding[0]))
@@ -43,7 +43,7 @@ class DepthwiseConv2d(nn.Conv2d):
 
 
 class DepthwiseConv2dSame(DepthwiseConv2d):
-    """timm's `Conv2dSame`: padded as TensorFlow does, by what the size of the input asks for."""
+    """timm's `Conv2dSame`, by `depthwise_conv2d`: padded as TensorFlow does, depending on the input size."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self._convolve(pad_same(x, list(self.kernel_size), list(self.stride), list(self.dilation)), 0)

@@ -1,4 +1,4 @@
-"""What every detector is: two verbs on a batch, and the frame in which it sees images."""
+"""The base of all detectors: two verbs on a batch, and the frame in which images are seen."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ class Detector(nn.Module):
                     )
 
     def prepare(self, targets: Iterable[Target]) -> None:
-        """Measure what has to be known of the training set before training; most detectors need nothing.
+        """Measure statistics of the training set that are needed before training; most detectors need none.
 
         targets: of every image, in the pixels of its file, with proposals where they come from outside.
         """
 
     def fold(self) -> None:
-        """Merge what inference does not need apart, in place; the detector cannot be trained any more."""
+        """Fuse for inference, in place, what only training needs apart; the detector can no longer be trained."""
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         try:
@@ -77,15 +77,15 @@ class Detector(nn.Module):
             ) from error
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """The terms to be summed and minimised, scalars by name; needs `batch.targets`."""
+        """Compute the loss terms to be summed, scalars by name; needs `batch.targets`."""
         raise NotImplementedError
 
     def predict(self, batch: Batch) -> list[Detections]:
-        """The objects of each image, in the pixels of its file. The caller sets eval mode."""
+        """Detect objects: of each image, in the pixels of its file. The caller sets eval mode."""
         raise NotImplementedError
 
     def normalize(self, batch: Batch) -> Tensor:
-        """Canvases as the backbone wants them: float [B, 3, H, W], zero beyond the content of each image."""
+        """Normalise canvases for the backbone: float [B, 3, H, W], zero beyond the content of each image."""
         images = (batch.images.to(self.pixel_mean.dtype) - self.pixel_mean) / self.pixel_std
         for image, (height, width) in zip(images, batch.sizes, strict=True):
             image[:, height:] = 0

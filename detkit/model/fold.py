@@ -1,4 +1,4 @@
-"""Batch norms folded into the convolutions before them: the same outputs in less time."""
+"""Fold batch norms into the convolutions before them: the same outputs in less time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PARTS = ("weight", "bias", "running_mean", "running_var")  # of a batch norm
 
 
 class Folded(NamedTuple):
-    """A convolution and the batch norm that was folded into it, by their names; eps: of the norm."""
+    """Names of a convolution and of the batch norm that was folded into it; eps: of the norm."""
 
     conv: str
     norm: str
@@ -66,7 +66,7 @@ def fold_batch_norm(
 
 @torch.no_grad()
 def fold_weights(weights: dict[str, Tensor], pairs: Iterable[Folded], prefix: str = "") -> None:
-    """Do to a state dict, in place, what `fold_batch_norm` has done to a module, where its norms are still there.
+    """Fold in a state dict, in place, what `fold_batch_norm` folded in a module, where the norms are still there.
 
     prefix: of the module in the names of the state dict.
     """
@@ -80,7 +80,7 @@ def fold_weights(weights: dict[str, Tensor], pairs: Iterable[Folded], prefix: st
 
 
 def _scaled(kernel: Tensor, bias: Tensor | None, norm: Mapping[str, Tensor], eps: float) -> tuple[Tensor, Tensor]:
-    """The weights of a convolution that is followed by y = (x - mean) / sqrt(var + eps) * weight + bias."""
+    """Compute the weights of a convolution followed by y = (x - mean) / sqrt(var + eps) * weight + bias."""
     scale = norm["weight"] * (norm["running_var"] + eps).rsqrt()
     shift = norm["bias"] - norm["running_mean"] * scale
     if bias is not None:

@@ -1,4 +1,4 @@
-"""Losses of boxes by how they lie to each other, of which every dense head can take one by its name."""
+"""IoU-based box losses (GIoU, DIoU, CIoU), selected by name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ IOU_LOSSES: dict[str, IoULoss] = {
 
 
 def iou_loss(box_loss: str, *, offsets: str) -> IoULoss | None:
-    """The loss called `box_loss`; None for `offsets`, the head's own on offsets. Raises UserError for others."""
+    """Return the loss named `box_loss`; None for `offsets`, the head's own loss. Raises UserError for other names."""
     if box_loss == offsets:
         return None
     if box_loss not in IOU_LOSSES:

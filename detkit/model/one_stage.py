@@ -1,4 +1,4 @@
-"""Detectors that classify and place objects at every cell of their maps: SSD, RetinaNet and YOLO as one program."""
+"""One-stage detectors, which classify and place objects at every cell: SSD, RetinaNet and YOLO as one program."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class OneStageDetector(Detector):
         self.check_names()
 
     def features(self, batch: Batch) -> list[Tensor]:
-        """The maps that the dense head reads, fine to coarse."""
+        """Compute the maps that the dense head reads, fine to coarse."""
         return read_maps(self.backbone, self.neck, self.normalize(batch))
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:

@@ -12,16 +12,16 @@ LARGEST_STRIDE = 32  # of a backbone
 
 
 def has_whole_strides(preprocess: Preprocess) -> bool:
-    """Whether the sides of all canvases are multiples of the largest stride."""
+    """Tell whether the sides of all canvases are multiples of the largest stride."""
     sides = fixed_canvas(preprocess) or (preprocess.pad_multiple,)
     return all(side % LARGEST_STRIDE == 0 for side in sides)
 
 
 def settle_padding(module: nn.Module) -> int:
-    """Give, in place, every `Conv2dSame` the padding that it works out for even maps; returns how many there are.
+    """Fix, in place, the padding of every `Conv2dSame` to that of maps of even sides; returns how many there are.
 
-    Worked out while a graph of open sizes is traced, it puts the whole history of a size into every shape after it, and
-    compilers spend minutes on that arithmetic.
+    Computed while a graph of dynamic sizes is traced, it puts the whole history of a size into every shape after it,
+    and compilers spend minutes on that arithmetic.
     """
     found: list[nn.Conv2d] = [conv for conv in module.modules() if isinstance(conv, Conv2dSame)]
     for conv in found:
@@ -37,7 +37,7 @@ def settle_padding(module: nn.Module) -> int:
 
 
 class SettledConv2d(nn.Conv2d):
-    """A convolution that lays zeros around its input first; border: how many left, right, above and below."""
+    """Convolution that pads its input with zeros first; border: how many left, right, above and below."""
 
     border: tuple[int, int, int, int]
 

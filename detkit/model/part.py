@@ -1,4 +1,4 @@
-"""Parts of a detector before and after they are put together, and what each must have for the next one."""
+"""Assemble the parts of a detector, and check what each must have for the next one."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ IMAGES = "of the images that its weights were trained on, RGB on 0..255, such as
 
 
 def require(part: object, key: str, **needed: str) -> None:
-    """Raise UserError for the first attribute that the part at `key` has not, with what it should be."""
+    """Raise UserError for the first attribute that the part at `key` lacks, with what it should be."""
     for name, meaning in needed.items():
         if not hasattr(part, name):
             raise UserError(f"{key} ({name_of(part)}) has no {name}: {meaning}")
 
 
 def features_of(part: object, key: str) -> list[FeatureSpec]:
-    """The maps that the backbone or neck at `key` says it gives; raises UserError where it does not say them well."""
+    """Return the maps that the backbone or neck at `key` declares; raises UserError if it does not do so well."""
     require(part, key, features="a list of FeatureSpec(channels, stride), one for each map it gives, finest first")
     features: object = getattr(part, "features", None)
     if (
@@ -40,7 +40,7 @@ def features_of(part: object, key: str) -> list[FeatureSpec]:
 def build_maps(
     backbone: Part[Backbone], strides: Sequence[int], neck: Part[Neck] | None
 ) -> tuple[Backbone, Neck | nn.Identity, list[FeatureSpec]]:
-    """The backbone, the neck (nothing, where it is None), and the maps that both give together, fine to coarse."""
+    """Build the backbone and the neck (the identity, if None), and list the maps of both together, fine to coarse."""
     if not isinstance(strides, Sequence) or not all(isinstance(s, int) and s > 0 for s in strides) or not strides:
         raise UserError(f"model.strides={strides}: expected whole numbers from fine to coarse, such as [8,16,32]")
     trunk: Backbone = complete(backbone, "model.backbone", strides=strides)
@@ -54,7 +54,7 @@ def build_maps(
 
 
 def _features_at(trunk: Backbone, strides: Sequence[int]) -> list[FeatureSpec]:
-    """The maps of a built backbone that was asked for `strides`; raises UserError where it gives others."""
+    """Return the maps of a built backbone that was asked for `strides`; raises UserError if it has others."""
     features = features_of(trunk, "model.backbone")
     given = [feature.stride for feature in features]
     if given != list(strides):
@@ -70,7 +70,7 @@ def _features_at(trunk: Backbone, strides: Sequence[int]) -> list[FeatureSpec]:
 
 
 def one_width(features: Sequence[FeatureSpec], key: str) -> int:
-    """The channels of maps that one part reads alike; raises UserError where they differ."""
+    """Return the common number of channels of maps that one part reads; raises UserError if they differ."""
     channels = [feature.channels for feature in features]
     if len(set(channels)) > 1:
         alike = ",".join(["96"] * len(channels))
@@ -82,7 +82,7 @@ def one_width(features: Sequence[FeatureSpec], key: str) -> int:
 
 
 def read_maps(backbone: Backbone, neck: Neck | nn.Identity, images: Tensor) -> list[Tensor]:
-    """What the neck gives of images [B, 3, H, W]; raises UserError where a part gives other maps than it said."""
+    """Run backbone and neck on images [B, 3, H, W]; raises UserError if a part gives other maps than it declares."""
     canvas = (images.shape[2], images.shape[3])
     try:
         maps = backbone(images)
@@ -99,9 +99,9 @@ def read_maps(backbone: Backbone, neck: Neck | nn.Identity, images: Tensor) -> l
 
 
 def check_maps(maps: list[Tensor], part: object, key: str, canvas: Size | None = None) -> list[Tensor]:
-    """`maps` as they are, if they are what the part says it gives; raises UserError.
+    """Return `maps` if they are what the part declares; raises UserError.
 
-    canvas: (h, w) of the images, where the strides are to be checked too.
+    canvas: (h, w) of the images, if the strides are to be checked too.
     """
     features = getattr(part, "features", None)
     if features is None:
@@ -124,7 +124,7 @@ def check_maps(maps: list[Tensor], part: object, key: str, canvas: Size | None =
 
 
 def check_losses(losses: dict[str, Tensor], part: object, key: str) -> dict[str, Tensor]:
-    """`losses` as they are, if they are scalar tensors by name; raises UserError."""
+    """Return `losses` if they are scalar tensors by name; raises UserError."""
     if not isinstance(losses, dict) or not all(isinstance(v, Tensor) and v.ndim == 0 for v in losses.values()):
         raise UserError(
             f"{key} ({name_of(part)}).loss must return a dict of scalar tensors by name; it returned a "
@@ -134,12 +134,12 @@ def check_losses(losses: dict[str, Tensor], part: object, key: str) -> dict[str,
 
 
 def check_module(part: object, key: str, **needed: str) -> None:
-    """Raise UserError where the built part at `key` is no module of PyTorch, or has not what is `needed` of it."""
+    """Raise UserError if the built part at `key` is no module of PyTorch, or lacks what is `needed` of it."""
     if not isinstance(part, nn.Module):
         raise UserError(f"{key} ({name_of(part)}) is no torch.nn.Module")
     require(part, key, **needed)
 
 
 def names_within(path: str, part: object, attribute: str) -> list[str]:
-    """The dotted names of the submodules that the part at `path` names in a class attribute; none where it has none."""
+    """List the dotted names of the submodules that a class attribute of the part at `path` names; none without it."""
     return [f"{path}.{name}" for name in getattr(part, attribute, ())]

@@ -1,4 +1,4 @@
-"""From scored boxes to detections."""
+"""Postprocess: scored boxes to detections."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from detkit.types import Batch, Detections, Size
 
 
 class NMSPostprocess(nn.Module):
-    """Threshold, non-maximum suppression within each class, the best of each image, back to the file's pixels.
+    """Threshold scores, suppress within each class, keep the best of each image, map back to the file's pixels.
 
     score_threshold: a detection's score is above it. nms_iou: of two boxes of a class that overlap more, the better
     stays. max_detections: per image over all classes. min_size: narrower or lower boxes (canvas pixels) are dropped.
     max_candidates: so many of each class, the best, enter suppression. set_candidates: of a test set only detections
-    count whose scores are among so many times the images of the candidates of their class (R-CNN's test), which is the
-    evaluation's business (`detkit.engine.set_cap`). None for all, each of the three. nms_kind: what that overlap is:
-    iou, or diou (Zheng et al. 2020) with beta_nms as the power of its second term; raises UserError for other kinds.
+    count whose scores are among so many times the images of the candidates of their class (R-CNN's test), which is done
+    by the evaluation (`detkit.engine.set_cap`). None for all, each of the three. nms_kind: the measure of overlap: iou,
+    or diou (Zheng et al. 2020) with beta_nms as the power of its second term; raises UserError for other kinds.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class NMSPostprocess(nn.Module):
         self.nms_kind, self.beta_nms = nms_kind, beta_nms
 
     def most_detections(self, num_classes: int) -> int | None:
-        """How many detections an image has at most; None where nothing limits them."""
+        """Return how many detections an image has at most; None if nothing limits them."""
         of_classes = None if self.max_candidates is None else num_classes * self.max_candidates
         known = [number for number in (self.max_detections, of_classes) if number is not None]
         return min(known, default=None)
@@ -57,7 +57,7 @@ class NMSPostprocess(nn.Module):
     def forward(
         self, boxes: Iterable[Tensor], scores: Iterable[Tensor], batch: Batch, preprocess: Preprocess
     ) -> list[Detections]:
-        """boxes: per image float [R, C or 1, 4] xyxy on the canvas; scores: per image float [R, C]."""
+        """Return the detections of each image: boxes float [R, C or 1, 4] xyxy on the canvas, scores float [R, C]."""
         return [
             self.one_image(*args, preprocess)
             for args in zip(boxes, scores, batch.sizes, batch.original_sizes, strict=True)
@@ -66,7 +66,7 @@ class NMSPostprocess(nn.Module):
     def one_image(
         self, boxes: Tensor, scores: Tensor, size: Size, original_size: Size, preprocess: Preprocess
     ) -> Detections:
-        """The detections of one image; arguments as in `forward`."""
+        """Return the detections of one image; arguments as in `forward`."""
         region, labels = torch.nonzero(scores > self.score_threshold, as_tuple=True)
         scores, order = scores[region, labels].sort(descending=True, stable=True)
         region, labels = region[order], labels[order]

@@ -1,4 +1,4 @@
-"""The last layers: class scores and box offsets of regions, and how they are learnt."""
+"""Predictors of a region head: class scores and box offsets, and their losses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from detkit.model.dense import normal_init
 
 
 class _Predictor(nn.Module):
-    """What a softmax over background and classes and a regression of boxes mean; a subclass computes them."""
+    """Softmax over background and classes, and box regression; a subclass computes the logits and offsets."""
 
     reads = "regions"
 
@@ -27,7 +27,7 @@ class _Predictor(nn.Module):
         self.box_beta = box_beta
 
     def scores(self, logits: Tensor) -> Tensor:
-        """The probability of each class: [R, C]."""
+        """Return the probability of each class: [R, C]."""
         return logits.softmax(dim=1)[:, 1:]
 
     def class_rows(self, num_classes: int) -> dict[str, Tensor]:
@@ -36,10 +36,10 @@ class _Predictor(nn.Module):
         return rows if self.class_agnostic else rows | {"delta": labels_of_rows(num_classes, values=4)}
 
     def losses(self, logits: Tensor, deltas: Tensor, labels: Tensor, offsets: Tensor) -> dict[str, Tensor]:
-        """Cross entropy and smooth-L1 of each region, float32 [R] (Fast R-CNN, equation 1).
+        """Compute cross-entropy and smooth-L1 of each region, float32 [R] (Fast R-CNN, equation 1).
 
         logits [R, C + 1], deltas [R, C or 1, 4]. labels: int64 [R], 0..C-1, or -1 for background. offsets: float32
-        [P, 4], wanted of the P regions that have a class, in order.
+        [P, 4], the targets of the P regions that have a class, in order.
         """
         fg = torch.nonzero(labels >= 0).flatten()
         column = labels[fg] if self.num_boxes > 1 else torch.zeros_like(fg)
@@ -59,12 +59,12 @@ class SoftmaxPredictor(_Predictor):
         normal_init(self.logit, std=0.01)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """x [R, D] -> logits float32 [R, C + 1], deltas of nought float32 [R, 1, 4]."""
+        """x [R, D] -> logits float32 [R, C + 1], zero offsets float32 [R, 1, 4]."""
         logits = self.logit(x).float()
         return logits, logits.new_zeros(x.shape[0], self.num_boxes, 4)
 
     def losses(self, logits: Tensor, deltas: Tensor, labels: Tensor, offsets: Tensor) -> dict[str, Tensor]:
-        """Cross entropy of each region, float32 [R]; arguments as in `LinearPredictor.losses`."""
+        """Compute cross-entropy of each region, float32 [R]; arguments as in `LinearPredictor.losses`."""
         return {"roi_class": super().losses(logits, deltas, labels, offsets)["roi_class"]}
 
 
@@ -87,7 +87,7 @@ class LinearPredictor(_Predictor):
 
     @torch.no_grad()
     def scale_deltas(self, scale: Tensor, shift: Tensor) -> None:
-        """Change the weights so that deltas become deltas * scale + shift, both [C or 1, 4]: in place."""
+        """Change the weights in place so that deltas become deltas * scale + shift, both [C or 1, 4]."""
         self.delta.weight.mul_(scale.reshape(-1, 1))
         self.delta.bias.mul_(scale.flatten()).add_(shift.flatten())
 
@@ -97,7 +97,7 @@ class LinearPredictor(_Predictor):
 
 
 class PositionSensitivePredictor(_Predictor):
-    """Score maps of which each cell of a region reads its own (Dai et al. 2016, section 2).
+    """Position-sensitive score maps: each cell of a region reads maps of its own (Dai et al. 2016, section 2).
 
     size: k, as that of the PS-RoI pooling that reads the maps. class_agnostic, box_beta: as in `LinearPredictor`.
     """
@@ -124,12 +124,12 @@ class PositionSensitivePredictor(_Predictor):
         return self.logit(x), self.delta(x)
 
     def class_rows(self, num_classes: int) -> dict[str, Tensor]:
-        """See `detkit.model.class_rows`: every number is read from a map for each cell."""
+        """See `detkit.model.class_rows`: every number has one map per cell."""
         rows = super().class_rows(num_classes)
         return {layer: labels.repeat_interleave(self.size**2) for layer, labels in rows.items()}
 
     def vote(self, logits: Tensor, deltas: Tensor) -> tuple[Tensor, Tensor]:
-        """Regions read from both maps, [R, C + 1, k, k] and [R, (C or 1) 4, k, k], averaged over their cells."""
+        """Average over cells what a region reads from both maps, [R, C + 1, k, k] and [R, (C or 1) 4, k, k]."""
         mean = deltas.float().mean(dim=(2, 3))
         return logits.float().mean(dim=(2, 3)), mean.unflatten(1, (self.num_boxes, 4))
 
@@ -152,7 +152,7 @@ class SVMPredictor(nn.Module):
 
     @property
     def variant(self) -> str:
-        """What an R-CNN that has it is called."""
+        """Return what an R-CNN with this predictor is called."""
         return "SVM" if self.delta is None else "SVM + boxes"
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -169,11 +169,11 @@ class SVMPredictor(nn.Module):
         return rows if self.delta is None else rows | {"delta": labels_of_rows(num_classes, values=4)}
 
     def scores(self, margins: Tensor) -> Tensor:
-        """The margins in 0..1 in the same order, the boundary at 0.5; no probabilities: [R, C]."""
+        """Map margins to 0..1 in the same order, the boundary at 0.5; no probabilities: [R, C]."""
         return margins.sigmoid()
 
     def losses(self, logits: Tensor, deltas: Tensor, labels: Tensor, offsets: Tensor) -> dict[str, Tensor]:
-        """Raises UserError."""
+        """Raise UserError: SVMs are fitted, not trained."""
         raise UserError(
             "model/predictor=svm is not trained: train with model/predictor=softmax, then detkit fit_svm checkpoint=RUN"
         )

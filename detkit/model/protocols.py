@@ -39,7 +39,7 @@ class Backbone(Protocol):
     def std(self) -> Sequence[float] | None: ...
 
     def forward(self, images: Tensor, /) -> list[Tensor]:
-        """images: float [B, 3, H, W], normalised by `mean` and `std`, zero beyond the content of each."""
+        """Compute maps of images float [B, 3, H, W], normalised by `mean` and `std`, zero beyond their content."""
 
     def __call__(self, images: Tensor, /) -> list[Tensor]: ...
 
@@ -50,7 +50,7 @@ class Neck(Protocol):
     features: list[FeatureSpec]
 
     def forward(self, features: list[Tensor], /) -> list[Tensor]:
-        """features: the maps of the backbone."""
+        """Compute maps from those of the backbone."""
 
     def __call__(self, features: list[Tensor], /) -> list[Tensor]: ...
 
@@ -62,10 +62,10 @@ class Proposer(Protocol):
     """
 
     def forward(self, features: list[Tensor], batch: Batch, /) -> list[Tensor]:
-        """The proposals of each image, best first: float32 [P, 4] on the canvas."""
+        """Propose regions of each image, best first: float32 [P, 4] on the canvas."""
 
     def loss(self, features: list[Tensor], batch: Batch, /) -> tuple[list[Tensor], dict[str, Tensor]]:
-        """The proposals as in `forward`, without gradient, and scalar losses by name; needs `batch.targets`."""
+        """Return proposals as in `forward`, without gradient, and scalar losses by name; needs `batch.targets`."""
 
     def __call__(self, features: list[Tensor], batch: Batch, /) -> list[Tensor]: ...
 
@@ -76,7 +76,7 @@ class RoIPooler(Protocol):
     size: int
 
     def forward(self, features: Sequence[Tensor], boxes: Sequence[Tensor], /) -> Tensor:
-        """boxes: of each image float32 [P, 4] on the canvas -> [R, channels, k, k], images in order."""
+        """Pool boxes, of each image float32 [P, 4] on the canvas -> [R, channels, k, k], images in order."""
 
     def __call__(self, features: Sequence[Tensor], boxes: Sequence[Tensor], /) -> Tensor: ...
 
@@ -87,7 +87,7 @@ class BoxHead(Protocol):
     out_features: int
 
     def forward(self, pooled: Tensor, /) -> Tensor:
-        """[R, channels, k, k] -> [R, D]; R-FCN's: [B, channels, H, W] -> [B, D, H, W]."""
+        """Compute features [R, channels, k, k] -> [R, D]; R-FCN's: [B, channels, H, W] -> [B, D, H, W]."""
 
     def __call__(self, pooled: Tensor, /) -> Tensor: ...
 
@@ -113,16 +113,16 @@ class Predictor(Protocol):
     num_boxes: int
 
     def forward(self, features: Tensor, /) -> tuple[Tensor, Tensor]:
-        """[R, D] -> logits float32 [R, C + 1] and offsets float32 [R, num_boxes, 4] (`detkit.ops.coder`)."""
+        """Predict logits float32 [R, C + 1] and offsets float32 [R, num_boxes, 4] (`detkit.ops.coder`) from [R, D]."""
 
     def scores(self, logits: Tensor, /) -> Tensor:
-        """The score of each class in 0..1: [R, C]."""
+        """Return the score of each class in 0..1: [R, C]."""
 
     def losses(self, logits: Tensor, deltas: Tensor, labels: Tensor, offsets: Tensor, /) -> dict[str, Tensor]:
-        """Losses by name, float32 [R] each.
+        """Compute losses by name, float32 [R] each.
 
-        labels: int64 [R], 0..C-1, or -1 for background. offsets: float32 [P, 4], the targets of the P regions that
-        have a class, in order.
+        labels: int64 [R], 0..C-1, or -1 for background. offsets: float32 [P, 4], the targets of the P regions that have
+        a class, in order.
         """
 
     def __call__(self, features: Tensor, /) -> tuple[Tensor, Tensor]: ...
@@ -153,16 +153,16 @@ class RoIHead(Protocol):
     """
 
     def forward(self, features: list[Tensor], proposals: list[Tensor], /) -> tuple[list[Tensor], list[Tensor]]:
-        """Of each image: boxes float32 [P, C or 1, 4] on the canvas and scores [P, C]."""
+        """Return, per image, boxes float32 [P, C or 1, 4] on the canvas and scores [P, C]."""
 
     def loss(self, features: list[Tensor], proposals: list[Tensor], batch: Batch, /) -> dict[str, Tensor]:
-        """Scalar losses by name; needs `batch.targets`."""
+        """Compute scalar losses by name; needs `batch.targets`."""
 
     def prepare(self, targets: Iterable[Target], /) -> None:
-        """Measure on the training set what has to be known before training; see `Detector.prepare`."""
+        """Measure statistics of the training set that are needed before training; see `Detector.prepare`."""
 
     def fold(self) -> None:
-        """Merge, in place, what inference does not need apart; see `Detector.fold`."""
+        """Fuse for inference, in place, what only training needs apart; see `Detector.fold`."""
 
     def __call__(self, features: list[Tensor], proposals: list[Tensor], /) -> tuple[list[Tensor], list[Tensor]]: ...
 
@@ -171,10 +171,10 @@ class DenseHead(Protocol):
     """Classify and place objects at every cell of the maps."""
 
     def forward(self, features: list[Tensor], batch: Batch, /) -> tuple[Tensor, Tensor]:
-        """Boxes float32 [B, N, C or 1, 4] on the canvas and scores float32 [B, N, C], of N candidates an image."""
+        """Return boxes float32 [B, N, C or 1, 4] on the canvas, scores float32 [B, N, C], of N candidates per image."""
 
     def loss(self, features: list[Tensor], batch: Batch, /) -> dict[str, Tensor]:
-        """Scalar losses by name; needs `batch.targets`."""
+        """Compute scalar losses by name; needs `batch.targets`."""
 
     def __call__(self, features: list[Tensor], batch: Batch, /) -> tuple[Tensor, Tensor]: ...
 
@@ -185,7 +185,7 @@ class Postprocess(Protocol):
     def forward(
         self, boxes: Iterable[Tensor], scores: Iterable[Tensor], batch: Batch, preprocess: Preprocess, /
     ) -> list[Detections]:
-        """Of each image: boxes float [R, C or 1, 4] on the canvas, scores float [R, C]."""
+        """Return detections; per image: boxes float [R, C or 1, 4] on the canvas, scores float [R, C]."""
 
     def __call__(
         self, boxes: Iterable[Tensor], scores: Iterable[Tensor], batch: Batch, preprocess: Preprocess, /

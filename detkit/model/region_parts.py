@@ -1,4 +1,4 @@
-"""Whether the four parts that look at regions fit each other, before any of them is built."""
+"""Check, before any of them is built, that the four parts of a region head fit each other."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from detkit.target import name_of
 
 
 def check_region_parts(*, roi_pool: object, tail: object, predictor: object, roi_head: object) -> None:
-    """Raise UserError for the first of the parts, built or waiting, that does not fit the ones before it."""
+    """Raise UserError for the first of the parts, built or partial, that does not fit the ones before it."""
     if tail is not None and roi_pool is None:
         raise UserError("model.tail reads what model.roi_pool gives, and there is none: choose model/roi_pool=...")
     if predictor is not None and tail is None:
@@ -60,7 +60,7 @@ def check_region_parts(*, roi_pool: object, tail: object, predictor: object, roi
 
 
 def _said(part: object, name: str) -> str | None:
-    """The class attribute of a part or of what it is a partial of."""
+    """Return a class attribute of a part or of what it is a partial of."""
     said: str | None = getattr(getattr(part, "func", part), name, None)
     return said
 

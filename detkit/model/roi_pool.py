@@ -1,4 +1,4 @@
-"""A fixed-size map for each region, read from the feature maps."""
+"""RoI poolers: a fixed-size map for each region, read from the feature maps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from detkit.types import FeatureSpec
 
 
 def assign_levels(boxes: Tensor, strides: Sequence[int], canonical_size: float) -> Tensor:
-    """The level that each box is read from: int64 [R], an index into `strides` (FPN, equation 1).
+    """Assign each box a level of the pyramid: int64 [R], an index into `strides` (FPN, equation 1).
 
     A box of `canonical_size` pixels belongs to stride 16, one of half that side to stride 8, and so on.
     """
@@ -31,7 +31,7 @@ def assign_levels(boxes: Tensor, strides: Sequence[int], canonical_size: float) 
 
 
 class _RoIPooler(nn.Module):
-    """Levels, images and order of the regions; a subclass only says how one map is read (`pool`)."""
+    """Choose levels and order regions; a subclass only reads one map (`pool`)."""
 
     gives = "cells"
 
@@ -50,7 +50,7 @@ class _RoIPooler(nn.Module):
         self.canonical_size = canonical_size
 
     def forward(self, features: Sequence[Tensor], boxes: Sequence[Tensor]) -> Tensor:
-        """boxes: per image float32 [P, 4] on the canvas -> [R, C, k, k], images in order."""
+        """Pool boxes, per image float32 [P, 4] on the canvas -> [R, C, k, k], images in order."""
         images = torch.repeat_interleave(
             torch.arange(len(boxes), device=boxes[0].device),
             torch.tensor([len(b) for b in boxes], device=boxes[0].device),
@@ -58,7 +58,7 @@ class _RoIPooler(nn.Module):
         return self.read(features, torch.cat([images[:, None].to(boxes[0].dtype), torch.cat(list(boxes))], dim=1))
 
     def read(self, features: Sequence[Tensor], regions: Tensor) -> Tensor:
-        """regions: float32 [R, 5] of (image, x1, y1, x2, y2) on the canvas -> [R, C, k, k]."""
+        """Pool regions, float32 [R, 5] of (image, x1, y1, x2, y2) on the canvas -> [R, C, k, k]."""
         if len(self.strides) == 1:
             return self.pool(features[0], regions, 1 / self.strides[0])
         levels = assign_levels(regions[:, 1:], self.strides, self.canonical_size)
@@ -70,14 +70,16 @@ class _RoIPooler(nn.Module):
         return pooled
 
     def pool(self, feature: Tensor, regions: Tensor, scale: float) -> Tensor:
-        """feature [B, C, H, W]; regions [R, 5] of (image, x1, y1, x2, y2) on the canvas -> [R, C, k, k]."""
+        """Pool regions [R, 5] of (image, x1, y1, x2, y2) on the canvas from one map [B, C, H, W] -> [R, C, k, k]."""
         raise NotImplementedError
 
 
 class _RoundingPooler(_RoIPooler):
-    """convention: `caffe`, the papers' own layers, whose far corner is the last pixel of a region and not the one after
-    it, or `torchvision`, whose layer rounds our half-open corners as they are. Checkpoints without the key learnt with
-    the latter. settings: of `_RoIPooler`.
+    """Round regions by one of two conventions.
+
+    convention: `caffe`, the papers' own layers, whose far corner is the last pixel of a region and not the one after
+    it, or `torchvision`, whose layer rounds our half-open corners as they are. Checkpoints without the key were trained
+    with the latter. settings: of `_RoIPooler`.
     """
 
     def __init__(self, *, convention: Literal["caffe", "torchvision"] = "torchvision", **settings: Any) -> None:
@@ -86,7 +88,7 @@ class _RoundingPooler(_RoIPooler):
 
 
 class RoIPool(_RoundingPooler):
-    """The maximum over each of k x k cells with rounded borders (Fast R-CNN, section 2.1)."""
+    """Max pooling over each of k x k cells with rounded borders (Fast R-CNN, section 2.1)."""
 
     def pool(self, feature: Tensor, regions: Tensor, scale: float) -> Tensor:
         if self.convention == "caffe":
@@ -96,7 +98,7 @@ class RoIPool(_RoundingPooler):
 
 
 class _SamplingPooler(_RoIPooler):
-    """sampling_ratio: samples along a side of a cell. settings: of `_RoIPooler`."""
+    """Sample bilinearly; sampling_ratio: samples along a side of a cell; settings: of `_RoIPooler`."""
 
     def __init__(self, *, sampling_ratio: int = 2, **settings: Any) -> None:
         super().__init__(**settings)
@@ -104,7 +106,7 @@ class _SamplingPooler(_RoIPooler):
 
 
 class RoIAlign(_SamplingPooler):
-    """The mean of bilinear samples in each of k x k cells, nothing rounded (Mask R-CNN, section 3).
+    """Average bilinear samples in each of k x k cells, without rounding (Mask R-CNN, section 3).
 
     sampling_ratio: samples along a side of a cell. aligned: shift by half a pixel, so that pixel centres meet.
     """
@@ -118,7 +120,7 @@ class RoIAlign(_SamplingPooler):
 
 
 class PSRoIPool(_RoundingPooler):
-    """The mean over each of k x k cells, every cell from maps of its own: C k k channels give C (R-FCN, equation 1).
+    """Average over each of k x k cells, every cell from maps of its own: C k k channels give C (R-FCN, equation 1).
 
     convention: `caffe` rounds a region to pixels, as R-FCN's layer does, `torchvision` to whole cells of the map.
     """
@@ -131,7 +133,7 @@ class PSRoIPool(_RoundingPooler):
 
 
 class PSRoIAlign(_SamplingPooler):
-    """The mean of bilinear samples in each of k x k cells, every cell from maps of its own, nothing rounded.
+    """Average bilinear samples in each of k x k cells, every cell from maps of its own, without rounding.
 
     `PSRoIPool` after the manner of `RoIAlign` (Light-Head R-CNN, section 3.3): two regions that differ by less than a
     cell of the map differ in what they read. sampling_ratio: samples along a side of a cell.
@@ -145,7 +147,7 @@ class PSRoIAlign(_SamplingPooler):
 
 
 class CropWarp(nn.Module):
-    """Each region cut out of the image itself and warped to one size (R-CNN, section 2.1).
+    """Crop each region out of the image itself and warp it to one size (R-CNN, section 2.1).
 
     size: the side of a crop in pixels. context: how many of them lie around the region on each side.
     """
@@ -162,7 +164,7 @@ class CropWarp(nn.Module):
         self.context = context
 
     def forward(self, features: Sequence[Tensor], boxes: Sequence[Tensor]) -> Tensor:
-        """features: the image [B, 3, H, W]; boxes: per image float32 [P, 4] on it -> [R, 3, k, k], images in order."""
+        """Crop boxes, per image float32 [P, 4] on it, from features = (image [B, 3, H, W],) -> [R, 3, k, k]."""
         crops = [
             crop_warp(image, own, size=self.size, context=self.context)
             for image, own in zip(features[0], boxes, strict=True)

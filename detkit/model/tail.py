@@ -1,4 +1,4 @@
-"""The network between the trunk and the predictor: of each region, [R, C, k, k] -> [R, D], or of the image."""
+"""Box heads: pooled RoI features to a vector per RoI, [R, C, k, k] -> [R, D] (R-FCN: over the whole map)."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class TwoFC(nn.Module):
             own.load_state_dict(given.state_dict())
 
     def truncate(self, ranks: tuple[int, int]) -> None:
-        """Replace both layers by their best approximations of these ranks, in place."""
+        """Replace both layers by their truncated SVDs of these ranks, in place."""
         assert isinstance(self.fc6, nn.Linear) and isinstance(self.fc7, nn.Linear)
         self.fc6, self.fc7 = truncated_svd(self.fc6, ranks[0]), truncated_svd(self.fc7, ranks[1])
 
@@ -88,8 +88,9 @@ class TwoFC(nn.Module):
 
 
 class ConvFC(nn.Module):
-    """3x3 convolutions with batch norm and ReLU, then one fully connected layer (the 4conv1fc head of Wu & He 2018,
-    "Group normalization", section 4.2, with the norm of Li et al. 2021).
+    """3x3 convolutions with batch norm and ReLU, then one fully connected layer.
+
+    The 4conv1fc head of Wu & He 2018, "Group normalization", section 4.2, with the norm of Li et al. 2021.
     """
 
     reads = "cells"
@@ -140,7 +141,7 @@ class Res5(nn.Module):
 
 
 def last_stage(name: str | None, in_channels: int, *, pretrained: Pretrained, weights: str, tail: str) -> ResNet:
-    """The torchvision ResNet `name`, whose layer4 reads `in_channels`; raises UserError where it does not.
+    """Create the torchvision ResNet `name`, whose layer4 reads `in_channels`; raises UserError if it does not.
 
     tail: the option of model/tail that asks, for messages.
     """
@@ -204,7 +205,7 @@ class DilatedRes5(nn.Module):
 
 
 class DilatedTimm(nn.Module):
-    """As `DilatedRes5`, of any timm model that knows dilation: the stages beyond its map of stride 16."""
+    """As `DilatedRes5`, of any timm model that supports dilation: the stages after its map of stride 16."""
 
     reads = "image"
 
@@ -255,7 +256,7 @@ class DilatedTimm(nn.Module):
 
 
 def pointwise(in_channels: int, channels: int) -> nn.Sequential:
-    """A new 1x1 convolution, from N(0, 0.01), and ReLU."""
+    """Build a 1x1 convolution, initialised from N(0, 0.01), and ReLU."""
     conv = nn.Conv2d(in_channels, channels, 1)
     normal_init(conv, std=0.01)
     return nn.Sequential(conv, nn.ReLU(inplace=True))
@@ -333,7 +334,7 @@ class RegionCNN(nn.Module):
 
 
 def _inner(kind: str, part: Part[T], **given: object) -> T:
-    """The part of a `RegionCNN`, completed; an error of its own, in which it is model.<kind>, names its place."""
+    """Complete a part of a `RegionCNN`; errors name it model.tail.<kind>, its place, and not model.<kind>."""
     try:
         with of_inner_part(f"model.{kind}", f"model.tail.{kind}"):
             inner: T = complete(part, f"model.tail.{kind}", **given)

@@ -1,4 +1,4 @@
-"""A fully connected layer as the product of two thin ones."""
+"""Truncated SVD: a fully connected layer as the product of two thin ones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import nn
 
 @torch.no_grad()
 def truncated_svd(layer: nn.Linear, rank: int) -> nn.Sequential:
-    """The best approximation of `layer`, out x in, of this rank: in -> rank -> out (Fast R-CNN, section 3.1).
+    """Approximate `layer`, out x in, at this rank by two layers: in -> rank -> out (Fast R-CNN, section 3.1).
 
     W ~ U_t (S_t V_t^T): the first layer is S_t V_t^T without bias, the second U_t with that of `layer`. It has
     rank (in + out) weights instead of in x out. rank: at most min(in, out); a larger one is cut to it.

@@ -1,4 +1,4 @@
-"""Detectors that propose regions and then classify and refine each: the R-CNN family as one program."""
+"""Two-stage detectors, which propose regions and then classify and refine each: the R-CNN family as one program."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class TwoStageDetector(Detector):
         self.roi_head.fold()
 
     def features(self, batch: Batch) -> list[Tensor]:
-        """The maps that proposer and roi_head read, fine to coarse."""
+        """Compute the maps that proposer and roi_head read, fine to coarse."""
         return read_maps(self.backbone, self.neck, self.normalize(batch))
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
@@ -87,7 +87,7 @@ class TwoStageDetector(Detector):
         return self.postprocess(boxes, scores, batch, self.preprocess)
 
     def propose(self, batch: Batch) -> list[Tensor]:
-        """The regions of each image, best first, in the pixels of its file: float32 [P, 4] each."""
+        """Propose regions of each image, best first, in the pixels of its file: float32 [P, 4] each."""
         proposals = self.proposer(self.features(batch), batch)
         return [
             self.preprocess.to_original(boxes, size)
@@ -96,7 +96,7 @@ class TwoStageDetector(Detector):
 
 
 def _normalization_of(roi_head: RoIHead) -> tuple[Sequence[float], Sequence[float]]:
-    """The mean and standard deviation of the images that the network in a region head was trained on."""
+    """Return the mean and standard deviation of the images that the network in a region head was trained on."""
     network: RegionNetwork | None = getattr(roi_head, "tail", None)
     require(network, "model.tail", mean=IMAGES, std=IMAGES)
     assert network is not None

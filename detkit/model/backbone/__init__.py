@@ -1,1 +1,1 @@
-"""Images to feature maps."""
+"""Backbones: images to feature maps."""

@@ -19,7 +19,7 @@ BLOCKS = {4: 3, 8: 9, 16: 9, 32: 3}  # stride -> bottlenecks at depth 1
 
 
 class Focus(nn.Module):
-    """Every 2x2 pixels become channels, then a 3x3 convolution: stride 2 without losing a pixel."""
+    """Stack each 2x2 pixels as channels, then convolve 3x3: stride 2 without losing a pixel."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class Focus(nn.Module):
 
 
 class SpatialPyramid(nn.Module):
-    """The map beside its maxima over 5, 9 and 13 cells (He et al. 2015)."""
+    """Spatial pyramid pooling: the map beside its maxima over 5, 9 and 13 cells (He et al. 2015)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -48,10 +48,11 @@ class SpatialPyramid(nn.Module):
 
 
 class CSPDarknet(nn.Module):
-    """Maps at `strides` of 4, 8, 16, 32; width and depth scale channels and bottlenecks of the largest network.
+    """CSPDarknet with maps at `strides`, of 4, 8, 16 and 32.
 
-    depthwise: 3x3 convolutions of each channel alone, as in YOLOX-Nano. It starts from random weights, as YOLOX does;
-    images come with about zero mean and unit variance.
+    width, depth: scale the channels and the bottlenecks of the largest network. depthwise: 3x3 convolutions are
+    depthwise separable, as in YOLOX-Nano. Weights start random, as YOLOX's do; images come with about zero mean and
+    unit variance.
     """
 
     mean = IMAGENET_MEAN

@@ -1,4 +1,4 @@
-"""The convolutional networks under YOLO v1, v2 and v3, each up to its coarsest map."""
+"""The Darknet backbones of YOLO v1, v2 and v3, without their classifiers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from detkit.types import FeatureSpec
 
 
 class Residual(nn.Module):
-    """1x1 to half the channels, 3x3 back, added to the input (Redmon & Farhadi 2018, figure 1)."""
+    """Residual block: 1x1 to half the channels, 3x3 back, added to the input (Redmon & Farhadi 2018, figure 1)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class Residual(nn.Module):
 
 
 def yolo_v1_stages() -> list[nn.Sequential]:
-    """The 20 convolutions that YOLO v1 trains on ImageNet first (Redmon 2016, figure 3); 7x7 and 2x2 pools included."""
+    """Build the 20 convolutions that YOLO v1 pretrains on ImageNet, with the pools between (Redmon 2016, figure 3)."""
     pairs = [(1, 256), (3, 512)] * 4
     return [
         nn.Sequential(conv_norm(3, 64, 7, stride=2)),
@@ -41,7 +41,7 @@ def yolo_v1_stages() -> list[nn.Sequential]:
 
 
 def darknet19_stages() -> list[nn.Sequential]:
-    """The 18 convolutions of Darknet-19 below its classifier (YOLO9000, table 6)."""
+    """Build the 18 convolutions of Darknet-19 below its classifier (YOLO9000, table 6)."""
     return [
         nn.Sequential(conv_norm(3, 32, 3)),
         _pooled(32, (3, 64)),
@@ -53,7 +53,7 @@ def darknet19_stages() -> list[nn.Sequential]:
 
 
 def darknet53_stages() -> list[nn.Sequential]:
-    """The 52 convolutions of Darknet-53 below its classifier (YOLOv3, table 1)."""
+    """Build the 52 convolutions of Darknet-53 below its classifier (YOLOv3, table 1)."""
     stages = [nn.Sequential(conv_norm(3, 32, 3))]
     for channels, blocks in ((64, 1), (128, 2), (256, 8), (512, 8), (1024, 4)):
         down = conv_norm(channels // 2, channels, 3, stride=2)
@@ -69,7 +69,7 @@ STAGES: dict[str, tuple[int, Callable[[], list[nn.Sequential]]]] = {  # name -> 
 
 
 class Darknet(nn.Module):
-    """yolo_v1, darknet19 or darknet53; the map at a stride is the last one before the next reduction.
+    """YOLO v1's network, Darknet-19 or Darknet-53; the map at a stride is the last before the next downsampling.
 
     Batch norm and leaky activations throughout. YOLO v1's paper has no batch norm; the weights that Darknet publishes
     for it do, as here. Images are RGB on 0..1.
@@ -114,7 +114,7 @@ class Darknet(nn.Module):
 
 
 def _pooled(in_channels: int, *convs: tuple[int, int]) -> nn.Sequential:
-    """2x2 max pooling, then convolutions of (kernel, channels)."""
+    """Build 2x2 max pooling, then convolutions of (kernel, channels)."""
     stage = nn.Sequential(nn.MaxPool2d(2))
     for kernel, channels in convs:
         stage.append(conv_norm(in_channels, channels, kernel))

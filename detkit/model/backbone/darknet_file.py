@@ -1,4 +1,4 @@
-"""The convolutions at the beginning of a Darknet weights file, such as darknet19_448.conv.23 or darknet53.conv.74."""
+"""Read the convolutions at the beginning of a Darknet weights file, such as darknet53.conv.74."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LOWEST_VARIANCE = -1e-3  # some published files have slightly negative ones; of 
 
 
 def load_convolutions(module: nn.Module, path: str | Path, key: str) -> None:
-    """Fill the convolutions of `module` and their batch norms, in the order of registration, from a file: in place.
+    """Fill the convolutions of `module` and their batch norms from a file, in the order of registration: in place.
 
     A file holds, after a header (version: three int32; images seen: int64 from version 0.2 on, int32 before), float32
     numbers: of each convolution offset, scale, running mean and variance of its norm, then its weights. What follows in
@@ -48,7 +48,7 @@ def load_convolutions(module: nn.Module, path: str | Path, key: str) -> None:
 
 
 def _parts(module: nn.Module) -> list[Tensor]:
-    """The tensors of a network of convolutions, each followed by its batch norm, in the order of the file."""
+    """List the tensors of a network of convolutions, each with its batch norm, in the order of the file."""
     parts: list[Tensor] = []
     weight: Tensor | None = None
     for layer in module.modules():

@@ -1,4 +1,4 @@
-"""Parts of a backbone that do not learn."""
+"""Freeze parts of a backbone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Norm = Literal["live", "frozen"]
 
 
 def freeze(modules: Iterable[nn.Module]) -> None:
-    """Stop the learning of modules, batch statistics below them included: in place."""
+    """Freeze the parameters of modules and their batch statistics: in place."""
     for module in modules:
         freeze_batch_norm_2d(module)
         for parameter in module.parameters():
@@ -22,7 +22,7 @@ def freeze(modules: Iterable[nn.Module]) -> None:
 
 
 def freeze_up_to(net: nn.Module, last: str) -> None:
-    """Stop the learning of all parts of `net` that are registered before or below its submodule `last`: in place."""
+    """Freeze all parts of `net` that are registered before its submodule `last` or within it: in place."""
     names = [name for name, _ in net.named_modules()]
     end = max(index for index, name in enumerate(names) if name == last or name.startswith(f"{last}."))
     for name in names[1 : end + 1]:

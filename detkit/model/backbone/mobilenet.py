@@ -1,4 +1,4 @@
-"""torchvision's MobileNetV3-Large, with the maps that torchvision's detectors read (Howard et al. 2019)."""
+"""torchvision's MobileNetV3-Large with the maps that its detectors read (Howard et al. 2019)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ C5 = 13  # the first block of stride 32
 
 
 class MobileNetV3(nn.Module):
-    """Two maps, by `strides`.
+    """MobileNetV3-Large with one of two pairs of maps, by `strides`.
 
     (16, 32): of SSDLite (section 6.3): the expansion inside the first block of stride 32, before it shrinks the map,
     and the last layer. (32, 32): of Faster R-CNN with a pyramid: that block and the last layer.

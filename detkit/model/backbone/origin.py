@@ -1,4 +1,4 @@
-"""Which published weights, or which file, the parts of a network began from."""
+"""Record which published weights, or which file, each part of a network started from."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from huggingface_hub import try_to_load_from_cache
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the weights of a part come from.
+    """The pretrained weights of a part.
 
     part: the config key, such as model.backbone. weights: the network and the name of its published weights, or the
     file. sha256: of the bytes that were read; None where the loader keeps no file.
@@ -37,7 +37,7 @@ _record: ContextVar[list[Origin] | None] = ContextVar("origins", default=None)
 
 @contextmanager
 def record_origins() -> Iterator[list[Origin]]:
-    """List the weights that parts read from now on, in the order in which they are built."""
+    """Collect the origins of the weights that parts load inside the block, in the order in which they are built."""
     found: list[Origin] = []
     token = _record.set(found)
     try:
@@ -47,7 +47,7 @@ def record_origins() -> Iterator[list[Origin]]:
 
 
 def note(part: str, weights: str, path: Path | None) -> None:
-    """Tell whoever records that `part` has read `weights`, from the file `path`."""
+    """Record that `part` has loaded `weights` from the file `path`, where someone is collecting."""
     found = _record.get()
     if found is not None:
         known = path is not None and path.is_file()
@@ -56,7 +56,7 @@ def note(part: str, weights: str, path: Path | None) -> None:
 
 @contextmanager
 def of_inner_part(key: str, inside: str) -> Iterator[None]:
-    """Inside the block a part that calls itself `key` is recorded as `inside`, the place where it stands in another."""
+    """Record a part that calls itself `key` as `inside`, its place within another part."""
     with record_origins() as found:
         yield
     outer = _record.get()
@@ -66,7 +66,7 @@ def of_inner_part(key: str, inside: str) -> Iterator[None]:
 
 @lru_cache(maxsize=8)  # the trunk and the last stage of a network are read from one file
 def sha256_of(path: str, changed: int) -> str:
-    """Of a file's bytes; changed: the time of its last change."""
+    """Compute the SHA-256 of a file; changed: the time of its last change, by which the result is cached."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
@@ -75,12 +75,12 @@ def sha256_of(path: str, changed: int) -> str:
 
 
 def torchvision_file(name: str, weights: str) -> Path:
-    """Where torchvision keeps the published `weights` of a network once they are fetched."""
+    """Tell where torchvision keeps the published `weights` of a network once they are downloaded."""
     return _in_hub(torchvision.models.get_model_weights(name)[weights].url)
 
 
 def timm_file(name: str) -> tuple[str, Path | None]:
-    """timm's own name for its weights of a network, with their tag, and where they are kept once fetched."""
+    """Tell timm's own name for its weights of a network, with their tag, and where they are kept once downloaded."""
     config = timm.models.get_pretrained_cfg(name)
     assert config is not None
     if config.hf_hub_id:

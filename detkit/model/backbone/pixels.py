@@ -1,4 +1,4 @@
-"""The image itself as the one feature map: the backbone of R-CNN, which computes nothing before it cuts regions."""
+"""The image itself as the one feature map: R-CNN computes nothing before it crops regions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from detkit.types import FeatureSpec
 
 
 class Pixels(nn.Module):
-    """Hands on the normalised canvas: stride 1, three channels.
+    """Return the normalised canvas as a map: stride 1, three channels.
 
     It has no weights, hence no `mean` and `std` of its own: those of the network that reads the regions are used.
     """

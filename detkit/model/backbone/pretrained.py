@@ -1,4 +1,4 @@
-"""ImageNet weights, by the loaders of the projects that publish them, or from a file of one's own."""
+"""Load ImageNet weights: those that torchvision and timm publish, or those of a file."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def torchvision_model(
     with_classifier: bool = False,
     **options: Any,
 ) -> Any:
-    """A torchvision classifier, with published ImageNet weights, or those of a file, where `pretrained`.
+    """Create a torchvision classifier, with published ImageNet weights or those of a file if `pretrained`.
 
     key: the config key that chose it, for messages. weights: which of the published ones, by torchvision's name.
     with_classifier: its layers before the last are read, too; a file may lack them otherwise. options: of torchvision's
@@ -69,7 +69,7 @@ def torchvision_model(
 
 
 def _check_weights(name: str, weights: str, key: str) -> None:
-    """Raise UserError where torchvision has no such weights, or has made them for images prepared in another way."""
+    """Raise UserError if torchvision has no such weights, or trained them on images prepared in another way."""
     published = torchvision.models.get_model_weights(name)
     usable = [each.name for each in published if _is_for_our_images(each)]
     if weights not in usable:
@@ -83,7 +83,7 @@ def _is_for_our_images(weights: WeightsEnum) -> bool:
 
 
 def timm_model(name: str, *, pretrained: Pretrained, key: str, **options: Any) -> Any:
-    """A timm feature extractor (`features_only`), with ImageNet weights where `pretrained`; errors as above."""
+    """Create a timm feature extractor (`features_only`), with ImageNet weights if `pretrained`; errors as above."""
     if not timm.is_model(name):
         near = timm.list_models(f"*{name}*")[:5]
         raise UserError(f"{key}.name={name} is no model of timm" + (f"; near: {', '.join(near)}" if near else ""))
@@ -110,7 +110,7 @@ def timm_model(name: str, *, pretrained: Pretrained, key: str, **options: Any) -
 
 
 def _features_of(classifier: nn.Module, name: str, **options: Any) -> Any:
-    """The feature extractor of a timm model with the weights of `classifier`, whatever it calls them."""
+    """Create the feature extractor of a timm model with the weights of `classifier`, whatever it calls them."""
     weights = {"state_dict": classifier.state_dict()}
     logger = logging.getLogger("timm")
     level = logger.level
@@ -127,12 +127,12 @@ def _features_of(classifier: nn.Module, name: str, **options: Any) -> Any:
 
 
 def is_only_planned() -> bool:
-    """Whether networks are made on the meta device, without values: to see whether a config can be put together."""
+    """Tell whether networks are built on the meta device, without values: to check a config."""
     return torch.get_default_device().type == "meta"
 
 
 def weight_path(pretrained: Pretrained, key: str) -> Path | None:
-    """The file that `pretrained` names; None for true, false and null. Raises UserError for a word that is no file."""
+    """Return the file that `pretrained` names; None for true, false and null. Raises UserError if it is no file."""
     if pretrained is None or isinstance(pretrained, bool):
         return None
     path = Path(str(pretrained)).expanduser()
@@ -143,7 +143,7 @@ def weight_path(pretrained: Pretrained, key: str) -> Path | None:
 
 
 def load_file_into(model: nn.Module, path: Path, *, key: str, name: str, free: Collection[str]) -> None:
-    """Fill a classifier with the weights of a file, in place.
+    """Load the weights of a file into a classifier, in place.
 
     key, name: of the setting and of the model, for messages. free: names of layers that nobody reads, which may be
     missing, or be of other classes. Raises UserError where all else is not there alike.
@@ -169,7 +169,7 @@ def load_file_into(model: nn.Module, path: Path, *, key: str, name: str, free: C
 
 
 def last_layer(model: nn.Module) -> str:
-    """The name of the linear layer that gives the classes: the last one."""
+    """Return the name of the classification layer: the last linear one."""
     names: list[str] = [name for name, part in model.named_modules() if isinstance(part, nn.Linear)]
     return names[-1]
 
@@ -189,7 +189,7 @@ def _shapes(weight: str, own: Mapping[str, Tensor], given: Mapping[str, Tensor])
 
 
 def _offline_weights(name: str, keys: list[str], key: str) -> dict[str, Tensor]:
-    """The weights of a package under timm's names: both list the same tensors in the same order."""
+    """Load the weights of a package under timm's names: both list the same tensors in the same order."""
     package = OFFLINE[name]
     if find_spec(package) is None:
         raise UserError(

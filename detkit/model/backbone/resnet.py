@@ -1,4 +1,4 @@
-"""Residual networks (He et al. 2016), whole or cut for use with a region tail."""
+"""Residual networks (He et al. 2016), whole or cut before the last stage for a box head."""
 
 from __future__ import annotations
 
@@ -70,5 +70,5 @@ class ResNet(nn.Module):
 
 
 def _out_channels(layer: nn.Sequential) -> int:
-    """Channels that a stage gives: those of the last batch norm of its last block."""
+    """Count the output channels of a stage: those of the last batch norm of its last block."""
     return [m.num_features for m in layer[-1].modules() if isinstance(m, nn.BatchNorm2d)][-1]

@@ -1,4 +1,4 @@
-"""VGG16 as SSD has it: the first two fully connected layers thinned out into convolutions (Liu et al. 2016)."""
+"""SSD's VGG-16: fc6 and fc7 subsampled into convolutions (Liu et al. 2016)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CHANNELS = 1024  # of fc6 and fc7, of the 4096 that the classifier has
 
 
 class L2Norm(nn.Module):
-    """Each pixel's channels scaled to length 1, then by a learnt factor per channel (ParseNet, section 3.3)."""
+    """Normalise each pixel's channels to length 1, then scale each by a learnt factor (ParseNet, section 3.3)."""
 
     def __init__(self, channels: int, scale: float) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class L2Norm(nn.Module):
 
 
 class SSDVGG(nn.Module):
-    """Two maps: conv4_3 with its L2 norm (stride 8) and fc7 (stride 16).
+    """SSD's VGG with two maps: conv4_3 with its L2 norm (stride 8) and fc7 (stride 16).
 
     pool3 rounds up, so that 300 px give 38 cells. pool5 keeps the size, and fc6 is dilated by 6: it sees as much as
     before. Where pretrained, fc6 and fc7 are thinned from torchvision's classifier.
@@ -86,7 +86,7 @@ class SSDVGG(nn.Module):
 
 
 def start(features: nn.Module) -> None:
-    """Give layers that were built without memory the random weights that VGG's convolutions begin with: in place."""
+    """Initialise VGG's layers, built without memory, with its random weights: in place."""
     features.to_empty(device="cpu")
     for layer in features.modules():
         if isinstance(layer, nn.Conv2d):
@@ -99,7 +99,7 @@ def start(features: nn.Module) -> None:
 
 @torch.no_grad()
 def thin_classifier(classifier: nn.Sequential, fc6: nn.Conv2d, fc7: nn.Conv2d) -> None:
-    """Fill two convolutions with every fourth unit of VGG's fc6 and fc7, and of fc6 every third pixel: in place.
+    """Subsample VGG's fc6 and fc7 into two convolutions, every fourth unit and every third pixel: in place.
 
     classifier: torchvision's, with fc6 [4096, 512 * 7 * 7] first and fc7 [4096, 4096] fourth.
     """

@@ -1,4 +1,4 @@
-"""Which maps a backbone has."""
+"""Check that a backbone has the maps that are asked of it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from detkit.errors import UserError
 
 
 def check_strides(name: str, strides: Sequence[int], available: Sequence[int]) -> None:
-    """Raise UserError where the backbone `name` has no map of one of `strides`, with some that would do."""
+    """Raise UserError if the backbone `name` has no map of one of `strides`; suggests some that would do."""
     missing = sorted(set(strides) - set(available))
     if not missing:
         return

@@ -18,7 +18,7 @@ from detkit.types import FeatureSpec
 
 
 class TimmBackbone(nn.Module):
-    """The feature maps of a timm model at the given strides; `mean` and `std` are those of its weights.
+    """A timm model's feature maps at the given strides; `mean` and `std` are those of its weights.
 
     name: as in `timm.list_models()`. norm: "frozen" uses the batch statistics of the weights, "live" learns them.
     frozen_stride: all layers up to the map of this stride do not learn; 0 for none.
@@ -72,13 +72,13 @@ class TimmBackbone(nn.Module):
 
 
 def stage_name(net: nn.Module, info: FeatureInfo, index: int) -> str:
-    """The name in `net` of the stage that gives map `index` of `info`; some extractors rename a model's stages."""
+    """Return the name in `net` of the stage of map `index` of `info`; some extractors rename a model's stages."""
     name = str(info.module_name(index))
     return name if name in dict(net.named_modules()) else name.replace(".", "_")
 
 
 def stages_between(net: nn.Module, first: str, last: str) -> list[nn.Module]:
-    """The stages of `net` that follow `first`, up to `last`, which is in the same container."""
+    """List the stages of `net` after `first`, up to `last`, which is in the same container."""
     container, _, name = last.rpartition(".")
     stages = dict(net.get_submodule(container).named_children())
     names = list(stages)
@@ -87,7 +87,7 @@ def stages_between(net: nn.Module, first: str, last: str) -> list[nn.Module]:
 
 
 def _drop_after(net: nn.Module, last: str) -> None:
-    """Remove the stages that follow `last` in its container, which timm keeps and runs for nothing: in place."""
+    """Remove the stages after `last` in its container, which timm keeps and runs for nothing: in place."""
     container, _, index = last.rpartition(".")
     stages = net.get_submodule(container)
     if isinstance(stages, nn.Sequential):

@@ -15,7 +15,7 @@ CHANNELS = {1: 64, 2: 128, 4: 256, 8: 512, 16: 512, 32: 512}  # stride -> channe
 
 
 class VGG(nn.Module):
-    """The convolutions of a torchvision VGG up to conv5_3, and pool5 where its map is wanted.
+    """A torchvision VGG's convolutions up to conv5_3, and pool5 if its map is wanted.
 
     strides: which maps to return, of 1, 2, 4, 8, 16: each is the last one before the next pooling; 32 is pool5 itself.
     frozen_blocks: how many blocks (conv1_*, conv2_*, ...) do not learn; 2 in the Fast R-CNN papers.

@@ -1,1 +1,1 @@
-"""Networks that a Darknet `.cfg` describes, layer by layer, with Darknet's own arithmetic."""
+"""Networks of a Darknet `.cfg`, layer by layer, with Darknet's own arithmetic."""

@@ -1,4 +1,4 @@
-"""Darknet's activations, by the word that a `.cfg` uses; each is elementwise unless it says otherwise."""
+"""Darknet's activations by their names in a `.cfg`; elementwise unless they say otherwise."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from torch.nn import functional as F
 
 
 def leaky(x: Tensor) -> Tensor:
-    """x, or a tenth of it below zero."""
+    """Leaky ReLU of slope 0.1."""
     return F.leaky_relu(x, 0.1)
 
 
 def relie(x: Tensor) -> Tensor:
-    """x, or a hundredth of it below zero."""
+    """Leaky ReLU of slope 0.01."""
     return F.leaky_relu(x, 0.01)
 
 
 def ramp(x: Tensor) -> Tensor:
-    """x / 10, and x more above zero."""
+    """ReLU plus x / 10."""
     return F.relu(x) + 0.1 * x
 
 
 def loggy(x: Tensor) -> Tensor:
-    """The logistic curve, stretched to -1..1."""
+    """Logistic function scaled to -1..1."""
     return 2 * torch.sigmoid(x) - 1
 
 
 def plse(x: Tensor) -> Tensor:
-    """The logistic curve in three straight pieces."""
+    """Piecewise linear logistic function."""
     middle = 0.125 * x + 0.5
     return torch.where(x < -4, 0.01 * (x + 4), torch.where(x > 4, 0.01 * (x - 4) + 1, middle))
 
@@ -43,23 +43,23 @@ def stair(x: Tensor) -> Tensor:
 
 
 def lhtan(x: Tensor) -> Tensor:
-    """x inside 0..1, a thousandth of the way beyond."""
+    """Identity inside 0..1, slope 0.001 beyond."""
     return torch.where(x < 0, 0.001 * x, torch.where(x > 1, 0.001 * (x - 1) + 1, x))
 
 
 def hard_mish(x: Tensor) -> Tensor:
-    """x above zero, a parabola down to -2, zero below."""
+    """Identity above zero, a parabola from -2 to zero, zero below."""
     return torch.where(x > 0, x, torch.where(x > -2, x * x / 2 + x, torch.zeros_like(x)))
 
 
 def normalize_channels(x: Tensor) -> Tensor:
-    """What is positive, as a share of what is positive in all channels of its place."""
+    """ReLU divided by its sum over the channels of each cell."""
     positive = F.relu(x)
     return positive / (positive.sum(dim=1, keepdim=True) + 1e-4)
 
 
 def normalize_channels_softmax(x: Tensor) -> Tensor:
-    """Softmax over the channels of each place."""
+    """Softmax over the channels of each cell."""
     return torch.softmax(x, dim=1)
 
 

@@ -1,4 +1,4 @@
-"""From a section to its layer: which maps it reads, and the shape of what it gives."""
+"""Build the layer of a section: its module, the maps it reads, and its output shape."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ UNSUPPORTED = (
 
 
 class Layer(NamedTuple):
-    """sources: indices of the sections it reads, -1 for the image. shape: of what it gives."""
+    """A layer of a network; sources: indices of the sections it reads, -1 for the image; shape: of its output."""
 
     module: nn.Module
     sources: list[int]
@@ -45,11 +45,11 @@ class Layer(NamedTuple):
 
 
 def build_layer(section: Section, shapes: Sequence[Shape], layers: nn.ModuleList) -> Layer:
-    """The layer of `section`; shapes: of the image and then of every section before, so shapes[i + 1] is section i's.
+    """Build the layer of `section`.
 
-    layers: those sections' modules, where one has its weights from another.
-
-    Raises UserError naming the section where it is of an unknown kind or does not fit what comes before.
+    shapes: output shapes of the image and of every section before, so shapes[i + 1] is section i's. layers: those
+    sections' modules, for shared weights. Raises UserError naming the section if it is of an unknown kind or does not
+    fit what comes before.
     """
     for key in UNSUPPORTED:
         if section.word(key, "0") not in ("0", "none"):
@@ -88,7 +88,7 @@ def _convolutional(section: Section, shapes: Sequence[Shape]) -> Layer:
 
 
 def _sharing(section: Section, shapes: Sequence[Shape], layers: nn.ModuleList) -> Layer:
-    """A convolution with the weights of an earlier one."""
+    """Build a convolution with the weights of an earlier one."""
     with torch.device("meta"):
         own = _convolutional(section, shapes)
     assert isinstance(own.module, Convolutional)
@@ -188,7 +188,7 @@ def _sam(section: Section, shapes: Sequence[Shape]) -> Layer:
 
 
 def _product(section: Section, shapes: Sequence[Shape], shared: Sequence[int]) -> Layer:
-    """The map before times the map `from`: alike along the `shared` dimensions of a shape, and one along the others."""
+    """Multiply the map before, of size 1 outside the `shared` dimensions of a shape, with the map `from`."""
     index = _earlier(section, "from", section.integer("from"))
     here, there = shapes[-1], shapes[index + 1]
     if here != tuple(side if dim in shared else 1 for dim, side in enumerate(there)):
@@ -255,7 +255,7 @@ def _head(section: Section, shapes: Sequence[Shape]) -> Layer:
 
 
 def _following(section: Section, module: nn.Module, shape: Shape) -> Layer:
-    """A layer that reads the section before it."""
+    """Make a layer that reads the section before it."""
     if min(shape) < 1:
         raise section.error(f"nothing is left of its input: it would give {shape[0]} channels of {shape[1]}x{shape[2]}")
     return Layer(module, [section.index - 1], shape)
@@ -274,7 +274,7 @@ def _activation(section: Section, default: str) -> str:
 
 
 def _earlier(section: Section, key: str, index: int) -> int:
-    """An index as the file has it, negative ones counted back from here, as a section's own index."""
+    """Resolve an index of the file, negative ones counted back from here, to a section's own index."""
     found = section.index + index if index < 0 else index
     if not 0 <= found < section.index:
         raise section.error(f"{key}={section.options[key]}: there is no section {found} before it")

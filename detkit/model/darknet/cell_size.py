@@ -1,4 +1,4 @@
-"""How large the cells of a Darknet network's grids are."""
+"""The size of the cells of a Darknet network's grids."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from detkit.types import Size
 
 
 def cell_size(canvas: Size, grid: Size, revision: int) -> tuple[float, float]:
-    """(width, height) in pixels of a cell, of a canvas of (h, w) pixels with a grid of (rows, columns).
+    """Compute (width, height) in pixels of a cell of a grid of (rows, columns) over a canvas of (h, w) pixels.
 
-    Darknet says boxes as shares of the grid, so a canvas of 300 pixels has 10 cells of 30, though the strides of the
+    Darknet has boxes as fractions of the grid, so a canvas of 300 pixels has 10 cells of 30, though the strides of the
     layers multiply to 32. revision: see `build_darknet`; in the first a cell was as high as wide, and of whole pixels.
     """
     if revision < 2:

@@ -1,4 +1,4 @@
-"""How many classes a Darknet network has, and the same network with another number of them."""
+"""Count the classes of a Darknet network, and change their number."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from detkit.model.darknet.section import Section, Sections, number_sections
 
 
 def count_classes(sections: Sections) -> int:
-    """The number on which all head sections agree; raises UserError where they do not."""
+    """Return the number of classes on which all head sections agree; raises UserError if they do not."""
     heads = [section for section in number_sections(sections)[1] if section.name in HEADS]
     counts = {own_classes(head) for head in heads}
     if len(counts) != 1:
@@ -22,7 +22,7 @@ def count_classes(sections: Sections) -> int:
 
 
 def with_classes(sections: Sections, num_classes: int) -> list[tuple[str, dict[str, str]]]:
-    """The same network for `num_classes` classes: changed are head sections of another number, and the layer before."""
+    """Change the number of classes: of head sections with another number, and of the layer before each."""
     changed = [(str(name), {key: str(value) for key, value in options.items()}) for name, options in sections]
     for head in number_sections(sections)[1]:
         if head.name not in HEADS:
@@ -38,12 +38,12 @@ def with_classes(sections: Sections, num_classes: int) -> list[tuple[str, dict[s
 
 
 def own_classes(head: Section) -> int:
-    """The number of classes of a head section."""
+    """Return the number of classes of a head section."""
     return head.integer("classes", 1 if head.name == "detection" else 20)
 
 
 def num_outputs(head: Section, num_classes: int) -> int:
-    """How many numbers a head section reads: per cell, or of a [detection] section in all."""
+    """Count the numbers that a head section reads: per cell, or of a [detection] section in all."""
     if head.name == "detection":
         boxes = head.integer("num", 1)
         return head.integer("side", 7) ** 2 * (num_classes + boxes * (1 + 4))
@@ -51,12 +51,12 @@ def num_outputs(head: Section, num_classes: int) -> int:
 
 
 def num_others(head: Section) -> int:
-    """How many numbers of an anchor's row are before its classes: a box and an objectness, or with uncertainties."""
+    """Count the numbers of an anchor before its classes: box and objectness, or with uncertainties."""
     return 9 if head.name == "Gaussian_yolo" else 5
 
 
 def labels_of_outputs(head: Section, num_classes: int) -> Tensor:
-    """The class of each number that a head section reads, or OTHER: int64 [num_outputs], see `num_outputs`."""
+    """List the class of each number that a head section reads, or OTHER: int64 [num_outputs]."""
     if head.name == "detection":
         classes = torch.arange(num_classes).repeat(head.integer("side", 7) ** 2)  # of all cells, before all boxes
         boxes = num_outputs(head, num_classes) - len(classes)
@@ -65,7 +65,7 @@ def labels_of_outputs(head: Section, num_classes: int) -> Tensor:
 
 
 def num_anchors(head: Section) -> int:
-    """How many anchors a head section with anchors has in each cell."""
+    """Count the anchors per cell of a head section."""
     if head.name in ("yolo", "Gaussian_yolo") and "mask" in head.options:
         return len(head.integers("mask"))
     return head.integer("num", 1)

@@ -1,4 +1,4 @@
-"""A [detection] section, YOLO v1: every cell has one set of class scores, and boxes by the roots of their sides."""
+"""Head of a [detection] section, YOLO v1: one set of class scores per cell, boxes by the roots of their sides."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from detkit.types import Batch, Size, Target
 
 
 class DetectionHead(nn.Module):
-    """Class scores times confidence (Redmon 2016, section 2), clipped to 0..1 since nothing else bounds them.
+    """YOLO v1 head: scores are class scores times confidence (Redmon 2016, section 2), clipped to 0..1.
 
     Symbols: B images, S cells along a side, n boxes of a cell, C classes. The layer before gives, of all cells, first
     the class scores, then the confidences, then x, y, w, h. softmax: of the class scores; sqrt: w and h are roots;
-    rescore: whether a confidence learns the IoU of its box, not 1. The scales weigh the terms of the loss.
+    rescore: whether the target of a confidence is the IoU of its box, not 1. The scales weigh the terms of the loss.
     """
 
     def __init__(self, *, section: Section, num_classes: int) -> None:
@@ -37,7 +37,7 @@ class DetectionHead(nn.Module):
         self.coord_scale = section.number("coord_scale", 1)
 
     def forward(self, maps: list[Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
-        """Boxes float32 [B, S * S * n, 1, 4] xyxy on the canvas, scores float32 [B, S * S * n, C]."""
+        """Decode boxes float32 [B, S * S * n, 1, 4] xyxy on the canvas and scores float32 [B, S * S * n, C]."""
         classes, confidence, raw = self.split(maps)
         if self.softmax:
             classes = classes.softmax(dim=-1)
@@ -45,10 +45,10 @@ class DetectionHead(nn.Module):
         return self.decode(raw, canvas_size(batch)).flatten(1, 2).unsqueeze(2), scores.flatten(1, 2)
 
     def loss(self, maps: list[Tensor], batch: Batch) -> dict[str, Tensor]:
-        """Half the squared errors of Redmon 2016, section 2.2, by the scales of the section; mean over images.
+        """Compute half the squared errors of Redmon 2016, section 2.2, weighted as the section says; mean over images.
 
-        A cell answers for the first object centred in it, by the one of its boxes that overlaps it most, or that is
-        nearest where none does.
+        A cell is responsible for the first object centred in it, by the one of its boxes with the highest IoU, or by
+        the nearest if none overlaps.
         """
         classes, confidence, raw = self.split(maps)
         if self.softmax:
@@ -86,7 +86,7 @@ class DetectionHead(nn.Module):
         }
 
     def split(self, maps: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """(class scores [B, S * S, C], confidences [B, S * S, n], x, y, w, h [B, S * S, n, 4]), float32."""
+        """Split into class scores [B, S * S, C], confidences [B, S * S, n] and x, y, w, h [B, S * S, n, 4], float32."""
         cells = self.side**2
         parts = maps[0].float().flatten(1).split([cells * self.num_classes, cells * self.num, cells * self.num * 4], 1)
         return (
@@ -96,13 +96,13 @@ class DetectionHead(nn.Module):
         )
 
     def decode(self, raw: Tensor, canvas: Size) -> Tensor:
-        """Boxes xyxy on the canvas, [B, S * S, n, 4], that x, y in cells and w, h (roots of) shares of it say."""
+        """Decode x, y in cells and w, h (or their roots) as shares of the canvas: boxes xyxy [B, S * S, n, 4]."""
         cells, stride = self.cells(canvas, raw.device)
         if not self.sqrt:  # a width that is not positive is no box, as in Darknet
             raw = torch.cat([raw[..., :2], raw[..., 2:].clamp(min=0).sqrt()], dim=-1)
         return decode_root(raw, cells[:, None], stride, canvas)
 
     def cells(self, canvas: Size, device: torch.device) -> tuple[Tensor, Tensor]:
-        """The cells [S * S, 2], and how many pixels of the canvas (h, w) they are wide and high, [2]."""
+        """List the cells [S * S, 2], and their width and height in pixels of the canvas (h, w), [2]."""
         side = torch.tensor([canvas[1], canvas[0]], device=device) / self.side
         return cell_grid((self.side, self.side), device), side

@@ -1,4 +1,4 @@
-"""A Darknet network as a detector of detkit: its sections as the backbone, what its head sections say as the head."""
+"""Build a detector from a Darknet network: its layers are the backbone, its head sections the dense head."""
 
 from __future__ import annotations
 
@@ -25,13 +25,12 @@ from detkit.model.protocols import DenseHead, Postprocess
 def build_darknet(
     *, sections: Sections, postprocess: Postprocess, num_classes: int, preprocess: Preprocess, revision: int = 1
 ) -> OneStageDetector:
-    """The detector that the sections of a `.cfg` describe, for `num_classes` classes whatever they say.
+    """Build the detector of the sections of a `.cfg`, for `num_classes` classes whatever they say.
 
-    Its weights are random, as at the start of a training; those of a `.weights` file come by
-    `detkit.bridge.darknet`. revision: of what the head sections mean, 2 in all that is read now. Checkpoints without
-    one were trained with the first: cells of whole pixels, which lie beside those of Darknet on canvases that the
-    strides do not divide, and squared errors whatever iou_loss says.
-    Raises UserError naming a section that is unknown or does not fit.
+    Its weights are random, as at the start of a training; those of a `.weights` file come by `detkit.bridge.darknet`.
+    revision: of the interpretation of head sections, 2 in all that is read now. Checkpoints without one were trained
+    with the first: cells of whole pixels, which differ from Darknet's on canvases that the strides do not divide, and
+    squared errors whatever iou_loss says. Raises UserError naming a section that is unknown or does not fit.
     """
     net, layers = number_sections(with_classes(sections, num_classes))
     network = DarknetNetwork(net=net, sections=layers, size=fixed_canvas(preprocess))
@@ -71,7 +70,7 @@ def _dense_head(heads: Sequence[Section], num_classes: int, revision: int) -> De
 
 @torch.no_grad()
 def _start(layer: nn.Module, head: Section) -> None:
-    """Let the layer before a head begin with small numbers and, where there are anchors, an objectness of 1 %."""
+    """Initialise the layer before a head with small weights and, if there are anchors, an objectness of 1 %."""
     if isinstance(layer, Connected):
         nn.init.normal_(layer.linear.weight, std=0.01)
     elif isinstance(layer, Convolutional):

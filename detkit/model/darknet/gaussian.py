@@ -1,4 +1,4 @@
-"""[Gaussian_yolo] sections: YOLO v3 whose boxes come with how sure they are (Choi et al. 2019)."""
+"""Head of [Gaussian_yolo] sections: YOLO v3 with the uncertainty of each coordinate (Choi et al. 2019)."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ MEANS, DEVIATIONS = slice(0, 8, 2), slice(1, 8, 2)  # of x, y, w, h, in turn; ob
 
 
 class GaussianYoloHead(YoloHead):
-    """As `YoloHead`, of rows of 9 + C numbers: mean and deviation of x, y, w and h, objectness, classes.
+    """YOLO v3 head on rows of 9 + C numbers: mean and deviation of x, y, w and h, objectness, classes.
 
-    Deviations are the sigmoids of theirs; a score is objectness * class * (1 - the mean of the four).
+    Deviations are sigmoids; a score is objectness * class * (1 - the mean of the four deviations).
     """
 
     others = 9
@@ -27,12 +27,12 @@ class GaussianYoloHead(YoloHead):
         self.section = sections[0]
 
     def forward(self, maps: list[Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
-        """Boxes float32 [B, N, 1, 4] xyxy on the canvas, scores float32 [B, N, C]."""
+        """Decode boxes float32 [B, N, 1, 4] xyxy on the canvas and scores float32 [B, N, C]."""
         raw, rows = self.rows(maps, canvas_size(batch))
         sure = 1 - raw[..., DEVIATIONS].sigmoid().mean(dim=-1, keepdim=True)
         scores = raw[..., 8:9].sigmoid() * raw[..., 9:].sigmoid() * sure
         return self.decode(raw[..., MEANS], rows).unsqueeze(2), scores
 
     def loss(self, maps: list[Tensor], batch: Batch) -> dict[str, Tensor]:
-        """Raises UserError: the likelihood that such a network learns by is not built."""
+        """Raise UserError: the likelihood that such a network is trained by is not implemented."""
         raise self.section.error("it predicts, but cannot be trained: its loss is not supported; [yolo] sections learn")

@@ -12,12 +12,11 @@ from detkit.types import FeatureSpec, Size
 
 
 class DarknetNetwork(nn.Module):
-    """Every section as a layer, run in order; gives what reaches each head section, in the order of the file.
+    """Run every section as a layer, in order; returns the input of each head section, in the order of the file.
 
     net: [net], whose width, height and channels are the input's. sections: those after it. size: (height, width) of the
-    input where it is another.
-    header: int64 [4], major, minor, revision and images seen, as the weights file had them.
-    Raises UserError naming a section that is unknown or does not fit.
+    input if it is another. header: int64 [4], major, minor, revision and images seen, as in the weights file. Raises
+    UserError naming a section that is unknown or does not fit.
     """
 
     mean = (0.0, 0.0, 0.0)

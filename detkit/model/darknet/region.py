@@ -1,4 +1,4 @@
-"""A [region] section, YOLO v2: boxes from anchors on one grid, an objectness, classes that share one or do not."""
+"""Head of a [region] section, YOLO v2: anchors on one grid, an objectness, classes by softmax or sigmoid."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from detkit.types import Batch, Size, Target
 
 
 class RegionHead(nn.Module):
-    """Centres sigmoid(t) + cell, sizes anchor * exp(t), in cells, as the anchors are (Redmon 2017, section 2).
+    """YOLO v2 head: centres sigmoid(t) + cell, sizes anchor * exp(t), in cells (Redmon 2017, section 2).
 
     Symbols: B images, N rows = cells x anchors, C classes, P rows with an object. softmax: whether the classes of a row
-    add up to one. rescore: whether objectness learns the IoU of the row's box, not 1. The scales weigh the terms.
-    revision: see `build_darknet`.
+    share a softmax. rescore: whether the target of objectness is the IoU of the row's box, not 1. The scales weigh the
+    terms. revision: see `build_darknet`.
     """
 
     anchors: Tensor
@@ -46,16 +46,16 @@ class RegionHead(nn.Module):
         self.register_buffer("anchors", torch.tensor(numbers[: 2 * num]).view(num, 2), persistent=False)
 
     def forward(self, maps: list[Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
-        """Boxes float32 [B, N, 1, 4] xyxy on the canvas, scores float32 [B, N, C]."""
+        """Decode boxes float32 [B, N, 1, 4] xyxy on the canvas and scores float32 [B, N, C]."""
         raw, rows = self.rows(maps, batch)
         classes = raw[..., 5:].softmax(dim=-1) if self.softmax else raw[..., 5:].sigmoid()
         boxes = decode_anchored(raw, rows.cells, rows.anchors, rows.strides)
         return boxes.unsqueeze(2), raw[..., 4:5].sigmoid() * classes
 
     def loss(self, maps: list[Tensor], batch: Batch) -> dict[str, Tensor]:
-        """The terms of Darknet's region layer, mean over images: half of squared errors, classes by cross-entropy.
+        """Compute Darknet's region loss, mean over images: half of squared errors, classes by cross-entropy.
 
-        Left out is the pull of all boxes towards their anchors, which Darknet adds for the first 12,800 images.
+        Darknet also regresses all boxes to their anchors for the first 12,800 images; that is left out.
         """
         raw, rows = self.rows(maps, batch)
         boxes = decode_anchored(raw.detach(), rows.cells, rows.anchors, rows.strides)
@@ -88,7 +88,7 @@ class RegionHead(nn.Module):
         }
 
     def rows(self, maps: list[Tensor], batch: Batch) -> tuple[Tensor, AnchorRows]:
-        """(logits float32 [B, N, 5 + C] of x, y, w, h, objectness, classes, and what the rows stand for)."""
+        """Return logits float32 [B, N, 5 + C] of x, y, w, h, objectness, classes, and the layout of the rows."""
         (grid,) = maps
         size = (grid.shape[2], grid.shape[3])
         cell = cell_size(canvas_size(batch), size, self.revision)

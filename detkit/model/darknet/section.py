@@ -1,4 +1,4 @@
-"""One section of a Darknet network: its name, its place and its options, read with errors that say where."""
+"""One section of a Darknet network: its name, index and options, with errors that name it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Sections: TypeAlias = Sequence[Sequence[Any]]
 
 
 class SectionError(UserError):
-    """What does not fit about the section `index`, -1 for [net]."""
+    """An error in the section `index`, -1 for [net]."""
 
     def __init__(self, message: str, index: int) -> None:
         super().__init__(message)
@@ -24,7 +24,7 @@ class SectionError(UserError):
 
 @dataclass(frozen=True)
 class Section:
-    """index: as routes count it, -1 for [net]. options: text by key, as the file has them. asked: keys read so far."""
+    """A section; index: as routes count it, -1 for [net]; options: text by key; asked: keys read so far."""
 
     index: int
     name: str
@@ -35,28 +35,28 @@ class Section:
         return f"section {self.index} [{self.name}]" if self.index >= 0 else f"[{self.name}]"
 
     def error(self, message: str) -> SectionError:
-        """The exception that says `message` about this section."""
+        """Create the exception that says `message` of this section."""
         return SectionError(f"Darknet {self}: {message}", self.index)
 
     def integer(self, key: str, default: int | None = None) -> int:
-        """A whole number; required where there is no default."""
+        """Read a whole number; required if there is no default."""
         return self._one(key, default, int, "a whole number")
 
     def number(self, key: str, default: float | None = None) -> float:
-        """Any number; required where there is no default."""
+        """Read a number; required if there is no default."""
         return self._one(key, default, float, "a number")
 
     def word(self, key: str, default: str) -> str:
-        """Text as it stands."""
+        """Read text as it stands."""
         self.asked.add(key)
         return self.options.get(key, default)
 
     def integers(self, key: str) -> list[int]:
-        """Whole numbers between commas, at least one."""
+        """Read whole numbers between commas, at least one."""
         return self._several(key, int)
 
     def numbers(self, key: str) -> list[float]:
-        """Numbers between commas, at least one."""
+        """Read numbers between commas, at least one."""
         return self._several(key, float)
 
     def _one(self, key: str, default: T | None, kind: Callable[[str], T], expected: str) -> T:
@@ -84,7 +84,7 @@ class Section:
 
 
 def number_sections(sections: Sections) -> tuple[Section, list[Section]]:
-    """([net], the layers) of a network as plain data. Raises UserError where it does not begin with [net]."""
+    """Number the sections of plain data: [net] and the layers. Raises UserError if [net] is not first."""
     numbered = [Section(index, str(name), options) for index, (name, options) in enumerate(sections, start=-1)]
     if not numbered or numbered[0].name not in ("net", "network"):
         raise UserError(f"a Darknet network begins with [net], not with {numbered[0] if numbered else 'nothing'}")

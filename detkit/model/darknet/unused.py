@@ -1,4 +1,4 @@
-"""The keys of a `.cfg` that a detector of detkit does not learn by."""
+"""List the keys of a `.cfg` that have no effect in detkit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ELSEWHERE = {"classes", "width", "height", "letter_box", "nms_kind", "beta_nms"}
 
 
 def unused_keys(network: DarknetNetwork) -> dict[str, list[str]]:
-    """By the name of the section, [net] first, the keys that nothing has read, in alphabetical order."""
+    """List, by section name with [net] first, the keys that nothing has read, in alphabetical order."""
     found: dict[str, set[str]] = defaultdict(set)
     for section in (network.net, *network.sections):
         found[section.name] |= section.options.keys() - section.asked - ELSEWHERE

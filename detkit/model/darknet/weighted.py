@@ -15,7 +15,7 @@ from detkit.model.darknet.activation import ACTIVATIONS
 
 
 def batch_norm(channels: int) -> nn.BatchNorm2d:
-    """Darknet's batch norm; its running statistics take in a hundredth of every batch."""
+    """Create Darknet's batch norm, of momentum 0.01."""
     return nn.BatchNorm2d(channels, eps=1e-5, momentum=0.01)
 
 
@@ -60,7 +60,7 @@ class Convolutional(nn.Module):
 
 
 class Connected(nn.Module):
-    """A full layer over the whole map: [B, C, H, W] -> [B, out, 1, 1]."""
+    """Fully connected layer over the whole map, batch norm or bias, activation: [B, C, H, W] -> [B, out, 1, 1]."""
 
     def __init__(self, *, in_features: int, out_features: int, normalized: bool, activation: str) -> None:
         super().__init__()
@@ -76,9 +76,9 @@ class Connected(nn.Module):
 
 
 class SharedConvolutional(nn.Module):
-    """A convolution with the weights and the batch norm of another one, `owner`; its reach is its own.
+    """Convolution with the weights and the batch norm of another one, `owner`.
 
-    stride, padding, dilation: (vertical, horizontal), padding in pixels.
+    stride, padding, dilation: its own, (vertical, horizontal), padding in pixels.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class SharedConvolutional(nn.Module):
 
 
 class Local(nn.Module):
-    """A convolution with other kernels and biases at every place: [B, in, H, W] -> [B, out, H', W'].
+    """Locally connected layer, with kernels and biases of every place's own: [B, in, H, W] -> [B, out, H', W'].
 
     shape: (out, H', W'). weight: [H' * W', out, in * size * size]. bias: [out, H', W'].
     """

@@ -1,4 +1,4 @@
-"""The layers of Darknet without weights: pooling, joining and rearranging maps [B, C, H, W]."""
+"""The layers of Darknet without weights: pooling, concatenation and rearrangement of maps [B, C, H, W]."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from detkit.model.darknet.activation import ACTIVATIONS
 
 
 class MaxPool(nn.Module):
-    """Maxima of size x size windows.
+    """Max pooling over size x size windows.
 
     stride: (vertical, horizontal). padding: rows in all, half of them (rounded down) above, the rest below, and so
     with columns: of size 2 and stride 1 the window reaches beyond the right and lower border.
@@ -34,14 +34,14 @@ class MaxPool(nn.Module):
 
 
 class AvgPool(nn.Module):
-    """The mean of every channel: [B, C, H, W] -> [B, C, 1, 1]."""
+    """Global average pooling: [B, C, H, W] -> [B, C, 1, 1]."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.mean(dim=(2, 3), keepdim=True)
 
 
 class Route(nn.Module):
-    """Maps joined along their channels, of each the group `group_id` of `groups`."""
+    """Concatenate maps along their channels, of each the group `group_id` of `groups`."""
 
     def __init__(self, *, groups: int, group_id: int) -> None:
         super().__init__()
@@ -54,10 +54,10 @@ class Route(nn.Module):
 
 
 class Shortcut(nn.Module):
-    """activation(alpha * x + beta * others), of x's shape.
+    """Add maps: activation(alpha * x + beta * others), of x's shape.
 
-    Where another map has other channels, the first ones they share are added; where it is larger, every n-th place
-    of it; where it is smaller, it is added to every n-th place of x.
+    If another map has other channels, the first ones they share are added; if it is larger, every n-th place of it; if
+    it is smaller, it is added to every n-th place of x.
     """
 
     def __init__(self, *, alpha: float, beta: float, activation: str) -> None:
@@ -87,7 +87,7 @@ def _add_where_shared(x: Tensor, other: Tensor) -> Tensor:
 
 
 class Upsample(nn.Module):
-    """Every place `scale` times, as a square of `stride` x `stride`; reverse: the sum of each such square."""
+    """Upsample by nearest neighbour times `scale`; reverse: sum each square of `stride` x `stride`."""
 
     def __init__(self, *, stride: int, scale: float, reverse: bool) -> None:
         super().__init__()
@@ -103,11 +103,11 @@ class Upsample(nn.Module):
 
 
 class Reorg(nn.Module):
-    """Squares of stride x stride places become channels, in the order that Darknet's weights expect.
+    """Stack squares of stride x stride cells as channels, in the order that Darknet's weights expect.
 
-    That order is not space-to-depth: the numbers of a map [C, H, W] are first read as [C / s^2, H * s, W * s], that
-    is taken apart, and what comes out is read as [C * s^2, H / s, W / s].
-    reverse: channels become squares, [C, H, W] -> [C / s^2, H * s, W * s], without rereading.
+    That order is not space-to-depth: the numbers of a map [C, H, W] are first read as [C / s^2, H * s, W * s], that is
+    taken apart, and the result is read as [C * s^2, H / s, W / s]. reverse: channels become squares, [C, H, W] ->
+    [C / s^2, H * s, W * s], without rereading.
     """
 
     def __init__(self, *, stride: int, reverse: bool) -> None:
@@ -127,9 +127,9 @@ class Reorg(nn.Module):
 
 
 class SpaceToDepth(nn.Module):
-    """Squares of stride x stride places become channels: [B, C, H, W] -> [B, C * s^2, H / s, W / s].
+    """Stack squares of stride x stride cells as channels: [B, C, H, W] -> [B, C * s^2, H / s, W / s].
 
-    All channels of the upper left places of the squares come first, then those of the places to their right, and so on.
+    All channels of the upper left cells of the squares come first, then those of the cells to their right, and so on.
     """
 
     def __init__(self, *, stride: int) -> None:
@@ -144,7 +144,7 @@ class SpaceToDepth(nn.Module):
 
 
 class Product(nn.Module):
-    """activation(x * other), of other's shape: x has a number for each place, for each channel, or for each of both."""
+    """Multiply maps: activation(x * other), of other's shape; x varies over cells, over channels, or over both."""
 
     def __init__(self, *, activation: str) -> None:
         super().__init__()
@@ -155,7 +155,7 @@ class Product(nn.Module):
 
 
 class Centre(nn.Module):
-    """Pixels of 0..1 to -1..1, as a [crop] section does it in a test where nothing is cut off."""
+    """Map pixels of 0..1 to -1..1, as a [crop] section does in a test if nothing is cut off."""
 
     def forward(self, x: Tensor) -> Tensor:
         return 2 * x - 1

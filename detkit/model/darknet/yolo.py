@@ -1,4 +1,4 @@
-"""[yolo] sections, YOLO v3 and v4: boxes from anchors on several grids, an objectness, independent classes.
+"""Head of [yolo] sections, YOLO v3 and v4: anchors on several grids, an objectness, independent classes.
 
 Symbols: B images, A anchors of a section, N rows = cells x anchors over all sections, C classes.
 """
@@ -28,7 +28,7 @@ LOSSES: dict[str, IoULoss] = {"iou": lambda found, wanted: 1 - paired_iou(found,
 
 
 class Rows(NamedTuple):
-    """What the N rows of an image stand for.
+    """The layout of the N rows of an image.
 
     scale: scale_x_y of each, [N, 1]. weights: of the errors of its box, its objectness and its classes, [N, 3].
     """
@@ -39,13 +39,13 @@ class Rows(NamedTuple):
 
 
 class YoloHead(nn.Module):
-    """All [yolo] sections of a network together: an object has one anchor among all of theirs.
+    """YOLO v3 and v4 head: all [yolo] sections together, so that an object has one anchor among all of theirs.
 
     A centre is (scale_x_y * sigmoid(t) - (scale_x_y - 1) / 2 + cell) * stride, a size anchor * exp(t); with new_coords,
-    where the layer before has applied the sigmoid, anchor * (2 * sigmoid(t))^2. anchors are in pixels of the input.
+    if the layer before has applied the sigmoid, anchor * (2 * sigmoid(t))^2. anchors are in pixels of the input.
 
-    Of what AlexeyAB's program learns by it takes iou_loss, iou_thresh and the three normalizers. others: numbers of a
-    row before its classes. revision: see `build_darknet`; the first has squared errors, whatever iou_loss says.
+    Of the loss settings of AlexeyAB's program it takes iou_loss, iou_thresh and the three normalizers. others: numbers
+    of a row before its classes. revision: see `build_darknet`; the first has squared errors, whatever iou_loss says.
     """
 
     others = 5
@@ -66,17 +66,17 @@ class YoloHead(nn.Module):
             self.register_buffer(f"anchors{level}", torch.tensor(_anchors(section)), persistent=False)
 
     def forward(self, maps: list[Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
-        """Boxes float32 [B, N, 1, 4] xyxy on the canvas, scores float32 [B, N, C]."""
+        """Decode boxes float32 [B, N, 1, 4] xyxy on the canvas and scores float32 [B, N, C]."""
         raw, rows = self.rows(maps, canvas_size(batch))
         scores = raw[..., 4:5].sigmoid() * raw[..., 5:].sigmoid()
         return self.decode(raw, rows).unsqueeze(2), scores
 
     def loss(self, maps: list[Tensor], batch: Batch) -> dict[str, Tensor]:
-        """The terms of YOLO v3 (Redmon 2018, section 2), summed over rows, mean over images.
+        """Compute the loss of YOLO v3 (Redmon 2018, section 2), summed over rows, mean over images.
 
-        Of all anchors the one of the most similar shape answers for an object, and with iou_thresh those whose shapes
-        have a higher IoU with it; other rows that already overlap one by more than ignore_thresh are not told that they
-        see nothing. With iou_loss the error of a box is that of `detkit.model.iou_loss`, small objects count once.
+        The anchor of the most similar shape is responsible for an object, and with iou_thresh so are those whose shapes
+        have a higher IoU with it; other rows that overlap an object by more than ignore_thresh are excluded from the
+        objectness loss. With iou_loss the box loss is that of `detkit.model.iou_loss`, and small objects count once.
         """
         raw, rows = self.rows(maps, canvas_size(batch))
         boxes = self.decode(raw, rows)
@@ -85,7 +85,7 @@ class YoloHead(nn.Module):
         return {name: torch.stack([term[name] for term in terms]).mean() for name in terms[0]}
 
     def rows(self, maps: list[Tensor], canvas: Size) -> tuple[Tensor, Rows]:
-        """(logits float32 [B, N, others + C] of x, y, w, h, objectness, classes, and what the rows stand for)."""
+        """Return logits float32 [B, N, others + C] of x, y, w, h, objectness, classes, and the layout of the rows."""
         raw = torch.cat([flatten_head(one.float(), self.others + self.num_classes) for one in maps], dim=1)
         grids = [(one.shape[2], one.shape[3]) for one in maps]
         strides = [cell_size(canvas, grid, self.revision) for grid in grids]
@@ -97,7 +97,7 @@ class YoloHead(nn.Module):
         return (torch.logit(raw, eps=EDGE) if self.new_coords else raw), rows
 
     def decode(self, raw: Tensor, rows: Rows) -> Tensor:
-        """Boxes [..., N, 4] xyxy on the canvas that the logits [..., N, 4 or more] of x, y, w, h say."""
+        """Decode logits [..., N, 4 or more] of x, y, w, h to boxes [..., N, 4] xyxy on the canvas."""
         layout, scale, _ = rows
         centre = (scale * raw[..., :2].sigmoid() - (scale - 1) / 2 + layout.cells) * layout.strides
         if self.new_coords:
@@ -131,7 +131,7 @@ class YoloHead(nn.Module):
         return {"box": (weight[:, 0] * away).sum(), "objectness": seen, "class": classes}
 
     def _away(self, mine: Tensor, wanted: Tensor, rows: Rows, positive: Tensor, canvas: Size) -> Tensor:
-        """How far the boxes of P positive rows are off the wanted ones [P, 4]: [P], small ones up to twice as far."""
+        """Compute the box error of P positive rows against `wanted` [P, 4]: [P], up to twice for small ones."""
         layout = rows.layout
         centre, size = centre_size(wanted)
         scale = rows.scale[positive]
@@ -144,7 +144,7 @@ class YoloHead(nn.Module):
         return small * (xy + wh).sum(dim=1)
 
     def _read_losses(self, sections: Sequence[Section]) -> None:
-        """What the sections say about losses; where they are silent AlexeyAB's values, but 1 for squared errors."""
+        """Read the sections' loss settings; defaults are AlexeyAB's, but 1 for squared errors."""
         kind = sections[0].word("iou_loss", "mse")
         for section in sections:
             if section.word("iou_loss", "mse") != kind:
@@ -165,7 +165,7 @@ class YoloHead(nn.Module):
 
 
 def _shared(sections: Sequence[Section], key: str, default: float) -> float:
-    """The value of an option on which all sections must agree."""
+    """Return the value of an option on which all sections must agree."""
     values = [section.number(key, default) for section in sections]
     for section, value in zip(sections, values, strict=True):
         if value != values[0]:
@@ -174,7 +174,7 @@ def _shared(sections: Sequence[Section], key: str, default: float) -> float:
 
 
 def _anchors(section: Section) -> list[list[float]]:
-    """The (w, h) that the section's mask picks."""
+    """Return the (w, h) that the section's mask selects."""
     numbers = section.numbers("anchors")
     num = section.integer("num", 1)
     pairs = [numbers[i : i + 2] for i in range(0, len(numbers) - 1, 2)]

@@ -1,1 +1,1 @@
-"""Cells to classes and boxes: the heads of one-stage detectors."""
+"""Dense heads of one-stage detectors: feature maps to classes and boxes."""

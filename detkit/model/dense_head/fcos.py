@@ -1,4 +1,4 @@
-"""FCOS: every point inside an object tells how far its four edges are (Tian et al. 2019)."""
+"""FCOS: every point inside an object predicts its distances to the four edges (Tian et al. 2019)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from detkit.types import Batch, FeatureSpec
 
 
 class FCOSHead(nn.Module):
-    """Two towers shared by all levels: one sigmoid per class; four distances and a centre-ness.
+    """FCOS head: two towers shared by all levels; one sigmoid per class, four distances and a centre-ness per point.
 
     anchors: an `AnchorGrid` that waits for its strides, one square per cell: its middle is the point, its side the
     unit of the distances. channels, num_convs: of each tower, which has group norms of 32 groups.
@@ -66,7 +66,10 @@ class FCOSHead(nn.Module):
         self.num_candidates = num_candidates
 
     def forward(self, features: list[Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
-        """Boxes float32 [B, K, 1, 4] xyxy on the canvas, scores float32 [B, K, C] of one class each, else 0."""
+        """Decode boxes float32 [B, K, 1, 4] xyxy on the canvas and scores float32 [B, K, C].
+
+        A candidate has a score of one class, and 0 of the others.
+        """
         boxes, scores = [], []
         anchors = self.anchors(features, batch.images.shape[-2:])
         for logits, distances, centre, level_anchors in zip(*self.read(features), anchors, strict=True):
@@ -78,8 +81,10 @@ class FCOSHead(nn.Module):
         return torch.cat(boxes, dim=1)[:, :, None], torch.cat(scores, dim=1)
 
     def loss(self, features: list[Tensor], batch: Batch) -> dict[str, Tensor]:
-        """`class` (focal), `box` (GIoU) and `centre`, each summed and divided by the number of points with an object
-        in the batch."""
+        """Compute `class` (focal), `box` (GIoU) and `centre` losses.
+
+        Each is summed and divided by the number of positive points in the batch.
+        """
         assert batch.targets is not None
         level_logits, level_distances, level_centre = self.read(features)
         logits, distances = torch.cat(level_logits, dim=1), torch.cat(level_distances, dim=1)
@@ -105,7 +110,7 @@ class FCOSHead(nn.Module):
         return {"class": (focal * counted).sum() / count, "box": box / count, "centre": central / count}
 
     def ranges(self, levels: Sequence[Tensor]) -> list[Tensor]:
-        """How far, in pixels, the farthest edge of an object may be from the points of each level: [N, 2] each."""
+        """Return, per level, the range of the distance to an object's farthest edge in pixels: [N, 2] of each point."""
         ranges = []
         for level, anchors in enumerate(levels):
             side = anchors[:, 2] - anchors[:, 0]
@@ -119,7 +124,7 @@ class FCOSHead(nn.Module):
         return {"logit": labels_of_rows(num_classes)}
 
     def read(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """Per level, float32: logits [B, N, C], distances [B, N, 4] in sides, from 0 on, and centre-ness [B, N, 1]."""
+        """Compute, per level, float32 logits [B, N, C], distances [B, N, 4] >= 0 in sides, centre-ness [B, N, 1]."""
         hidden = [self.box_tower(x) for x in features]
         logits = [flatten_head(self.logit(self.class_tower(x)), self.num_classes).float() for x in features]
         distances = [flatten_head(self.distance(x), 4).float().relu() for x in hidden]
@@ -127,13 +132,13 @@ class FCOSHead(nn.Module):
 
 
 def place(distances: Tensor, anchors: Tensor) -> Tensor:
-    """Boxes [..., 4] xyxy whose edges are so many sides of the square anchors [..., 4] away from their middles."""
+    """Decode boxes [..., 4] xyxy: their edges are `distances` sides of the square anchors [..., 4] from the centres."""
     middle = (anchors[..., :2] + anchors[..., 2:]) / 2
     reach = distances * (anchors[..., 2:3] - anchors[..., :1])
     return torch.cat([middle - reach[..., :2], middle + reach[..., 2:]], dim=-1)
 
 
 def centreness(distances: Tensor) -> Tensor:
-    """1 in the middle of an object, 0 at its edges: float [N], of (left, top, right, bottom) [N, 4] (equation 3)."""
+    """Compute centre-ness, 1 at an object's centre, 0 at its edges: [N], of distances [N, 4] (equation 3)."""
     across, along = distances[:, [0, 2]], distances[:, [1, 3]]
     return ((across.amin(dim=1) / across.amax(dim=1)) * (along.amin(dim=1) / along.amax(dim=1))).sqrt()

@@ -1,4 +1,4 @@
-"""RetinaNet: every anchor of a pyramid is classified and moved, and the easy ones hardly count (Lin et al. 2017)."""
+"""RetinaNet: every anchor of a pyramid is classified and regressed, under the focal loss (Lin et al. 2017)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from detkit.types import Batch, FeatureSpec
 
 
 class RetinaHead(nn.Module):
-    """Two towers of convolutions shared by all levels: one sigmoid per class, and offsets, of every anchor.
+    """RetinaNet head: two towers shared by all levels; one sigmoid per class, and offsets, of every anchor.
 
     anchors: an `AnchorGrid` that waits for its strides. channels, num_convs: of each tower.
     norm: "group" puts a group norm of 32 groups behind each convolution. positive_iou, negative_iou: an anchor is an
@@ -71,7 +71,10 @@ class RetinaHead(nn.Module):
         self.num_candidates = num_candidates
 
     def forward(self, features: list[Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
-        """Boxes float32 [B, K, 1, 4] xyxy on the canvas, scores float32 [B, K, C] of one class each, else 0."""
+        """Decode boxes float32 [B, K, 1, 4] xyxy on the canvas and scores float32 [B, K, C].
+
+        A candidate has a score of one class, and 0 of the others.
+        """
         boxes, scores = [], []
         anchors = self.anchors(features, batch.images.shape[-2:])
         for level_logits, level_deltas, level_anchors in zip(*self.read(features), anchors, strict=True):
@@ -82,7 +85,7 @@ class RetinaHead(nn.Module):
         return torch.cat(boxes, dim=1)[:, :, None], torch.cat(scores, dim=1)
 
     def loss(self, features: list[Tensor], batch: Batch) -> dict[str, Tensor]:
-        """`class` (focal) and `box`, each summed and divided by the number of positive anchors in the batch."""
+        """Compute `class` (focal) and `box` losses, each summed and divided by the number of positive anchors."""
         assert batch.targets is not None
         level_logits, level_deltas = self.read(features)
         logits, deltas = torch.cat(level_logits, dim=1), torch.cat(level_deltas, dim=1)  # [B, N, C], [B, N, 4]
@@ -102,7 +105,7 @@ class RetinaHead(nn.Module):
         return {"class": (focal * counted).sum() / count, "box": box / count}
 
     def place(self, deltas: Tensor, anchors: Tensor, boxes: Tensor) -> Tensor:
-        """The summed box loss of P positive anchors: deltas, anchors and the boxes wanted of them, all [P, 4]."""
+        """Sum the box loss of P positive anchors: deltas, anchors and target boxes, all [P, 4]."""
         if self.iou_loss is not None:
             return self.iou_loss(decode(deltas, anchors), boxes).sum()
         return F.l1_loss(deltas, encode(boxes, anchors), reduction="sum")
@@ -112,7 +115,7 @@ class RetinaHead(nn.Module):
         return {"logit": labels_of_rows(num_classes, anchors=len(self.anchors.base(0)))}
 
     def read(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Per level: logits float32 [B, H * W * A, C], offsets [B, H * W * A, 4]."""
+        """Compute, per level, logits float32 [B, H * W * A, C] and offsets [B, H * W * A, 4]."""
         logits = [flatten_head(self.logit(self.class_tower(x)), self.num_classes).float() for x in features]
         deltas = [flatten_head(self.delta(self.box_tower(x)), 4).float() for x in features]
         return logits, deltas
@@ -121,7 +124,7 @@ class RetinaHead(nn.Module):
 def tower(
     in_channels: int, channels: int, num_convs: int, norm: Literal["none", "group"], bias: bool = False
 ) -> nn.Sequential:
-    """3x3 convolutions, each with its norm and ReLU; bias: also where a norm follows."""
+    """Build 3x3 convolutions, each with its norm and ReLU; bias: also if a norm follows."""
     if norm == "group" and num_convs > 0 and channels % 32 != 0:
         raise UserError(f"model.dense_head.channels={channels}: group norm needs a multiple of 32")
     layers = nn.Sequential()

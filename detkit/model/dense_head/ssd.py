@@ -1,4 +1,4 @@
-"""SSD: one convolution per map classifies and moves its default boxes (Liu et al. 2016)."""
+"""SSD: one convolution per map classifies and regresses its default boxes (Liu et al. 2016)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from detkit.types import Batch, FeatureSpec
 
 
 class SSDHead(nn.Module):
-    """Softmax over background and classes, and offsets, of every default box.
+    """SSD head: softmax over background and classes, and offsets, of every default box.
 
     layer: makes the layer that reads one map, `layer(in_channels, out_channels)`: `plain_layer`, `separable_layer`.
     default_boxes: with as many levels as the features. positive_iou: see `detkit.ops.match.match_bipartite`.
@@ -67,13 +67,13 @@ class SSDHead(nn.Module):
         self.iou_loss = iou_loss(box_loss, offsets="smooth_l1")
 
     def forward(self, features: list[Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
-        """Boxes float32 [B, N, 1, 4] xyxy on the canvas, scores float32 [B, N, C]."""
+        """Decode boxes float32 [B, N, 1, 4] xyxy on the canvas and scores float32 [B, N, C]."""
         logits, deltas, anchors = self.read(features, batch)
         boxes = decode(deltas, anchors, self.box_std)
         return boxes[:, :, None], logits.softmax(dim=2)[:, :, 1:]
 
     def loss(self, features: list[Tensor], batch: Batch) -> dict[str, Tensor]:
-        """`class` and `box`, each summed and divided by the number of matched boxes (SSD, equation 1)."""
+        """Compute `class` and `box` losses, each summed and divided by the number of matched boxes (equation 1)."""
         assert batch.targets is not None
         logits, deltas, anchors = self.read(features, batch)
         objects = objects_of(batch.targets)
@@ -89,7 +89,7 @@ class SSDHead(nn.Module):
         return {"class": (entropy * counted).sum() / count, "box": box / count}
 
     def place(self, deltas: Tensor, anchors: Tensor, boxes: Tensor) -> Tensor:
-        """The summed box loss of P matched default boxes: deltas, anchors and the boxes wanted of them, all [P, 4]."""
+        """Sum the box loss of P matched default boxes: deltas, anchors and target boxes, all [P, 4]."""
         if self.iou_loss is not None:
             return self.iou_loss(decode(deltas, anchors, self.box_std), boxes).sum()
         return F.smooth_l1_loss(deltas, encode(boxes, anchors, self.box_std), reduction="sum")
@@ -105,7 +105,7 @@ class SSDHead(nn.Module):
         return rows
 
     def read(self, features: list[Tensor], batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits float32 [B, N, C + 1] and offsets [B, N, 4] of the default boxes, and these, [N, 4] on the canvas."""
+        """Compute logits float32 [B, N, C + 1], offsets [B, N, 4] and the default boxes, [N, 4] on the canvas."""
         logits = [flatten_head(layer(x), self.num_logits) for layer, x in zip(self.logit, features, strict=True)]
         deltas = [flatten_head(layer(x), 4) for layer, x in zip(self.delta, features, strict=True)]
         anchors = self.default_boxes(features, batch.images.shape[-2:])
@@ -113,7 +113,7 @@ class SSDHead(nn.Module):
 
 
 def plain_layer(in_channels: int, out_channels: int) -> nn.Module:
-    """A 3x3 convolution (SSD)."""
+    """Build a 3x3 convolution (SSD)."""
     layer = nn.Conv2d(in_channels, out_channels, 3, padding=1)
     nn.init.xavier_uniform_(layer.weight)
     assert layer.bias is not None
@@ -122,7 +122,7 @@ def plain_layer(in_channels: int, out_channels: int) -> nn.Module:
 
 
 def separable_layer(in_channels: int, out_channels: int) -> nn.Module:
-    """A 3x3 convolution within each channel, then a 1x1 (SSDLite: MobileNetV2, section 6.2)."""
+    """Build a 3x3 depthwise convolution, then a 1x1 (SSDLite: MobileNetV2, section 6.2)."""
     layer = nn.Sequential(depthwise(in_channels), nn.Conv2d(in_channels, out_channels, 1))
     normal_init(layer, std=0.03)
     return layer

@@ -3,9 +3,9 @@
 Symbols: S cells along a side, n boxes of a cell, C classes, P cells with an object. A cell holds the class scores and,
 per box, (x, y, rw, rh, confidence): x and y in cells, rw and rh the roots of shares of the canvas; none is bounded.
 
-Where Darknet's yolov1.cfg differs from the paper, which is what is here: it has three boxes per cell, a locally
-connected layer in place of the first full one, and batch norm everywhere (in the convolutions here, too: without it
-nothing this deep learns from random weights). Its gradients are half of those of the paper's loss.
+This follows the paper. Darknet's yolov1.cfg has three boxes per cell, a locally connected layer in place of the first
+fully connected one, and batch norm everywhere (in the convolutions here, too: without it nothing this deep learns from
+random weights). Its gradients are half of those of the paper's loss.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from detkit.types import Batch, FeatureSpec, Size
 
 
 class YOLOv1Output(nn.Module):
-    """What the values of the cells mean: boxes and scores, and their loss (section 2.2, equation 3)."""
+    """Decode the values of the cells to boxes and scores, and compute their loss (section 2.2, equation 3)."""
 
     def __init__(
         self,
@@ -43,18 +43,21 @@ class YOLOv1Output(nn.Module):
         self.box_weight, self.background_weight = box_weight, background_weight
 
     def forward(self, values: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """values: [B, S * S, C + 5 * n]. Boxes float32 [B, S * S * n, 1, 4] xyxy on the canvas, scores
-        float32 [B, S * S * n, C] = confidence x class, cut to 0..1."""
+        """Decode values [B, S * S, C + 5 * n].
+
+        Returns boxes float32 [B, S * S * n, 1, 4] xyxy on the canvas and scores float32 [B, S * S * n, C] = confidence
+        x class, clipped to 0..1.
+        """
         classes, raw = self.split(values)
         boxes = self.decode(raw, batch)
         scores = (raw[..., 4:].clamp(0, 1) * classes[:, :, None].clamp(0, 1)).flatten(1, 2)
         return boxes.flatten(1, 2)[:, :, None], scores
 
     def loss(self, values: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Squared errors, summed over cells, divided by the number of images.
+        """Compute squared errors, summed over cells, divided by the number of images.
 
-        Of a cell's boxes the one of highest IoU with its object (of the smallest distance, where all are 0) answers for
-        it: box errors times `box_weight`, confidence to be that IoU. All others are to have confidence 0, times
+        Responsible for a cell's object is its box of highest IoU (the nearest, if all are 0): box errors times
+        `box_weight`, the target of its confidence is that IoU. The target of all other confidences is 0, times
         `background_weight`. Class errors count in cells with an object.
         """
         assert batch.targets is not None
@@ -83,27 +86,28 @@ class YOLOv1Output(nn.Module):
         }
 
     def split(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Class scores float32 [B, S * S, C], and boxes with their confidence, [B, S * S, n, 5]."""
+        """Split into class scores float32 [B, S * S, C] and boxes with their confidence, [B, S * S, n, 5]."""
         values = values.float()
         return values[..., : self.num_classes], values[..., self.num_classes :].unflatten(-1, (self.num_boxes, 5))
 
     def cells(self, batch: Batch, device: torch.device) -> tuple[Tensor, Tensor]:
-        """The cells [S * S, 2], and how many pixels of the canvas they are wide and high, [2]."""
+        """List the cells [S * S, 2], and their width and height in pixels of the canvas, [2]."""
         height, width = canvas_size(batch)
         return cell_grid((self.grid, self.grid), device), torch.tensor([width, height], device=device) / self.grid
 
     def decode(self, raw: Tensor, batch: Batch) -> Tensor:
-        """Boxes [B, S * S, n, 4] xyxy on the canvas."""
+        """Decode boxes [B, S * S, n, 4] xyxy on the canvas."""
         cells, strides = self.cells(batch, raw.device)
         return decode_root(raw, cells[:, None], strides, canvas_size(batch))
 
 
 class YOLOv1(nn.Module):
-    """The last four convolutions of the paper's 24 and its two full layers, on the one map of any backbone.
+    """YOLO v1 head: the paper's last four convolutions and two fully connected layers, on one map of any backbone.
 
     grid, num_boxes: S and n. channels, conv_strides: of the 3x3 convolutions, as many as there are strides. hidden: of
-    the first full layer; null: a 1x1 convolution, cell by cell, in place of both. dropout: after the first full layer.
-    A map that is not `grid` cells wide and high is brought to that by averaging, so that images may have any size.
+    the first fully connected layer; null: a 1x1 convolution, cell by cell, in place of both. dropout: after the first
+    fully connected layer. A map that is not `grid` cells wide and high is average-pooled to that, so images may have
+    any size.
     """
 
     def __init__(
@@ -168,27 +172,28 @@ class YOLOv1(nn.Module):
         return {f"values.{name}": labels.repeat_interleave(cells)}
 
     def cell_values(self, features: list[Tensor]) -> Tensor:
-        """[B, S * S, C + 5 * n]."""
+        """Compute the values of the cells: [B, S * S, C + 5 * n]."""
         values: Tensor = self.values(self.to_grid(self.convs(features[-1])))
         return values.transpose(1, 2)
 
 
 def canvas_size(batch: Batch) -> Size:
-    """(h, w) of the canvas."""
+    """Return (h, w) of the canvas."""
     return batch.images.shape[2], batch.images.shape[3]
 
 
 def assign_cells(boxes: Tensor, difficult: Tensor, grid: int, canvas: Size) -> Tensor:
-    """The object of each cell of the grid over a canvas (h, w): int64 [S * S], an index >= 0, NEGATIVE, or BETWEEN.
+    """Assign objects to the cells of a grid over a canvas (h, w): int64 [S * S], an index >= 0, NEGATIVE or BETWEEN.
 
-    A cell has the first object of the list whose centre it holds; where there are only difficult ones it is BETWEEN.
+    A cell is assigned the first object of the list whose centre it holds; it is BETWEEN if it holds difficult ones
+    alone.
     """
     labels = torch.zeros_like(difficult, dtype=torch.int64)
     return assign_batch_cells(objects_of([{"boxes": boxes, "labels": labels, "difficult": difficult}]), grid, canvas)[0]
 
 
 def assign_batch_cells(objects: Objects, grid: int, canvas: Size) -> Tensor:
-    """`assign_cells` of B images at once: int64 [B, S * S], indices of `objects`."""
+    """Assign objects to the cells of B images as `assign_cells` does: int64 [B, S * S], indices of `objects`."""
     centre = centre_size(objects.boxes)[0] / objects.boxes.new_tensor([canvas[1], canvas[0]])
     column, row = (centre * grid).long().clamp(0, grid - 1).unbind(dim=1)
     place = (objects.image * grid + row) * grid + column
@@ -202,9 +207,10 @@ def assign_batch_cells(objects: Objects, grid: int, canvas: Size) -> Tensor:
 
 
 def responsible(boxes: Tensor, wanted: Tensor, canvas: Size) -> tuple[Tensor, Tensor]:
-    """Of the boxes of each cell [P, n, 4] the one that answers for its object [P, 4], int64 [P], and its IoU [P].
+    """Find the box of each cell [P, n, 4] that is responsible for its object [P, 4]: int64 [P], and its IoU [P].
 
-    That of highest IoU; where all are 0 that of least mean square distance of centre and size, as shares of the canvas.
+    That is the one of highest IoU or, if all are 0, of least squared distance of centre and size as shares of the
+    canvas.
     """
     overlap = paired_iou(boxes, wanted[:, None])  # [P, n]
     shares = wanted.new_tensor([canvas[1], canvas[0], canvas[1], canvas[0]])

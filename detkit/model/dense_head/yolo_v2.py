@@ -1,7 +1,7 @@
-"""YOLO v2: anchors on one map, boxes from their cell, an objectness that is to be the IoU (YOLO9000, section 2).
+"""YOLO v2: anchors on one map, boxes relative to their cell, an objectness trained on IoU (YOLO9000, section 2).
 
-Symbols: B images, A anchors per cell, N rows = anchors of an image, P rows with an object, C classes. A row holds
-(tx, ty, tw, th, objectness, class 0 .. class C-1); the classes share a softmax.
+Symbols: B images, A anchors per cell, N rows = anchors of an image, P rows with an object, C classes. A row holds (tx,
+ty, tw, th, objectness, class 0 .. class C-1); the classes share a softmax.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ OBJECT_PRIOR = 0.1  # what objectness starts at; near 0 the slope of a squared s
 
 
 class YOLOv2Output(nn.Module):
-    """What the map of a YOLO v2 network means: boxes and scores, and their loss, that of Darknet's region layer.
+    """Decode the map of a YOLO v2 network to boxes and scores, and compute the loss of Darknet's region layer.
 
-    anchors: (w, h) in pixels of the network's input (Darknet's files have them in cells). ignore_iou: a row whose box
-    overlaps an object by more, without answering for it, is no background. object_weight: of the objectness of rows
-    with an object. settle_images: for so many images (of this process) the boxes of all other rows are drawn to their
-    anchors, with weight 0.01.
+    anchors: (w, h) in pixels of the network's input (Darknet's files have them in cells). ignore_iou: unassigned
+    predictions with a higher IoU with an object are excluded from the objectness loss. object_weight: of the objectness
+    of rows with an object. settle_images: until this process has seen so many images, unassigned boxes are also
+    regressed to their anchors, with weight 0.01.
     """
 
     anchors: Tensor
@@ -57,18 +57,18 @@ class YOLOv2Output(nn.Module):
         self.register_buffer("seen", torch.zeros((), dtype=torch.int64))  # images that `loss` was given in training
 
     def forward(self, grid: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Boxes float32 [B, N, 1, 4] xyxy on the canvas, scores float32 [B, N, C] = objectness x class."""
+        """Decode boxes float32 [B, N, 1, 4] xyxy on the canvas and scores float32 [B, N, C] = objectness x class."""
         rows, layout = self.rows(grid)
         boxes = decode_anchored(rows, layout.cells, layout.anchors, layout.strides)
         scores = rows[..., 4:5].sigmoid() * rows[..., 5:].softmax(dim=-1)
         return boxes[:, :, None], scores
 
     def loss(self, grid: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Box, objectness and class errors, summed over rows, divided by the number of images.
+        """Compute box, objectness and class losses, summed over rows, divided by the number of images.
 
         Half of squared differences, whose gradients are Darknet's, but for the classes: cross-entropy. Boxes of small
-        objects count up to twice (2 - w * h as shares of the canvas); the objectness of a row with an object is to be
-        the IoU of its box, of all others 0.
+        objects count up to twice (2 - w * h as shares of the canvas). The target of the objectness of a row with an
+        object is the IoU of its box, of all others 0.
         """
         assert batch.targets is not None
         rows, layout = self.rows(grid)
@@ -97,14 +97,16 @@ class YOLOv2Output(nn.Module):
         }
 
     def rows(self, grid: Tensor) -> tuple[Tensor, AnchorRows]:
-        """A map [B, A * (5 + C), H, W] as rows float32 [B, N, 5 + C], and what each row stands for."""
+        """Rearrange a map [B, A * (5 + C), H, W] to rows float32 [B, N, 5 + C], with their layout."""
         layout = anchor_rows([(grid.shape[2], grid.shape[3])], [self.stride], [self.anchors])
         return flatten_head(grid, 5 + self.num_classes).float(), layout
 
 
 class YOLOv2(nn.Module):
-    """A 1x1 convolution to the rows of the one map there is, and what they mean; the other arguments: of "
-    "`YOLOv2Output`."""
+    """YOLO v2 head: a 1x1 convolution on one map.
+
+    ignore_iou, object_weight, settle_images: of `YOLOv2Output`.
+    """
 
     def __init__(
         self,

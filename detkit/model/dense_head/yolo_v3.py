@@ -1,7 +1,7 @@
-"""YOLO v3: anchors on three levels, a logistic score per class, boxes from their cell (Redmon & Farhadi 2018).
+"""YOLO v3: anchors on three levels, independent logistic classes, boxes relative to their cell (Redmon & Farhadi 2018).
 
-Symbols: B images, L levels, A anchors per cell, N rows = anchors of an image over all levels, P rows with an object,
-C classes. A row holds (tx, ty, tw, th, objectness, class 0 .. class C-1), all but tw and th as logits.
+Symbols: B images, L levels, A anchors per cell, N rows = anchors of an image over all levels, P rows with an object, C
+classes. A row holds (tx, ty, tw, th, objectness, class 0 .. class C-1), all but tw and th as logits.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ OBJECT_PRIOR = 0.01  # what objectness starts at: nearly all rows are background
 
 
 class YOLOv3Output(nn.Module):
-    """What the maps of a YOLO v3 network mean: boxes and scores, and their loss.
+    """Decode the maps of a YOLO v3 network to boxes and scores, and compute their loss.
 
-    anchors: as many lists as maps, the same number in each. ignore_iou: a row whose box overlaps an object by more,
-    without being the one that answers for it, is no background. extra_iou: anchors whose shape overlaps that of an
-    object by more answer for it beside the best; null: the best alone, as published.
-    box_loss: "squared" is the paper's error on offsets, times 2 - w * h as shares of the canvas; "giou", "diou" and
-    "ciou" (`detkit.model.iou_loss`) have the same weight.
+    anchors: as many lists as maps, the same number in each. ignore_iou: unassigned predictions with a higher IoU with
+    an object are excluded from the objectness loss. extra_iou: anchors whose shape has a higher IoU with an object's
+    are responsible for it beside the best; null: the best alone, as published. box_loss: "squared" is the paper's error
+    on offsets, times 2 - w * h as shares of the canvas; "giou", "diou" and "ciou" (`detkit.model.iou_loss`) have the
+    same weight.
     """
 
     anchors: Tensor
@@ -58,14 +58,14 @@ class YOLOv3Output(nn.Module):
         self.register_buffer("anchors", torch.tensor(anchors, dtype=torch.float32), persistent=False)
 
     def forward(self, maps: Sequence[Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
-        """Boxes float32 [B, N, 1, 4] xyxy on the canvas, scores float32 [B, N, C] = objectness x class."""
+        """Decode boxes float32 [B, N, 1, 4] xyxy on the canvas and scores float32 [B, N, C] = objectness x class."""
         rows, layout = self.rows(maps)
         boxes = decode_anchored(rows, layout.cells, layout.anchors, layout.strides)
         scores = rows[..., 4:5].sigmoid() * rows[..., 5:].sigmoid()
         return boxes[:, :, None], scores
 
     def loss(self, maps: Sequence[Tensor], batch: Batch) -> dict[str, Tensor]:
-        """Box, objectness and class errors, summed over rows, divided by the number of images.
+        """Compute box, objectness and class losses, summed over rows, divided by the number of images.
 
         Centres and objectness by binary cross-entropy, whose gradient is the difference that Darknet takes; sizes by
         half the squared difference of tw and th, which has that gradient too.
@@ -99,14 +99,14 @@ class YOLOv3Output(nn.Module):
         }
 
     def rows(self, maps: Sequence[Tensor]) -> tuple[Tensor, AnchorRows]:
-        """Maps [B, A * (5 + C), H, W], fine to coarse, as rows float32 [B, N, 5 + C], and what each row stands for."""
+        """Rearrange maps [B, A * (5 + C), H, W], fine to coarse, to rows float32 [B, N, 5 + C], with their layout."""
         rows = torch.cat([flatten_head(level, 5 + self.num_classes) for level in maps], dim=1)
         grids = [(level.shape[2], level.shape[3]) for level in maps]
         return rows.float(), anchor_rows(grids, self.strides, list(self.anchors))
 
 
 class YOLOv3(nn.Module):
-    """Per level a 3x3 convolution to twice the channels, a 1x1 convolution to the rows, and what they mean.
+    """YOLO v3 head: per level a 3x3 convolution to twice the channels and a 1x1 convolution.
 
     ignore_iou, extra_iou, box_loss: of `YOLOv3Output`.
     """
@@ -150,12 +150,12 @@ class YOLOv3(nn.Module):
         return {f"levels.{level}.1": rows for level in range(len(self.levels))}
 
     def maps(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Per level [B, A * (5 + C), H, W]."""
+        """Compute, per level, [B, A * (5 + C), H, W]."""
         return [level(feature) for level, feature in zip(self.levels, features, strict=True)]
 
 
 def check_anchors(anchors: Anchors, strides: Sequence[int]) -> None:
-    """Raise UserError where the anchors do not fit the levels of the model."""
+    """Raise UserError if the anchors do not fit the levels of the model."""
     if len(anchors) != len(strides) or len({len(level) for level in anchors}) != 1:
         raise UserError(
             f"model.dense_head.anchors has {len(anchors)} levels of {[len(level) for level in anchors]} shapes; give "
@@ -164,7 +164,7 @@ def check_anchors(anchors: Anchors, strides: Sequence[int]) -> None:
 
 
 def start_rare(final: nn.Conv2d, num_anchors: int, prior: float) -> None:
-    """Small weights, and an objectness of `prior` for every row of the map that `final` gives: in place."""
+    """Initialise `final` with small weights and an objectness of `prior` for every row of its map: in place."""
     nn.init.normal_(final.weight, std=0.01)
     assert final.bias is not None
     nn.init.zeros_(final.bias)

@@ -1,4 +1,4 @@
-"""YOLOX: one box per cell, without anchors; classes and boxes from branches of their own (Ge et al. 2021).
+"""YOLOX: an anchor-free decoupled head, one box per cell (Ge et al. 2021).
 
 Symbols: B images, N cells of an image over all levels, P cells with an object, C classes.
 """
@@ -27,7 +27,7 @@ BOX_WEIGHT = 5.0
 
 
 class Level(nn.Module):
-    """1x1 to `channels`, then `num_convs` 3x3 for the classes and as many for boxes and objectness."""
+    """Decoupled head of a level: 1x1 to `channels`, then `num_convs` 3x3 per branch: classes; boxes and objectness."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Level(nn.Module):
             nn.init.constant_(layer.bias, math.log(PRIOR / (1 - PRIOR)))
 
     def forward(self, feature: Tensor) -> Tensor:
-        """[B, H * W, 5 + C] of x, y, w, h, objectness, classes."""
+        """Compute [B, H * W, 5 + C] of x, y, w, h, objectness, classes."""
         x = self.stem(feature)
         boxes = self.box_branch(x)
         maps = [self.box(boxes), self.objectness(boxes), self.logit(self.class_branch(x))]
@@ -60,7 +60,7 @@ class Level(nn.Module):
 
 
 class YOLOX(nn.Module):
-    """A decoupled head per level, SimOTA, 1 - IoU^2 for boxes, binary cross-entropy for the rest.
+    """YOLOX head: decoupled per level, SimOTA, 1 - IoU^2 for boxes, binary cross-entropy for the rest.
 
     channels: of the head, 256 in the largest; num_convs: in each branch. radius, num_candidates: of `assign_simota`.
     The L1 loss that the paper adds in its last epochs is left out.
@@ -95,15 +95,15 @@ class YOLOX(nn.Module):
         )
 
     def forward(self, features: list[Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
-        """Boxes float32 [B, N, 1, 4] xyxy on the canvas, scores float32 [B, N, C] = objectness x class."""
+        """Decode boxes float32 [B, N, 1, 4] xyxy on the canvas and scores float32 [B, N, C] = objectness x class."""
         rows, cells, strides = self.rows(features)
         scores = rows[..., 4:5].sigmoid() * rows[..., 5:].sigmoid()
         return decode_free(rows, cells, strides)[:, :, None], scores
 
     def loss(self, features: list[Tensor], batch: Batch) -> dict[str, Tensor]:
-        """Box, objectness and class errors, summed and divided by the number of cells with an object, at least 1.
+        """Compute box, objectness and class losses, summed and divided by the number of positive cells, at least 1.
 
-        The class that a cell is taught is its object's, as probable as its box overlaps it.
+        The class target of a cell is its object's class, weighted by the IoU of its box.
         """
         assert batch.targets is not None
         rows, cells, strides = self.rows(features)
@@ -136,7 +136,7 @@ class YOLOX(nn.Module):
         return {f"levels.{level}.logit": labels_of_rows(num_classes) for level in range(len(self.levels))}
 
     def rows(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """What the network says of each cell, float32 [B, N, 5 + C]; the cells [N, 2]; their strides [N, 1]."""
+        """Compute predictions float32 [B, N, 5 + C] of all cells; returns also the cells [N, 2] and strides [N, 1]."""
         rows = torch.cat([level(feature) for level, feature in zip(self.levels, features, strict=True)], dim=1)
         grids = [cell_grid((f.shape[2], f.shape[3]), f.device) for f in features]
         strides = [grid.new_full((grid.shape[0], 1), stride) for grid, stride in zip(grids, self.strides, strict=True)]

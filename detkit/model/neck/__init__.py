@@ -1,1 +1,1 @@
-"""Feature maps to feature maps."""
+"""Necks: feature maps to feature maps."""

@@ -14,7 +14,7 @@ from detkit.types import FeatureSpec
 
 
 class FPN(nn.Module):
-    """torchvision's pyramid over all maps, with `channels` each, and `extra_levels` coarser maps by subsampling.
+    """torchvision's FPN over all maps, with `channels` each, and `extra_levels` coarser maps by subsampling.
 
     norm: "batch" puts batch norm after each convolution (Li et al. 2021, "Benchmarking detection transfer learning").
     """

@@ -15,7 +15,7 @@ from detkit.types import FeatureSpec
 
 
 class PAFPN(nn.Module):
-    """Down and up again with CSP layers of `num_blocks` bottlenecks; a level keeps its stride.
+    """PAFPN: a top-down and a bottom-up path of CSP layers with `num_blocks` bottlenecks; a level keeps its stride.
 
     channels: of the map that each level gives; null: as many as it gets. depthwise: as in the backbone.
     """

@@ -1,4 +1,4 @@
-"""The passthrough of YOLO v2: a finer map, its pixels laid beside each other as channels (YOLO9000, section 2)."""
+"""YOLO v2's passthrough: a finer map, stacked space to depth, beside the coarse one (YOLO9000, section 2)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from detkit.types import FeatureSpec
 
 
 class Passthrough(nn.Module):
-    """Two 3x3 convolutions on the coarse map, the fine map at its size beside them, a third over both.
+    """Passthrough neck: two 3x3 convolutions on the coarse map, concatenated with the fine map, and a third.
 
     channels: of the three convolutions. passthrough: of the fine map, before the cells that fall into one coarse cell
     are stacked. Darknet's `reorg` layer stacks them in an order of its own, which only weights from there would need.

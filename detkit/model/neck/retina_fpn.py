@@ -1,4 +1,4 @@
-"""A feature pyramid with two coarser maps by convolution (RetinaNet, footnote 2)."""
+"""FPN with P6 and P7 by convolution (RetinaNet, footnote 2)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from detkit.types import FeatureSpec
 
 
 class RetinaFPN(nn.Module):
-    """torchvision's pyramid over all maps, with `channels` each, and P6 and P7 by convolutions of stride 2.
+    """torchvision's FPN over all maps, with `channels` each, and P6 and P7 by convolutions of stride 2.
 
     from_backbone: whether P6 comes from the backbone's last map, as in the paper, or from the pyramid's, which is
     faster.

@@ -1,4 +1,4 @@
-"""Coarser maps by further convolutions, each from the one before it, for larger objects (SSD, section 2.1)."""
+"""SSD's extra layers: coarser maps by further convolutions, each from the one before (section 2.1)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from detkit.types import FeatureSpec
 
 
 class _Extra(nn.Module):
-    """The maps it is given, and those of `layers`, one after the other."""
+    """Append to the maps those of `layers`, each computed from the one before."""
 
     layers: nn.ModuleList
     features: list[FeatureSpec]
@@ -37,7 +37,7 @@ class _Extra(nn.Module):
 
 
 class SSDExtra(_Extra):
-    """Plain convolutions: 1x1 to fewer channels, then one that shrinks the map.
+    """SSD's extra layers: 1x1 convolution to fewer channels, then one that shrinks the map.
 
     layers: per new map `squeeze` and `channels`, and `kernel`, `stride` and `padding` of the second convolution.
     """
@@ -71,10 +71,9 @@ class SSDExtra(_Extra):
 
 
 class SSDLiteExtra(_Extra):
-    """Separable convolutions: 1x1 to half the channels, 3x3 within each channel with stride 2, 1x1 (MobileNetV2,
-    section 6.2).
+    """SSDLite's extra layers (MobileNetV2, section 6.2).
 
-    channels: per new map.
+    1x1 to half the channels, 3x3 depthwise with stride 2, 1x1. channels: per new map.
     """
 
     def __init__(self, *, features: Sequence[FeatureSpec], channels: Sequence[int]) -> None:
@@ -93,7 +92,7 @@ class SSDLiteExtra(_Extra):
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """Batch norm that also takes a batch of one image whose map has one cell, by the running statistics.
+    """Batch norm that normalises one value per channel by the running statistics.
 
     The coarsest map of a pyramid is such a map, and the last batch of an epoch may be one image.
     """
@@ -105,7 +104,7 @@ class BatchNorm(nn.BatchNorm2d):
 
 
 def conv_norm(in_channels: int, channels: int, kernel: int, *, stride: int = 1, groups: int = 1) -> nn.Sequential:
-    """Convolution, batch norm and ReLU6, with the norm's settings in MobileNet detectors."""
+    """Build convolution, batch norm and ReLU6, with the norm's settings in MobileNet detectors."""
     layers: nn.Sequential = Conv2dNormActivation(
         in_channels,
         channels,
@@ -119,5 +118,5 @@ def conv_norm(in_channels: int, channels: int, kernel: int, *, stride: int = 1, 
 
 
 def depthwise(channels: int, *, stride: int = 1) -> nn.Sequential:
-    """A 3x3 convolution within each channel, batch norm and ReLU6."""
+    """Build a 3x3 depthwise convolution, batch norm and ReLU6."""
     return conv_norm(channels, channels, 3, stride=stride, groups=channels)

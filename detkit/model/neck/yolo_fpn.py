@@ -1,4 +1,4 @@
-"""The top-down path of YOLO v3: coarse maps join finer ones by concatenation (Redmon & Farhadi 2018, section 2.3)."""
+"""YOLO v3's top-down path: coarse maps are concatenated to finer ones (Redmon & Farhadi 2018, section 2.3)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from detkit.types import FeatureSpec
 
 
 class YOLOFPN(nn.Module):
-    """From the coarsest map down: squeeze, refine, and hand half the channels, twice as large, to the next level.
+    """YOLO v3 neck: from the coarsest map down, squeeze, refine, and hand half the channels, upsampled, to the next.
 
     channels: of the map that each level gives, fine to coarse. num_pairs: after the first 1x1 convolution of a level,
     how many pairs of 3x3 (twice the channels) and 1x1 follow; 2 in YOLO v3.

@@ -1,1 +1,1 @@
-"""Where the candidate regions of an image come from."""
+"""Proposers: the candidate regions of an image."""

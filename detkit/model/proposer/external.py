@@ -1,4 +1,4 @@
-"""Regions that were proposed before the network saw the image (R-CNN and Fast R-CNN)."""
+"""Precomputed proposals, from outside the network (R-CNN and Fast R-CNN)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from detkit.types import Batch, FeatureSpec, Size
 
 
 class External(nn.Module):
-    """Hands on `batch.proposals`, which selective search or a file has given.
+    """Return `batch.proposals`, precomputed by selective search or read from a file.
 
     num_proposals: the best so many of each image, as (train, test).
     same_at: at test, of boxes that are the same when rounded to so many pixels only the best is kept; 0 for all.
@@ -35,7 +35,7 @@ class External(nn.Module):
         self.min_size = min_size
 
     def forward(self, features: list[Tensor], batch: Batch) -> list[Tensor]:
-        """The proposals of each image, best first: float32 [P, 4] xyxy on the canvas."""
+        """Return the proposals of each image, best first: float32 [P, 4] xyxy on the canvas."""
         if batch.proposals is None:
             raise UserError(
                 "the model takes its regions from outside (model/proposer=external) and was given none: choose "
@@ -44,11 +44,11 @@ class External(nn.Module):
         return [self.of_image(*args) for args in zip(batch.proposals, batch.sizes, strict=True)]
 
     def loss(self, features: list[Tensor], batch: Batch) -> tuple[list[Tensor], dict[str, Tensor]]:
-        """The proposals as in `forward`; there is nothing to learn."""
+        """Return the proposals as in `forward`, and no losses."""
         return self(features, batch), {}
 
     def of_image(self, boxes: Tensor, size: Size) -> Tensor:
-        """Clipped to the content of the canvas, without those that are too small or the same."""
+        """Clip boxes to the content of the canvas and drop those that are too small or the same."""
         boxes = clip_boxes_to_image(boxes[: self.num_proposals[int(not self.training)]], size)
         boxes = boxes[((boxes[:, 2:] - boxes[:, :2]) >= self.min_size).all(dim=1)]
         if self.same_at == 0 or self.training or len(boxes) == 0:

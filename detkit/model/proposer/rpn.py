@@ -24,7 +24,7 @@ from detkit.types import Batch, FeatureSpec, Size, Target
 
 
 class RPNHead(nn.Module):
-    """3x3 convolutions shared by all levels, then objectness and box offsets of A anchors at each cell."""
+    """RPN's layers: 3x3 convolutions shared by all levels, then objectness and offsets of A anchors at each cell."""
 
     def __init__(self, *, in_channels: int, channels: int, num_convs: int, num_anchors: int) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class RPNHead(nn.Module):
         normal_init(self, std=0.01)
 
     def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Per level: logits [B, H * W * A], deltas [B, H * W * A, 4]."""
+        """Compute, per level, logits [B, H * W * A] and deltas [B, H * W * A, 4]."""
         hidden = [self.conv(feature) for feature in features]
         logits = [flatten_head(self.objectness(x), 1).squeeze(2).float() for x in hidden]
         deltas = [flatten_head(self.delta(x), 4).float() for x in hidden]
@@ -45,16 +45,15 @@ class RPNHead(nn.Module):
 
 
 class RPN(nn.Module):
-    """Scores and refines anchors; the best of them, after non-maximum suppression, are the proposals.
+    """Propose regions: score and refine anchors, and keep the best after non-maximum suppression.
 
-    anchors: an AnchorGrid that waits for the strides of the features. positive_iou, negative_iou: an anchor is an
-    object from the one on, or where it is the best of a ground truth, and background below the other.
-    drop_border: anchors that cross the image border take no part in training.
-    pre_nms, post_nms: how many, per level, enter suppression, and how many per image leave it, as (train, test).
-    min_size: proposals narrower or lower, in pixels of the file, are dropped; filter_first: before the best pre_nms are
-    taken, as py-faster-rcnn does, or after, as torchvision does, which decodes only these.
-    score_threshold: those with a lower probability of an object are dropped too.
-    box_beta: where smooth-L1 turns linear.
+    anchors: an AnchorGrid that waits for the strides of the features. positive_iou, negative_iou: an anchor is positive
+    from the one on, or if it is the best of a ground truth, and background below the other. drop_border: anchors that
+    cross the image border take no part in training. pre_nms, post_nms: how many, per level, enter suppression, and how
+    many per image leave it, as (train, test). min_size: proposals narrower or lower, in pixels of the file, are
+    dropped; filter_first: before the best pre_nms are taken, as py-faster-rcnn does, or after, as torchvision does,
+    which decodes only these. score_threshold: those with a lower probability of an object are dropped too. box_beta:
+    where smooth-L1 turns linear.
     """
 
     compilable = ("head",)
@@ -100,12 +99,12 @@ class RPN(nn.Module):
         self.filter_first = filter_first
 
     def forward(self, features: list[Tensor], batch: Batch) -> list[Tensor]:
-        """The proposals of each image, best first: float32 [P, 4] xyxy on the canvas."""
+        """Propose regions of each image, best first: float32 [P, 4] xyxy on the canvas."""
         logits, deltas = self.head(features)
         return self.propose(logits, deltas, self.anchors(features, batch.images.shape[-2:]), batch)
 
     def loss(self, features: list[Tensor], batch: Batch) -> tuple[list[Tensor], dict[str, Tensor]]:
-        """The proposals as in `forward`, without gradient, and the losses `rpn_objectness` and `rpn_box`."""
+        """Return the proposals as in `forward`, without gradient, and the losses `rpn_objectness` and `rpn_box`."""
         assert batch.targets is not None
         logits, deltas = self.head(features)
         anchors = self.anchors(features, batch.images.shape[-2:])
@@ -132,7 +131,7 @@ class RPN(nn.Module):
         return proposals, {"rpn_objectness": objectness / count, "rpn_box": box / count}
 
     def assign(self, anchors: Tensor, target: Target, size: tuple[int, int]) -> Tensor:
-        """What each anchor [N, 4] has to say of one image: int64 [N] as `detkit.ops.match.match` gives."""
+        """Match the anchors [N, 4] to the ground truths of one image: int64 [N] as of `detkit.ops.match.match`."""
         usable = inside(anchors, size) if self.drop_border else anchors.new_ones(len(anchors), dtype=torch.bool)
         matches = torch.full_like(usable, BETWEEN, dtype=torch.int64)
         matches[usable] = match_boxes(
@@ -147,7 +146,7 @@ class RPN(nn.Module):
 
     @torch.no_grad()
     def propose(self, logits: list[Tensor], deltas: list[Tensor], anchors: list[Tensor], batch: Batch) -> list[Tensor]:
-        """Decode, clip, drop the small and unlikely, suppress within each level, keep the best: as the class says."""
+        """Decode, clip, drop the small and unlikely, suppress within each level, keep the best."""
         test = int(not self.training)
         boxes, scores, levels = [], [], []
         for level, (level_logits, level_deltas, level_anchors) in enumerate(zip(logits, deltas, anchors, strict=True)):
@@ -174,8 +173,8 @@ class RPN(nn.Module):
         return proposals
 
     def is_large(self, boxes: Tensor, size: Size, original: Size) -> Tensor:
-        """Which boxes [P, 4] xyxy of a canvas whose content has `size` have sides of `min_size` in the file: bool [P].
+        """Tell which boxes [P, 4] xyxy on the canvas have sides of `min_size` or more in pixels of the file: bool [P].
 
-        original: (height, width) of the file.
+        size: (h, w) of the content of the canvas. original: (height, width) of the file.
         """
         return ((boxes[:, 2:] - boxes[:, :2]) >= self.min_size * size[0] / original[0]).all(dim=1)

@@ -1,1 +1,1 @@
-"""Regions to classes and boxes."""
+"""RoI heads: proposals to classes and boxes."""

@@ -1,4 +1,4 @@
-"""Fast R-CNN's region head: pool each proposal, classify it, refine its box (Girshick 2015)."""
+"""Fast R-CNN's RoI head: pool each proposal, classify it, refine its box (Girshick 2015)."""
 
 from __future__ import annotations
 
@@ -21,15 +21,14 @@ USUAL_STD = (0.1, 0.1, 0.2, 0.2)
 
 
 class FastRCNNHead(nn.Module):
-    """roi_pool -> tail -> predictor, and the sampling of proposals to learn from.
+    """Classify and refine proposals by roi_pool -> tail -> predictor; sample those to learn from.
 
-    fg_iou: a proposal has the class of a ground truth it overlaps at least so much. bg_iou: (low, high), a proposal
-    is background where its highest overlap lies in [low, high). num_samples: per image, at most `fg_fraction` of
-    them with a class; None takes all. gt_proposals: whether ground truths are in the pool they are drawn from.
-    hard_examples: of those, per image, only so many of the highest loss teach
-    (Shrivastava et al. 2016); None takes all. box_std: by which offsets are divided, so that they have about unit
-    variance; None: mean and deviation of each class are measured on the training set by `prepare` (Fast R-CNN,
-    section 2.3) and kept with the weights.
+    fg_iou: a proposal with at least this IoU is assigned the class of its ground truth. bg_iou: (low, high), a proposal
+    is background if its highest IoU lies in [low, high). num_samples: per image, at most `fg_fraction` of them with a
+    class; None takes all. gt_proposals: whether ground truths are among the proposals to sample from. hard_examples: of
+    the samples, per image, only so many of the highest loss count (OHEM: Shrivastava et al. 2016); None takes all.
+    box_std: the offsets are divided by it, for about unit variance; None: `prepare` measures mean and deviation of each
+    class on the training set (Fast R-CNN, section 2.3), and they are kept with the weights.
     """
 
     per = "region"
@@ -74,14 +73,17 @@ class FastRCNNHead(nn.Module):
         self.register_buffer("box_std", std, persistent=self.measures_offsets)
 
     def prepare(self, targets: Iterable[Target]) -> None:
-        """Measure the offsets of the training set, whose regions are `targets[...]["proposals"]`, where wanted."""
+        """Measure mean and deviation of the offsets on the training set, if `box_std` is None.
+
+        targets: of every image, with "proposals".
+        """
         if self.measures_offsets:
             mean, std = offset_statistics(targets, num_classes=len(self.box_std), fg_iou=self.fg_iou)
             self.box_mean.copy_(mean)
             self.box_std.copy_(std)
 
     def fold(self) -> None:
-        """Move mean and deviation of the offsets into the predictor's last layer, for a head that is not trained on."""
+        """Absorb the offset mean and std into the last layer; the head can no longer be trained."""
         if self.measures_offsets:
             assert isinstance(self.predictor, ScalablePredictor)
             self.predictor.scale_deltas(self.box_std, self.box_mean)
@@ -89,21 +91,21 @@ class FastRCNNHead(nn.Module):
             self.box_mean.zero_()
 
     def class_rows(self, num_classes: int) -> dict[str, Tensor]:
-        """See `detkit.model.class_rows`: the statistics of the offsets, where each class has its own."""
+        """See `detkit.model.class_rows`: the statistics of the offsets, if each class has its own."""
         tells = getattr(self.predictor, "class_rows", None)
         if tells is None or "delta" not in tells(num_classes):
             return {}
         return dict.fromkeys(("box_mean", "box_std"), labels_of_rows(num_classes))
 
     def forward(self, features: list[Tensor], proposals: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Per image: boxes float32 [P, C or 1, 4] on the canvas and scores [P, C]."""
+        """Return, per image, boxes float32 [P, C or 1, 4] on the canvas and scores [P, C]."""
         logits, deltas = self.regions(features, proposals)
         boxes = decode(deltas * self.box_std + self.box_mean, torch.cat(proposals)[:, None])
         counts = [len(p) for p in proposals]
         return list(boxes.split(counts)), list(self.predictor.scores(logits).split(counts))
 
     def loss(self, features: list[Tensor], proposals: list[Tensor], batch: Batch) -> dict[str, Tensor]:
-        """The mean losses of the predictor on sampled proposals."""
+        """Compute the mean losses of the predictor on sampled proposals."""
         assert batch.targets is not None
         picked = [self.sample(boxes, target) for boxes, target in zip(proposals, batch.targets, strict=True)]
         boxes, labels, offsets = (list(column) for column in zip(*picked, strict=True))
@@ -116,11 +118,11 @@ class FastRCNNHead(nn.Module):
         return {name: loss.sum() / max(len(loss), 1) for name, loss in losses.items()}
 
     def regions(self, features: list[Tensor], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """What the network says of each box, over all images: logits and deltas of the predictor."""
+        """Compute logits and deltas of the predictor for each box, over all images."""
         return self.predictor(self.tail(self.roi_pool(features, boxes)))
 
     def sample(self, proposals: Tensor, target: Target) -> tuple[Tensor, Tensor, Tensor]:
-        """Boxes [S, 4] to learn from, their labels [S] (-1 for background), offsets [F, 4] of those with a class."""
+        """Sample boxes [S, 4], their labels [S] (-1 for background) and the offsets [F, 4] of those with a class."""
         gt_boxes, difficult = target["boxes"], target["difficult"]
         boxes = torch.cat([proposals, gt_boxes[~difficult]]) if self.gt_proposals else proposals
         low, high = self.bg_iou

@@ -1,4 +1,4 @@
-"""R-CNN's region head: everything is computed per region, so only some regions at a time (Girshick et al. 2014)."""
+"""R-CNN's RoI head: everything is computed per region, so in chunks of regions (Girshick et al. 2014)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from detkit.model.roi_head.fast_rcnn import FastRCNNHead
 
 
 class RCNNHead(FastRCNNHead):
-    """roi_pool -> tail -> predictor, in chunks of bounded memory; samples and targets are those of `FastRCNNHead`.
+    """Classify and refine proposals by roi_pool -> tail -> predictor, in chunks of bounded memory.
 
-    chunk_size: regions that are cropped and run through the network together at test. In training the sampled
-    regions go at once.
+    Samples and targets are those of `FastRCNNHead`. chunk_size: regions that are cropped and run through the network
+    together at test. In training the sampled regions go at once.
     """
 
     tail: RegionNetwork
@@ -26,15 +26,15 @@ class RCNNHead(FastRCNNHead):
 
     @property
     def variant(self) -> str:
-        """How it scores regions, which makes another system of the same network: "softmax" or "SVM + boxes"."""
+        """Return how it scores regions, which makes another system of the same network: "softmax" or "SVM + boxes"."""
         return str(getattr(self.predictor, "variant", "softmax"))
 
     def regions(self, features: list[Tensor], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """What the network says of each box, over all images: logits and deltas of the predictor."""
+        """Compute logits and deltas of the predictor for each box, over all images."""
         return self.predictor(self.describe(features, boxes))
 
     def describe(self, features: list[Tensor], boxes: list[Tensor]) -> Tensor:
-        """What the predictor reads of each box, over all images: [R, D]."""
+        """Compute the features of each box that the predictor reads, over all images: [R, D]."""
         if self.training:
             return self.tail(self.roi_pool(features, boxes))
         described = [

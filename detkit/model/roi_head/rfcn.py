@@ -1,4 +1,4 @@
-"""R-FCN's region head: everything learnt is computed once per image, a region only votes (Dai et al. 2016)."""
+"""R-FCN's RoI head: all that is learnt is computed once per image, a region only votes (Dai et al. 2016)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from detkit.model.roi_head.fast_rcnn import FastRCNNHead
 
 
 class RFCNHead(FastRCNNHead):
-    """tail -> predictor over the whole image, then roi_pool and the mean over a region's cells.
+    """Classify and refine proposals by tail -> predictor on the whole image, then roi_pool and the mean over cells.
 
     Samples, targets and losses are those of `FastRCNNHead`; only the order of the parts is another.
     """
@@ -32,6 +32,6 @@ class RFCNHead(FastRCNNHead):
             raise UserError(f"model.predictor.size={predictor.size} must be model.roi_pool.size={roi_pool.size}")
 
     def regions(self, features: list[Tensor], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """What the score maps say of each box, over all images: logits and deltas of the predictor."""
+        """Read logits and deltas of each box from the score maps, over all images."""
         logits, deltas = self.predictor(self.tail(features[0]))
         return self.predictor.vote(self.roi_pool([logits], boxes), self.roi_pool([deltas], boxes))
