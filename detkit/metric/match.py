@@ -210,7 +210,7 @@ def _argmax(
             for t in range(len(thresholds)):
                 if best_iou >= thresholds[t] and not taken[t, best - g0]:
                     matches[t, d] = best
-                    taken[t, best - g0] = not ignored[best]  # any number of detections may answer for an ignored one
+                    taken[t, best - g0] = not ignored[best]  # any number of detections may match an ignored one
 
 
 @compiled

@@ -69,7 +69,7 @@ class Detector(nn.Module):
         try:
             return self.loss(batch)
         except ValueError as error:
-            if "more than 1 value per channel" not in str(error):  # what torch says of such a batch norm
+            if "more than 1 value per channel" not in str(error):  # PyTorch's message for such a batch norm
                 raise
             raise UserError(
                 f"loader.batch_size: {len(batch)} image of {batch.images.shape[2]} x {batch.images.shape[3]} pixels "

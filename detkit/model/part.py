@@ -113,11 +113,13 @@ def check_maps(maps: list[Tensor], part: object, key: str, canvas: Size | None =
     said = [(feature.channels, feature.stride) for feature in features]
     if [shape[1:2] for shape in shapes] != [(channels,) for channels, _ in said] or {len(s) for s in shapes} != {4}:
         raise UserError(f"{who} says that its maps are (channels, stride) {said}; it returned the shapes {shapes}")
+    if canvas is None:
+        return list(maps)
     for shape, (_, stride) in zip(shapes, said, strict=True):
-        for cells, side in () if canvas is None else zip(shape[2:], canvas, strict=True):
+        for cells, side in zip(shape[2:], canvas, strict=True):
             if abs(cells - side / stride) > 1 + side / stride / 4:
                 raise UserError(
-                    f"{who} says that a map has stride {stride}; of {' x '.join(map(str, canvas or ()))} pixels it has "
+                    f"{who} says that a map has stride {stride}; of {canvas[0]} x {canvas[1]} pixels it has "
                     f"{shape[2]} x {shape[3]} cells, which is a stride of about {max(1, round(side / cells))}"
                 )
     return list(maps)

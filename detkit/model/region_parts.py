@@ -10,6 +10,7 @@ from detkit.target import name_of
 #   tail.reads: "cells", "crops", or "image", the map of the whole image
 #   predictor.reads: "regions", D numbers of each; or "image"
 #   roi_head.per: "region", where tail and predictor read what the pooling gives; "image", where it reads what they give
+#   roi_head.timed, roi_head.compilable, proposer.compilable: submodules; see `detkit.model.protocols`
 
 
 def check_region_parts(*, roi_pool: object, tail: object, predictor: object, roi_head: object) -> None:

@@ -167,8 +167,8 @@ class DilatedRes5(nn.Module):
     every second cell of the map, both ways, is the stage's own. Of the whole image: [B, C, H, W] -> [B, D, H, W].
 
     first_dilation: of the convolution that had the stride, 1 for torchvision's, whose stride lies in the 3x3 itself.
-    2 is right for networks whose stride lies in the 1x1 before it (MSRA's ResNets, which R-FCN began from), and is
-    what detkit took for every network at first: checkpoints without the key learnt with it.
+    2 is right for networks whose stride lies in the 1x1 before it (MSRA's ResNets, which R-FCN started from), and is
+    what detkit took for every network at first: checkpoints without the key were trained with it.
     """
 
     reads = "image"
@@ -239,7 +239,7 @@ class DilatedTimm(nn.Module):
         maps = {"out_indices": (last - 1, last), "output_stride": 16}
         try:
             net = timm_model(name, pretrained=pretrained, key="model.tail", **maps)
-        except AssertionError as error:  # what timm says of models that do not dilate
+        except AssertionError as error:  # timm's message for models that do not support dilation
             raise UserError(
                 f"model.tail.name={name} cannot be dilated: choose a ResNet or EfficientNet as model.backbone.name"
             ) from error

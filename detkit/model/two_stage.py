@@ -57,7 +57,7 @@ class TwoStageDetector(Detector):
         self.proposer = proposer
         self.roi_head = roi_head
         self.postprocess = postprocess
-        # what hands on the image, its map or regions from outside is no stage: it has no network and no time
+        # parts without weights (the image itself, no neck, precomputed proposals) take no time and are no stages
         working = [name for name in NETWORKS if next(self.get_submodule(name).parameters(), None) is not None]
         self.stages = (*working, "roi_head", *names_within("roi_head", roi_head, "timed"), "postprocess")
         inner = names_within("proposer", proposer, "compilable") + names_within("roi_head", roi_head, "compilable")

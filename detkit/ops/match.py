@@ -85,7 +85,7 @@ def winners(place: Tensor, value: Tensor, who: Tensor, num_places: int, *, nobod
     place, who: int64 [P], value: [P], of P claims; `nobody` is larger than any number in `who`.
     """
     highest = value.new_full((num_places + 1,), -torch.inf).scatter_reduce(0, place, value, "amax")
-    place = torch.where(value == highest[place], place, num_places)  # the last one is for those who are beaten
+    place = torch.where(value == highest[place], place, num_places)  # the last one is for claims that lose
     return torch.full_like(highest, nobody, dtype=torch.int64).scatter_reduce(0, place, who, "amin")[:num_places]
 
 

@@ -16,7 +16,7 @@ class Objects(NamedTuple):
     """G ground truths of B images, image by image.
 
     boxes: float32 [G, 4] xyxy on the canvas. labels: int64 [G]. difficult: bool [G]. image: int64 [G], ascending, the
-    image of each. counts: of each of the B images; numbers and no tensor, so that nobody waits for the device.
+    image of each. counts: of each of the B images; numbers and no tensor, so that reading them waits for no device.
     """
 
     boxes: Tensor

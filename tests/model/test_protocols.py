@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,10 @@ def targets(group: str) -> Iterator[str]:
         target = node.get(group, node).get("_target_")
         if target is not None:
             yield target
+
+
+def test_the_package_tells_users_of_it_that_it_has_types() -> None:
+    assert resources.files("detkit").joinpath("py.typed").is_file()
 
 
 @pytest.mark.slow

@@ -145,7 +145,7 @@ def weight_path(pretrained: Pretrained, key: str) -> Path | None:
 def load_file_into(model: nn.Module, path: Path, *, key: str, name: str, free: Collection[str]) -> None:
     """Load the weights of a file into a classifier, in place.
 
-    key, name: of the setting and of the model, for messages. free: names of layers that nobody reads, which may be
+    key, name: of the setting and of the model, for messages. free: names of layers that are not read, which may be
     missing, or be of other classes. Raises UserError where all else is not there alike.
     """
     own = model.state_dict()
