@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from detkit.engine.checkpoint import load_checkpoint
 from PIL import Image
 from readme_commands import ELSEWHERE, ROOT, SHORT, TRAIN, Shown, commands_in
 
 import detkit
 from detkit import cli
+from detkit.checkpoint.open import load_checkpoint
 from detkit.config import build_from_checkpoint
 from detkit.errors import UserError
 
@@ -98,7 +98,7 @@ def test_a_training_is_resumed_and_measured(outputs):
     assert [shown.arguments[0] for shown, _, _ in outputs if shown.answer is None] == [
         "check_data", "train", "train", "eval", "predict",
     ]  # fmt: skip
-    assert load_checkpoint("RUN/checkpoints/last.pt")["position"]["step"] == 4
+    assert load_checkpoint("RUN/checkpoints/last.pt").step == 4
 
 
 def test_without_trust_a_checkpoint_is_refused_in_the_words_of_the_page(outputs):
@@ -119,7 +119,7 @@ def test_the_program_of_the_page_opens_the_checkpoint(outputs, capsys):
 
 def test_trust_is_in_a_package_and_not_in_what_it_imports(outputs):
     saved = load_checkpoint("RUN", trust=["my_package"])
-    saved["config"]["model"]["backbone"]["_target_"] = "my_package.backbone.nn.Linear"
+    saved.config["model"]["backbone"]["_target_"] = "my_package.backbone.nn.Linear"
     with pytest.raises(UserError, match=r"my_package\.backbone\.nn"):
         build_from_checkpoint(saved)
     predict = "predict checkpoint=RUN source=photos device=cpu"

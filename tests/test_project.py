@@ -133,6 +133,7 @@ def test_a_wheel_in_an_empty_folder_has_its_configs_and_runs(tmp_path):
         archive.extractall(tmp_path / "site")
     configs = {f"detkit/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "configs").rglob("*.yaml")}
     assert configs <= names
+    assert "detkit/py.typed" in names
     assert any(name.endswith("LICENSE") for name in names)
     assert not any(name.startswith(("tests/", "tools/")) for name in names)
     empty = tmp_path / "empty"
