@@ -30,6 +30,7 @@ MAKEFILE = (ROOT / "Makefile").read_text()
 LAYERS = {
     "ops": {"ops", "types", "compiled"},
     "metric": {"metric", "data", "ops", "types", "errors", "nearest", "text_file", "compiled"},
+    "task": {"task", "data", "metric", "types", "visualize", "target", "errors"},
     "model": {"model", "ops", "types", "errors", "target", "weight_file", "data.preprocess"},
     "data": {
         "data", "ops", "types", "errors", "target", "text_file", "whole_file", "interrupt", "nearest",
