@@ -51,26 +51,26 @@ def build_from_checkpoint(checkpoint: Checkpoint) -> Detector:
     Raises UserError where the checkpoint names a part outside detkit that was not trusted as it was loaded, or its
     weights do not fit its config.
     """
-    num_classes, trust = len(checkpoint.classes), checkpoint.trust
-    if checkpoint.graph is not None:
-        preprocess = build_preprocess(checkpoint.preprocess, trust)
-        return GraphDetector(checkpoint.graph, num_classes=num_classes, preprocess=preprocess)
-    model = without_pretrained(checkpoint.model_config)
-    check_targets(model, trust, "model")
-    detector = build_detector(model, num_classes, build_preprocess(checkpoint.preprocess, trust))
-    load_weights(detector, checkpoint.weights)
+    detector = _assemble(checkpoint)
+    if checkpoint.graph is None:
+        load_weights(detector, checkpoint.weights)
     return detector.eval()
 
 
 def model_without_weights(checkpoint: Checkpoint) -> Detector:
     """The model of a checkpoint, of whose weights nothing is read: what it is, in a second. Raises UserError."""
-    if checkpoint.graph is not None:
-        return build_from_checkpoint(checkpoint)
-    model = without_pretrained(checkpoint.model_config)
-    check_targets(model, checkpoint.trust, "model")
-    preprocess = build_preprocess(checkpoint.preprocess, checkpoint.trust)
     with torch.device("meta"):
-        return build_detector(model, len(checkpoint.classes), preprocess)
+        return _assemble(checkpoint)
+
+
+def _assemble(checkpoint: Checkpoint) -> Detector:
+    """The detector of a checkpoint before its weights are in it."""
+    num_classes, trust, graph = len(checkpoint.classes), checkpoint.trust, checkpoint.graph
+    if graph is not None:
+        return GraphDetector(graph, num_classes=num_classes, preprocess=build_preprocess(checkpoint.preprocess, trust))
+    model = without_pretrained(checkpoint.model_config)
+    check_targets(model, trust, "model")
+    return build_detector(model, num_classes, build_preprocess(checkpoint.preprocess, trust))
 
 
 def load_weights(detector: nn.Module, weights: Mapping[str, Any]) -> None:

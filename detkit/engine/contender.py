@@ -66,6 +66,8 @@ def compose_contenders(config: DictConfig, folder: Path) -> list[Contender]:
     """
     if not config.seeds:
         raise UserError("seeds=[]: name at least one, as in seeds=[0]")
+    if config.models is not None and not config.models:
+        raise UserError("models=[]: name at least one, as in models=[ssd_light]; null is what the command itself says")
     loader = loader_of_command()
     common = _for_training(config.overrides)
     contenders = []
@@ -98,8 +100,7 @@ def compose_contenders(config: DictConfig, folder: Path) -> list[Contender]:
         jobs = trainings[contender.name]
         found.append(replace(contender, jobs=tuple(jobs), task=tasks[contender.name]))
         if config.fit_svm and _is_rcnn(jobs[0]):
-            fitted = _fitted(loader, contender.name, jobs, config, data, folder)
-            found.append(replace(fitted, task=tasks[contender.name]))
+            found.append(_fitted(loader, found[-1], config, data, folder))
     if config.fit_svm and not any(contender.fits for contender in found):
         raise UserError("fit_svm=true: no R-CNN is trained here, as models=[rcnn_light] would")
     return found
@@ -111,16 +112,11 @@ def _is_rcnn(job: DictConfig) -> bool:
 
 
 def _fitted(
-    loader: ConfigLoaderImpl,
-    name: str,
-    trainings: Sequence[DictConfig],
-    config: DictConfig,
-    data: DictConfig | None,
-    folder: Path,
+    loader: ConfigLoaderImpl, trained: Contender, config: DictConfig, data: DictConfig | None, folder: Path
 ) -> Contender:
     """The contender that the SVMs and box regressors make of a trained R-CNN."""
-    contender, fits, jobs = Contender(f"{name}_svm"), [], []
-    for training in trainings:
+    contender, fits, jobs = Contender(f"{trained.name}_svm", task=trained.task), [], []
+    for training in trained.trainings:
         fit = without_hydra(compose(loader, "fit_svm", [f"checkpoint={training.run_dir}"]))
         OmegaConf.set_struct(fit, False)
         fit.run_dir = str(folder / contender.file_name / f"seed{training.seed}")

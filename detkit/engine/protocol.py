@@ -24,17 +24,17 @@ def check_one_protocol(contenders: Sequence[Contender]) -> Task[Any, Any]:
 
     Where checkpoints take part, the split is read as each row will read it: what they know as a class may differ.
     """
-    tasks: dict[type[Task[Any, Any]], Task[Any, Any]] = {}
     found: dict[tuple[str, ...], str] = {}
+    tasks = []
     count = len(contenders) > 1 and any(contender.checkpoint is not None for contender in contenders)
     for contender in contenders:
         data, precision, classes, task = _asked(contender)
-        tasks.setdefault(type(task), task)
+        tasks.append(task)
         split = data.get("test_split") or data.get("val_split")
         if split is None:
             raise UserError(f"{contender.name}: no split to measure on: set data.test_split or data.val_split")
         asked = [f"data.root={Path(data['root']).resolve()}", f"split={split}", f"precision={precision}"]
-        asked.append(f"{task.noun} sought")
+        asked.append(f"task={type(task).__module__}.{type(task).__qualname__}")
         if count:
             annotations = _read(contender.name, data, split, classes, task)
             asked.append(f"{len(annotations)} images with {len(annotations.labels)} objects")
@@ -47,8 +47,7 @@ def check_one_protocol(contenders: Sequence[Contender]) -> Task[Any, Any]:
             "these would not be measured alike:\n" + "\n".join(lines) + "\nset data=... (and its splits and classes) "
             "for all of them"
         )
-    (task,) = tasks.values()
-    return task
+    return tasks[0]
 
 
 def _asked(contender: Contender) -> tuple[Mapping[str, Any], str, Sequence[str] | None, Task[Any, Any]]:

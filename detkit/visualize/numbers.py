@@ -1,8 +1,18 @@
-"""Numbers as people read them."""
+"""Numbers as people read them, and where they stand in nested results."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 
 def percent(value: float | None) -> str:
     """A fraction as 12.34; what could not be measured as a dash."""
     return "-" if value is None else f"{100 * value:.2f}"
+
+
+def value_at(node: Any, *keys: str) -> Any:
+    """What stands in nested mappings at these keys; None where there is no such place."""
+    for key in keys:
+        node = node.get(key) if isinstance(node, Mapping) else None
+    return node

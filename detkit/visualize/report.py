@@ -15,6 +15,7 @@ from detkit.engine.profile import format_profile
 from detkit.errors import UserError
 from detkit.task.base import Task
 from detkit.visualize.chart import Point, line_chart, meter, stacked_bar
+from detkit.visualize.numbers import value_at
 from detkit.visualize.page import embedded, html_page, section
 
 SHOWN_AS_TEXT = {"confusion", "stages", "loss"}  # plots that the page has as tables and charts of its own
@@ -71,7 +72,7 @@ def _header(
     run_dir: Path, metrics: Mapping[str, Any], environment: Mapping[str, Any], of_task: Mapping[str, str]
 ) -> str:
     tiles = dict(of_task)
-    median = _get(metrics, "timing", "total_ms", "p50")
+    median = value_at(metrics, "timing", "total_ms", "p50")
     if median is not None:
         tiles["ms per image, p50"] = f"{median:.1f}"
     boxes = "".join(f"<div><b>{value}</b><span>{name}</span></div>" for name, value in tiles.items() if value)
@@ -159,12 +160,6 @@ def _details(run_dir: Path, metrics: Mapping[str, Any], environment: Mapping[str
 
 def _read_json(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-
-def _get(node: Any, *keys: str) -> Any:
-    for key in keys:
-        node = node.get(key) if isinstance(node, Mapping) else None
-    return node
 
 
 def _mean_ms(value: Any) -> float:

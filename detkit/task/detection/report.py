@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from detkit.visualize.chart import heat_table, meter
+from detkit.visualize.numbers import value_at
 from detkit.visualize.page import section
 
 
@@ -24,8 +25,8 @@ def detection_tiles(metrics: Mapping[str, Any]) -> dict[str, str]:
 def classes_section(metrics: Mapping[str, Any]) -> str:
     """A line of bars for each class; "" where there are none."""
     rows = []
-    coco = _get(metrics, "coco", "per_class") or {}
-    for name, row in (_get(metrics, "voc", "per_class") or {}).items():
+    coco = value_at(metrics, "coco", "per_class") or {}
+    for name, row in (value_at(metrics, "voc", "per_class") or {}).items():
         best = row.get("best_threshold")
         numbers = [row.get("num_objects", ""), row.get("num_detections", ""), "" if best is None else f"{best:.2f}"]
         cells = "".join(f'<td class="n">{value}</td>' for value in numbers)
@@ -52,12 +53,6 @@ def confusion_section(confusion: Mapping[str, Any] | None) -> str:
     return section("Confusion", f'{note}<div class="scroll">{table}</div>')
 
 
-def _get(node: Any, *keys: str) -> Any:
-    for key in keys:
-        node = node.get(key) if isinstance(node, Mapping) else None
-    return node
-
-
 def _percent(metrics: Mapping[str, Any], *keys: str) -> str:
-    value = _get(metrics, *keys)
+    value = value_at(metrics, *keys)
     return "" if value is None else f"{100 * value:.1f}"

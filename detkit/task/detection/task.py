@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -48,18 +49,7 @@ class DetectionTask(Task[Detections, Predictions]):
         return evaluate(results, ground_truth_of(annotations), annotations.classes)
 
     def metric_names(self) -> list[str]:
-        nothing: NDArray[Any] = np.zeros(0)
-        metrics = evaluate(
-            Predictions(image=nothing, boxes=nothing, scores=nothing, labels=nothing),
-            GroundTruth(image=nothing, boxes=nothing, labels=nothing, num_images=0),
-            ["any"],
-        )
-        return [
-            f"{group}.{key}"
-            for group in ("voc", "coco")
-            for key, value in metrics[group].items()
-            if not isinstance(value, Mapping)
-        ]
+        return list(_metric_names())
 
     def accuracies(self, metrics: Mapping[str, Any]) -> dict[str, float | None]:
         voc, coco = metrics["voc"], metrics["coco"]
@@ -96,3 +86,20 @@ class DetectionTask(Task[Detections, Predictions]):
 
     def draw(self, image: NDArray[np.uint8], found: Detections) -> Image.Image:
         return draw_detections(image, found)
+
+
+@cache
+def _metric_names() -> tuple[str, ...]:
+    """Those of an evaluation of nothing, which has all of them."""
+    nothing: NDArray[Any] = np.zeros(0)
+    metrics = evaluate(
+        Predictions(image=nothing, boxes=nothing, scores=nothing, labels=nothing),
+        GroundTruth(image=nothing, boxes=nothing, labels=nothing, num_images=0),
+        ["any"],
+    )
+    return tuple(
+        f"{group}.{key}"
+        for group in ("voc", "coco")
+        for key, value in metrics[group].items()
+        if not isinstance(value, Mapping)
+    )
