@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 from fake_detector import ROOT
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from detkit import cli
 from detkit.engine import compare
-from detkit.engine.contender import OWN, compose_contenders
+from detkit.engine.contender import OWN, Contender, compose_contenders
+from detkit.engine.protocol import check_one_protocol
 from detkit.errors import UserError
+from detkit.task.detection.task import DetectionTask
 
 MODEL = """
 defaults:
@@ -183,3 +185,19 @@ def test_the_command_goes_to_every_training(compose_compare: Callable[..., DictC
         assert (first.trainer.budget, first.data.root) == ("7it", "somewhere")
         assert first.run_dir == str(tmp_path / contender.name / "seed3")
     assert "ps_roi" not in faster.jobs[0].model.roi_pool._target_.lower()
+
+
+def test_nothing_to_compare_is_refused(run: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("models=[]") == 2
+    assert "models=[]: name at least one" in capsys.readouterr().err
+
+
+def test_models_for_different_tasks_are_not_measured_alike() -> None:
+    class OtherTask(DetectionTask):
+        pass
+
+    job = OmegaConf.create({"data": {"root": ".", "test_split": "test"}, "trainer": {"precision": "fp32"}})
+    same, other = (Contender(task.__name__, jobs=(job,), task=task()) for task in (DetectionTask, OtherTask))
+    assert isinstance(check_one_protocol([same]), DetectionTask)
+    with pytest.raises(UserError, match=r"not be measured alike:\nDetectionTask: .*\nOtherTask: .*OtherTask"):
+        check_one_protocol([same, other])
