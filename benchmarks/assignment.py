@@ -27,15 +27,15 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.ops import box_iou
 
-from detkit.engine.detect import place_model, to_device
-from detkit.engine.distributed import choose_device
-from detkit.engine.environment import describe_environment
-from detkit.model.depthwise import speed_up_depthwise
+from detkit.core.distributed import choose_device
+from detkit.core.environment import describe_environment
+from detkit.core.structures import Target
+from detkit.infer.detect import place_model, to_device
 from detkit.model.detector import Detector
-from detkit.ops.match import NEGATIVE, match_bipartite, match_default_boxes
-from detkit.ops.objects import Objects, match_each, objects_of
-from detkit.ops.simota import assign_simota
-from detkit.types import Target
+from detkit.model.layers.depthwise import speed_up_depthwise
+from detkit.ops.assign.match import NEGATIVE, match_bipartite, match_default_boxes
+from detkit.ops.assign.objects import Objects, match_each, objects_of
+from detkit.ops.assign.simota import assign_simota
 
 CROWD, SIDE = 200, 300
 SSD300 = (38, 19, 10, 5, 3, 1)  # cells of its maps

@@ -25,14 +25,14 @@ from numpy.typing import NDArray
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from detkit.box_files.coco_json import read_coco_results  # noqa: E402
+from detkit.box_files.reference import ImageNames, Reference, numbered  # noqa: E402
+from detkit.core.environment import describe_environment  # noqa: E402
 from detkit.data.annotations import Annotations  # noqa: E402
-from detkit.data.voc import read_voc  # noqa: E402
-from detkit.engine.environment import describe_environment  # noqa: E402
+from detkit.data.formats.voc.voc import read_voc  # noqa: E402
 from detkit.metric.average_precision import area, average_precision  # noqa: E402
-from detkit.metric.coco_json import read_coco_results  # noqa: E402
 from detkit.metric.match import voc_argmax  # noqa: E402
 from detkit.metric.records import GroundTruth  # noqa: E402
-from detkit.metric.reference import ImageNames, Reference, numbered  # noqa: E402
 
 GRID, IOU, FEWEST = 7, 0.5, 30  # objects that an AP is worked out for
 

@@ -20,15 +20,15 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from detkit.bridge.darknet.cfg import line_of_section, read_cfg  # noqa: E402
-from detkit.bridge.darknet.checkpoint import describe_unused  # noqa: E402
-from detkit.bridge.darknet.program import PROGRAMS, testing_of  # noqa: E402
-from detkit.config import build_detector  # noqa: E402
-from detkit.errors import UserError  # noqa: E402
+from detkit.checkpoint.build import build_detector  # noqa: E402
+from detkit.checkpoint.darknet.cfg import line_of_section, read_cfg  # noqa: E402
+from detkit.checkpoint.darknet.program import PROGRAMS, testing_of  # noqa: E402
+from detkit.checkpoint.darknet.read_darknet import describe_unused  # noqa: E402
+from detkit.core.errors import UserError  # noqa: E402
+from detkit.core.structures import Batch  # noqa: E402
 from detkit.model.darknet.build_layer import HEADS  # noqa: E402
 from detkit.model.darknet.classes import count_classes  # noqa: E402
 from detkit.model.darknet.section import SectionError  # noqa: E402
-from detkit.types import Batch  # noqa: E402
 
 BUILDER = "detkit.model.darknet.detector.build_darknet"
 

@@ -168,7 +168,9 @@ def difference(before: dict[str, Any] | None, after: dict[str, Any]) -> str:
 def detkit(source: Path, words: list[str]) -> None:
     """Run a command of the code in `source` with one thread."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(source), "DETKIT_TRACEBACK": "1"}
-    done = subprocess.run([sys.executable, "-m", "detkit.cli", *words], env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "detkit.commands.cli", *words], env=environment, capture_output=True, text=True
+    )
     if done.returncode:
         sys.exit(f"detkit {' '.join(words)}\n{done.stderr[-4000:]}")
 

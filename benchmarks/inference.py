@@ -25,12 +25,12 @@ from torchvision.models import get_model
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from detkit.api import LoadedDetector  # noqa: E402
-from detkit.bridge.torchvision.checkpoint import read_torchvision  # noqa: E402
-from detkit.config import build_from_checkpoint  # noqa: E402
-from detkit.engine.environment import describe_environment  # noqa: E402
-from detkit.engine.timing import interleaved_ms  # noqa: E402
-from detkit.types import Detections  # noqa: E402
+from detkit.checkpoint.build import build_from_checkpoint  # noqa: E402
+from detkit.checkpoint.torchvision.read_torchvision import read_torchvision  # noqa: E402
+from detkit.core.environment import describe_environment  # noqa: E402
+from detkit.core.structures import Detections  # noqa: E402
+from detkit.infer.loaded_detector import LoadedDetector  # noqa: E402
+from detkit.profiling.timing import interleaved_ms  # noqa: E402
 
 NUM_CLASSES, CANDIDATES = 90, 300  # of COCO's numbering; pairs of box and class above the score threshold
 # the most that may be left of torchvision's time, by model and precision

@@ -28,15 +28,15 @@ from torchvision.transforms import v2
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from detkit.core.environment import describe_environment  # noqa: E402
 from detkit.data.annotations import Annotations  # noqa: E402
+from detkit.data.augment.transform import Augment  # noqa: E402
 from detkit.data.dataset import DetectionDataset  # noqa: E402
-from detkit.data.decoded import DecodedImages  # noqa: E402
-from detkit.data.image import read_image  # noqa: E402
-from detkit.data.preprocess import Warp  # noqa: E402
-from detkit.data.synthetic import write_synthetic  # noqa: E402
-from detkit.data.transform import Augment  # noqa: E402
-from detkit.data.voc import read_voc  # noqa: E402
-from detkit.engine.environment import describe_environment  # noqa: E402
+from detkit.data.decode_cache import DecodedImages  # noqa: E402
+from detkit.data.formats.voc.voc import read_voc  # noqa: E402
+from detkit.data.synthetic.synthetic import write_synthetic  # noqa: E402
+from detkit.image.preprocess import Warp  # noqa: E402
+from detkit.image.read import read_image  # noqa: E402
 
 SIDE, BAR = 320, 1.5
 JITTER = {"brightness": (0.8, 1.2), "contrast": (0.8, 1.2), "saturation": (0.8, 1.2), "hue": (-0.02, 0.02)}

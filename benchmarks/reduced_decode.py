@@ -25,17 +25,17 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from detkit.checkpoint.open import load_checkpoint  # noqa: E402
-from detkit.config import build_from_checkpoint  # noqa: E402
+from detkit.checkpoint.build import build_from_checkpoint  # noqa: E402
+from detkit.core.distributed import World  # noqa: E402
+from detkit.core.environment import describe_environment  # noqa: E402
 from detkit.data.annotations import Annotations, PackedStrings  # noqa: E402
-from detkit.data.preprocess import Preprocess  # noqa: E402
-from detkit.data.voc import read_voc  # noqa: E402
-from detkit.engine.detect import evaluation_loader, place_for_inference  # noqa: E402
-from detkit.engine.distributed import World  # noqa: E402
-from detkit.engine.environment import describe_environment  # noqa: E402
-from detkit.engine.timing import interleaved_ms  # noqa: E402
-from detkit.engine.validate import validate  # noqa: E402
+from detkit.data.formats.voc.voc import read_voc  # noqa: E402
+from detkit.evaluate.validate import validate  # noqa: E402
+from detkit.image.preprocess import Preprocess  # noqa: E402
+from detkit.infer.detect import evaluation_loader, place_for_inference  # noqa: E402
+from detkit.infer.open_checkpoint import load_checkpoint  # noqa: E402
 from detkit.model.detector import Detector  # noqa: E402
+from detkit.profiling.timing import interleaved_ms  # noqa: E402
 from detkit.task.base import task_of  # noqa: E402
 
 DECODES = ("full", "reduced")

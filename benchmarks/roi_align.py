@@ -20,8 +20,8 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from detkit.engine.environment import describe_environment  # noqa: E402
-from detkit.ops.roi_align import roi_align  # noqa: E402
+from detkit.core.environment import describe_environment  # noqa: E402
+from detkit.ops.pool.roi_align import roi_align  # noqa: E402
 
 Pool = Callable[[Tensor, Tensor], Tensor]
 

@@ -104,8 +104,8 @@ def main() -> None:
     sys.path.insert(0, str(ROOT))
     import cv2
 
-    from detkit.data.image import read_image
-    from detkit.data.voc import read_voc
+    from detkit.data.formats.voc.voc import read_voc
+    from detkit.image.read import read_image
     from detkit.proposal.selective_search import SelectiveSearch, selective_search
 
     cv2.setNumThreads(1)

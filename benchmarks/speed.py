@@ -34,16 +34,16 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from detkit.config import build_detector, build_preprocess, without_pretrained  # noqa: E402
+from detkit.checkpoint.build import build_detector, build_preprocess, without_pretrained  # noqa: E402
+from detkit.core.distributed import choose_device  # noqa: E402
+from detkit.core.environment import describe_environment  # noqa: E402
+from detkit.core.structures import Batch, Target  # noqa: E402
 from detkit.data.dataset import Sample  # noqa: E402
 from detkit.data.loader import collate  # noqa: E402
-from detkit.engine.detect import autocast, place_for_inference, place_model, to_device  # noqa: E402
-from detkit.engine.distributed import choose_device  # noqa: E402
-from detkit.engine.environment import describe_environment  # noqa: E402
-from detkit.engine.speed import TimedImage, measure_speed  # noqa: E402
+from detkit.infer.detect import autocast, place_for_inference, place_model, to_device  # noqa: E402
 from detkit.model.detector import Detector  # noqa: E402
 from detkit.model.proposer.external import External  # noqa: E402
-from detkit.types import Batch, Target  # noqa: E402
+from detkit.profiling.speed import TimedImage, measure_speed  # noqa: E402
 
 IMAGE_SIZE, NUM_CLASSES, OBJECTS = (375, 500), 20, 3  # a typical PASCAL VOC picture
 REGIONS = 2000  # per picture, of models that take them from outside

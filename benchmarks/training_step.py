@@ -29,10 +29,10 @@ from torchvision.models.detection.ssd import SSD
 from torchvision.models.detection.ssdlite import SSDLiteHead
 from torchvision.ops import Conv2dNormActivation, FeaturePyramidNetwork, MultiScaleRoIAlign
 
-from detkit.engine.detect import place_model, to_device
-from detkit.engine.environment import describe_environment
-from detkit.model.depthwise import speed_up_depthwise
-from detkit.types import Batch
+from detkit.core.environment import describe_environment
+from detkit.core.structures import Batch
+from detkit.infer.detect import place_model, to_device
+from detkit.model.layers.depthwise import speed_up_depthwise
 
 BATCH, SIDE = 8, 320
 BACKBONE = "tf_efficientnet_lite0"

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from detkit.api import LoadedDetector, load
+from detkit.core.version import __version__
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from detkit.infer.loaded_detector import LoadedDetector, load
+
 __all__ = ["LoadedDetector", "__version__", "load"]
 
 
 def __getattr__(name: str) -> Any:
     # torch takes seconds to import; `import detkit` and the command line's own answers should not wait for it.
     if name in ("LoadedDetector", "load"):
-        from detkit import api
+        from detkit.infer import loaded_detector
 
-        return getattr(api, name)
+        return getattr(loaded_detector, name)
     raise AttributeError(f"module 'detkit' has no attribute {name!r}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from detkit.cli import main
+from detkit.commands.cli import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

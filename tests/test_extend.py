@@ -15,10 +15,10 @@ from PIL import Image
 from readme_commands import ELSEWHERE, ROOT, SHORT, TRAIN, Shown, commands_in
 
 import detkit
-from detkit import cli
-from detkit.checkpoint.open import load_checkpoint
-from detkit.config import build_from_checkpoint
-from detkit.errors import UserError
+from detkit.checkpoint.build import build_from_checkpoint
+from detkit.commands import cli
+from detkit.core.errors import UserError
+from detkit.infer.open_checkpoint import load_checkpoint
 
 NAME = "docs/extend.md"
 PAGE = (ROOT / NAME).read_text(encoding="utf-8")
@@ -149,7 +149,7 @@ def test_a_part_of_ones_own_says_what_would_fit(outputs):
 
 
 def test_a_preprocess_of_ones_own_is_built_by_the_command_that_names_it(outputs, place):
-    (place / "my_package" / "half.py").write_text("from detkit.data.preprocess import Warp\n\nclass Half(Warp): ...\n")
+    (place / "my_package" / "half.py").write_text("from detkit.image.preprocess import Warp\n\nclass Half(Warp): ...\n")
     half = "preprocess=warp preprocess._target_=my_package.half.Half preprocess.height=64 preprocess.width=64"
     small = SMALL.replace("preprocess.size=64", half).replace("=RUN", "=HALF")
     code, output = run(f"train {OWN} model=centre {small}")

@@ -1,8 +1,7 @@
-"""What holds for the project as a whole: names, versions, files, layers, and the wheel."""
+"""What holds for the project as a whole: names, versions, files, and the wheel."""
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import os
 import re
@@ -15,7 +14,7 @@ import pytest
 from readme_commands import DOCUMENTS
 
 import detkit
-from detkit import cli
+from detkit.commands import cli
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -26,18 +25,6 @@ ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 MAKEFILE = (ROOT / "Makefile").read_text()
 
-# What a package may import from the rest of detkit; one that is not named here may import all of it.
-LAYERS = {
-    "ops": {"ops", "types", "compiled"},
-    "metric": {"metric", "data", "ops", "types", "errors", "nearest", "text_file", "compiled"},
-    "task": {"task", "data", "metric", "types", "visualize", "target", "errors"},
-    "model": {"model", "ops", "types", "errors", "target", "weight_file", "data.preprocess"},
-    "data": {
-        "data", "ops", "types", "errors", "target", "text_file", "whole_file", "interrupt", "nearest",
-        "visualize.palette",
-    },
-}  # fmt: skip
-
 
 def requirement_name(line: str) -> str:
     return re.split(r"[<>=!;\[ ]", line, maxsplit=1)[0].lower().replace("_", "-")
@@ -46,7 +33,7 @@ def requirement_name(line: str) -> str:
 def test_names_and_versions_agree():
     assert PROJECT["name"] == "detkit-vision"
     assert PROJECT["version"] == detkit.__version__
-    assert PROJECT["scripts"]["detkit"] == "detkit.cli:main"
+    assert PROJECT["scripts"]["detkit"] == "detkit.commands.cli:main"
     assert f"## {detkit.__version__}" in (ROOT / "CHANGELOG.md").read_text()
 
 
@@ -109,16 +96,6 @@ def test_every_page_is_linked_from_the_readme():
     assert set(DOCUMENTS) - {"README.md"} <= linked
 
 
-@pytest.mark.parametrize("package", sorted(LAYERS))
-def test_layers_import_only_what_is_below_them(package):
-    for path in sorted((ROOT / "detkit" / package).rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("detkit"):
-                name = node.module.removeprefix("detkit").lstrip(".")
-                allowed = any(name == layer or name.startswith(f"{layer}.") for layer in LAYERS[package])
-                assert allowed, f"{path.relative_to(ROOT)} imports detkit.{name}"
-
-
 @pytest.mark.slow
 def test_a_wheel_in_an_empty_folder_has_its_configs_and_runs(tmp_path):
     built = subprocess.run(
@@ -140,7 +117,7 @@ def test_a_wheel_in_an_empty_folder_has_its_configs_and_runs(tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
     found = subprocess.run(
-        [sys.executable, "-m", "detkit.cli", "train", "--cfg", "job", "data.root=somewhere"],
+        [sys.executable, "-m", "detkit.commands.cli", "train", "--cfg", "job", "data.root=somewhere"],
         cwd=empty,
         env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
         capture_output=True,

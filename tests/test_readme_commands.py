@@ -12,7 +12,7 @@ import pytest
 from darknet_nets import write_files
 from readme_commands import DOCUMENTS, ROOT, TRAIN, Shown, commands_in, shown_commands
 
-from detkit import cli
+from detkit.commands import cli
 
 SMALL = "model.backbone.pretrained=false preprocess.short=64 preprocess.max=96"
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from detkit.cli import main
+from detkit.commands.cli import main
 
 if __name__ == "__main__":
     raise SystemExit(main(["export", *sys.argv[1:]]))

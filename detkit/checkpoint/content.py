@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from torch import Tensor
 
-from detkit.checkpoint.runner import Runner
+from detkit.model.graph_detector import Runner
 
 Weights: TypeAlias = Mapping[str, Tensor]
 Node: TypeAlias = Mapping[str, Any]  # of a config: plain data
@@ -38,7 +38,7 @@ class TrainingState:
     """What a training goes on with, beside weights and position.
 
     optimizer, scaler: their state dicts. rng: of each process, the states of its random generators. metrics: of the
-    latest evaluation. best: the fields of `detkit.engine.best.Best`.
+    latest evaluation. best: the fields of `detkit.train.best_score.Best`.
     """
 
     optimizer: dict[str, Any]

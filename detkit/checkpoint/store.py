@@ -13,13 +13,13 @@ from typing import IO, Any, TypeAlias
 import torch
 from torch import Tensor
 
-from detkit import __version__
-from detkit.checkpoint.aliases import renamed, renamed_config, renamed_weights
 from detkit.checkpoint.content import OF_A_TRAINING, Checkpoint, Position, TrainingState
-from detkit.disk import FULL
-from detkit.errors import UserError
-from detkit.weight_file import read_weight_file
-from detkit.whole_file import whole_file
+from detkit.config.aliases import renamed, renamed_config, renamed_weights
+from detkit.core.atomic_file import whole_file
+from detkit.core.disk import FULL
+from detkit.core.errors import UserError
+from detkit.core.version import __version__
+from detkit.core.weight_file import read_weight_file
 
 Parts: TypeAlias = tuple[tuple[tuple[str, ...], type, str], ...]
 

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
+from detkit.core.errors import UserError
+from detkit.core.structures import Batch, Size
 from detkit.data.annotations import Annotations
 from detkit.data.dataset import Sample
-from detkit.data.image import read_image_size
-from detkit.data.preprocess import Preprocess, fixed_canvas
-from detkit.errors import UserError
-from detkit.types import Batch, Size
+from detkit.image.preprocess import Preprocess, fixed_canvas
+from detkit.image.read import read_image_size
 
 HELD = 4  # times the batch size: samples that may wait for others of their canvas
 Found = TypeVar("Found")

@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from detkit.core.errors import UserError
+from detkit.core.structures import Size, Target
 from detkit.data.annotations import Annotations
-from detkit.data.image import read_image
-from detkit.data.mosaic import Columns, Mosaic, Picture
-from detkit.data.preprocess import Decoded, Preprocess
+from detkit.data.augment.mosaic import Columns, Mosaic, Picture
+from detkit.data.augment.transform import Augment
 from detkit.data.proposals import Proposals
-from detkit.data.repair import Policy, box_faults, repair_boxes
-from detkit.data.transform import Augment
-from detkit.errors import UserError
-from detkit.types import Size, Target
+from detkit.data.quality.repair import Policy, box_faults, repair_boxes
+from detkit.image.preprocess import Decoded, Preprocess
+from detkit.image.read import read_image
 
 ROOM = 2.0  # times the pixels that the detector sees, in pictures decoded smaller, for parts that are cut out of them
 

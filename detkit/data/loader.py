@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Sampler
 
+from detkit.core.errors import UserError
+from detkit.core.interrupt import leave_to_parent
+from detkit.core.structures import Batch, Target
 from detkit.data.canvas import canvas_groups, canvas_of
 from detkit.data.dataset import DetectionDataset, Key, Sample
 from detkit.data.shared_memory import BatchLoader, describe_shortage, free_bytes, share, workers_that_fit
-from detkit.errors import UserError
-from detkit.interrupt import leave_to_parent
-from detkit.types import Batch, Target
 
 
 def collate(samples: Sequence[Sample], pad_multiple: int = 1) -> Batch:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from detkit.core.errors import UserError
 from detkit.data.annotations import PackedStrings
-from detkit.errors import UserError
 
 MOST_NAMED = 10  # ids in a message
 

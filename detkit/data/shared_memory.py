@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader, get_worker_info
 
+from detkit.core.errors import UserError
 from detkit.data.dataset import Sample
-from detkit.errors import UserError
 
 PLACE = Path("/dev/shm")
 FIX = "give it more (docker run --shm-size=2g, --ipc=host) or set num_workers=0"

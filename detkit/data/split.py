@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from omegaconf import OmegaConf
 
+from detkit.config.instantiate import build
+from detkit.config.node import is_missing
+from detkit.core.errors import UserError
+from detkit.core.suggest import nearest
+from detkit.data.annotation_builder import check_classes
 from detkit.data.annotations import Annotations
-from detkit.data.builder import check_classes
 from detkit.data.category_ids import fill_category_ids
-from detkit.data.content import require_images, require_objects
-from detkit.errors import UserError
-from detkit.nearest import nearest
-from detkit.target import build
+from detkit.data.quality.content import require_images, require_objects
 
 
 def read_split(data: Mapping[str, Any], split: str | None, classes: Sequence[str] | None = None) -> Annotations:
@@ -130,8 +130,7 @@ def describe_faults(annotations: Annotations) -> str:
 
 
 def _root(data: Mapping[str, Any]) -> Path:
-    missing = OmegaConf.is_config(data) and OmegaConf.is_missing(data, "root")
-    if missing or data.get("root") in (None, ""):
+    if is_missing(data, "root") or data.get("root") in (None, ""):
         raise UserError("data.root is not set: add data.root=<folder of the data set>")
     return Path(str(data["root"])).expanduser()  # a folder may be called 2007
 

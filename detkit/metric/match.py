@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from detkit.compiled import compiled
+from detkit.core.jit import compiled
 from detkit.metric.records import GroundTruth, Predictions, box_area
 
 FALSE_POSITIVE, TRUE_POSITIVE, IGNORED = 0, 1, 2

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from detkit.compiled import compiled
+from detkit.core.jit import compiled
 from detkit.metric.match import overlap
 from detkit.metric.records import GroundTruth
 

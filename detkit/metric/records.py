@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from detkit.core.structures import Detections
 from detkit.data.annotations import Annotations
-from detkit.types import Detections
 
 FILLED_IN: Any = None  # the default of a column that `__post_init__` fills in
 

@@ -9,9 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from detkit.errors import UserError
+from detkit.core.errors import UserError
+from detkit.core.structures import Size
 from detkit.ops.anchor import Rounding, base_anchors, default_boxes, grid_anchors
-from detkit.types import Size
 
 Convention = Literal["exact", "caffe", "torchvision"]
 ROUNDING: dict[Convention, Rounding] = {"exact": "none", "caffe": "base16", "torchvision": "half_extent"}

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from detkit.data.preprocess import Preprocess
-from detkit.errors import UserError
-from detkit.target import name_of
-from detkit.types import Batch, Detections, Target
+from detkit.config.instantiate import name_of
+from detkit.core.errors import UserError
+from detkit.core.structures import Batch, Detections, Target
+from detkit.image.preprocess import Preprocess
 
 
 class Detector(nn.Module):

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from detkit.data.preprocess import Preprocess
-from detkit.errors import UserError
+from detkit.config.instantiate import complete, name_of
+from detkit.core.errors import UserError
+from detkit.core.structures import Batch, Detections
+from detkit.image.preprocess import Preprocess
 from detkit.model.detector import Detector
 from detkit.model.part import build_maps, check_losses, check_module, read_maps, require
 from detkit.model.protocols import Backbone, DenseHead, Neck, Part, Postprocess
-from detkit.target import complete, name_of
-from detkit.types import Batch, Detections
 
 
 class OneStageDetector(Detector):

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from detkit.errors import UserError
+from detkit.config.instantiate import complete, name_of
+from detkit.core.errors import UserError
+from detkit.core.structures import FeatureSpec, Size
 from detkit.model.protocols import Backbone, Neck, Part
-from detkit.target import complete, name_of
-from detkit.types import FeatureSpec, Size
 
 IMAGES = "of the images that its weights were trained on, RGB on 0..255, such as (123.675, 116.28, 103.53)"
 
@@ -32,7 +32,7 @@ def features_of(part: object, key: str) -> list[FeatureSpec]:
     ):
         raise UserError(
             f"{key} ({name_of(part)}).features={features}: expected a list of FeatureSpec(channels, stride) of "
-            "detkit.types, one for each map it gives, finest first"
+            "detkit.core.structures, one for each map it gives, finest first"
         )
     return list(features)
 

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import clip_boxes_to_image
 
-from detkit.data.preprocess import Preprocess
-from detkit.errors import UserError
+from detkit.core.errors import UserError
+from detkit.core.structures import Batch, Detections, Size
+from detkit.image.preprocess import Preprocess
 from detkit.ops.nms import best_after_diou_nms, best_after_nms, rank_in_group
-from detkit.types import Batch, Detections, Size
 
 
 class NMSPostprocess(nn.Module):
@@ -21,7 +21,7 @@ class NMSPostprocess(nn.Module):
     stays. max_detections: per image over all classes. min_size: narrower or lower boxes (canvas pixels) are dropped.
     max_candidates: so many of each class, the best, enter suppression. set_candidates: of a test set only detections
     count whose scores are among so many times the images of the candidates of their class (R-CNN's test), which is done
-    by the evaluation (`detkit.engine.set_cap`). None for all, each of the three. nms_kind: the measure of overlap: iou,
+    by the evaluation (`set_cap`). None for all, each of the three. nms_kind: the measure of overlap: iou,
     or diou (Zheng et al. 2020) with beta_nms as the power of its second term; raises UserError for other kinds.
     """
 

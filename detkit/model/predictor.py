@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detkit.errors import UserError
+from detkit.core.errors import UserError
 from detkit.model.class_rows import labels_of_rows
 from detkit.model.dense import normal_init
 

@@ -15,8 +15,8 @@ from typing import Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from torch import Tensor
 
-from detkit.data.preprocess import Preprocess
-from detkit.types import Batch, Detections, FeatureSpec, Target
+from detkit.core.structures import Batch, Detections, FeatureSpec, Target
+from detkit.image.preprocess import Preprocess
 
 T = TypeVar("T")
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from detkit.errors import UserError
-from detkit.target import name_of
+from detkit.config.instantiate import name_of
+from detkit.core.errors import UserError
 
 # Parts say in class attributes what they are made for; one of a user's own need not, and is then not asked.
 #   roi_pool.gives: "cells", k x k of each region; "crops", pictures of the regions; "votes", cells of score maps

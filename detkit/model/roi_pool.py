@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from torchvision.ops import box_area, ps_roi_align, roi_pool
 from torchvision.ops import ps_roi_pool as rounded_ps_roi_pool
 
-from detkit.errors import UserError
+from detkit.core.errors import UserError
+from detkit.core.structures import FeatureSpec
 from detkit.model.part import one_width
-from detkit.ops.crop_warp import crop_warp
-from detkit.ops.ps_roi_pool import ps_roi_pool
-from detkit.ops.roi_align import roi_align
-from detkit.types import FeatureSpec
+from detkit.ops.pool.crop_warp import crop_warp
+from detkit.ops.pool.ps_roi_pool import ps_roi_pool
+from detkit.ops.pool.roi_align import roi_align
 
 # Symbols: R regions of all images, C channels, k cells along a side.
 

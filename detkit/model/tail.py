@@ -12,16 +12,16 @@ from torch.nn import functional as F
 from torchvision.models import ResNet
 from torchvision.ops import Conv2dNormActivation
 
-from detkit.errors import UserError
+from detkit.config.instantiate import complete, name_of
+from detkit.core.errors import UserError
 from detkit.model.backbone.freeze import Norm
 from detkit.model.backbone.origin import of_inner_part
 from detkit.model.backbone.pretrained import IMAGENET, Pretrained, timm_model, torchvision_model
 from detkit.model.backbone.timm_backbone import stage_name, stages_between
 from detkit.model.dense import normal_init
+from detkit.model.layers.truncated_svd import truncated_svd
 from detkit.model.part import IMAGES
 from detkit.model.protocols import Backbone, BoxHead, Part, T
-from detkit.model.truncated_svd import truncated_svd
-from detkit.target import complete, name_of
 
 
 class TwoFC(nn.Module):

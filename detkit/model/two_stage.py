@@ -6,7 +6,9 @@ from collections.abc import Iterable, Sequence
 
 from torch import Tensor, nn
 
-from detkit.data.preprocess import Preprocess
+from detkit.config.instantiate import complete
+from detkit.core.structures import Batch, Detections, Target
+from detkit.image.preprocess import Preprocess
 from detkit.model.detector import Detector
 from detkit.model.part import IMAGES, build_maps, check_losses, check_module, names_within, read_maps, require
 from detkit.model.protocols import (
@@ -22,8 +24,6 @@ from detkit.model.protocols import (
     RoIPooler,
 )
 from detkit.model.region_parts import check_region_parts
-from detkit.target import complete
-from detkit.types import Batch, Detections, Target
 
 NETWORKS = ("backbone", "neck", "proposer")  # the stages before a region is looked at
 

@@ -17,7 +17,7 @@ from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_input
 
-from detkit.compiled import compiled
+from detkit.core.jit import compiled
 
 BLOCK = 128  # channels at a time: the sums of one tap and four pixels of both maps stay in the nearest cache
 

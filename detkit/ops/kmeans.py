@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from detkit.ops.yolo_assign import shape_iou
+from detkit.ops.assign.yolo_assign import shape_iou
 
 CHUNK = 65536  # shapes compared with all anchors at once
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from detkit.ops.match import BETWEEN, NEGATIVE
+from detkit.ops.assign.match import BETWEEN, NEGATIVE
 
 # Symbols: N points, M ground truths.
 

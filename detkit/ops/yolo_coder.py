@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from detkit.types import Size
+from detkit.core.structures import Size
 
 MAX_LOG_SCALE = 8.0  # a box grows at most e**8 = 2981 times over its anchor: exp() stays finite
 EDGE = 1e-4  # a centre nearer than this to the border of its cell (in cells) counts as so near: logits stay finite

@@ -8,25 +8,15 @@ import time
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detkit.data.image import read_image, read_image_size
-from detkit.errors import UserError
-from detkit.types import Size
-from detkit.whole_file import whole_file
-
-
-class Source(Protocol):
-    """What proposes: uint8 [H, W, 3] RGB to float32 xyxy [P, 4] in its pixels, best first."""
-
-    def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]: ...
-
-    def parameters(self) -> Mapping[str, Any]:
-        """All that the boxes of an image depend on, as plain data; "method" names what it is."""
-        ...
+from detkit.core.atomic_file import whole_file
+from detkit.core.errors import UserError
+from detkit.core.structures import ProposalSource, Size
+from detkit.image.read import read_image, read_image_size
 
 
 class Job(NamedTuple):
@@ -52,7 +42,7 @@ def parameter_hash(parameters: Mapping[str, Any]) -> str:
     return hashlib.blake2b(json.dumps(parameters, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
-def propose_file(job: Job, *, propose: Source, folder: Path | None) -> Outcome:
+def propose_file(job: Job, *, propose: ProposalSource, folder: Path | None) -> Outcome:
     """The proposals for one file, from `folder` where they are there, else made and put there; None: no cache."""
     cached = None
     try:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detkit.compiled import compiled
-from detkit.errors import UserError
+from detkit.core.errors import UserError
+from detkit.core.jit import compiled
 from detkit.proposal.region import WHOLE, Regions
 from detkit.proposal.segmentation import find_root
 

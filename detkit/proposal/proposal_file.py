@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from detkit.core.atomic_file import whole_file
+from detkit.core.errors import UserError
 from detkit.data.annotations import PackedStrings
 from detkit.data.proposals import Proposals
-from detkit.errors import UserError
-from detkit.whole_file import whole_file
 
 FORMAT = 1  # raised when older versions cannot read what is written
 ARRAYS = ("id_buffer", "id_offsets", "offsets", "boxes", "seconds")

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from detkit.compiled import compiled
+from detkit.core.jit import compiled
 
 # Symbols: H, W the image, C channels, R regions.
 

@@ -10,13 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from detkit.core.palette import class_colour
 from detkit.data.annotations import Annotations
 from detkit.data.proposals import Proposals
 from detkit.metric.recall import proposal_recall
 from detkit.metric.records import GroundTruth
-from detkit.visualize.numbers import percent
-from detkit.visualize.palette import class_colour
-from detkit.visualize.plots import GRID, INK
+from detkit.view.numbers import percent
+from detkit.view.plots import GRID, INK
 
 COUNTS = (1, 3, 10, 30, 100, 300, 1000, 3000, 10000)
 IOU_THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(11))

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from detkit.compiled import compiled
-from detkit.types import Size
+from detkit.core.jit import compiled
+from detkit.core.structures import Size
 
 LEVELS = 64  # steps of weight per unit of colour distance
 NUM_LEVELS = int(256 * 3**0.5 * LEVELS) + 1  # black to white in three channels, and room for rounding

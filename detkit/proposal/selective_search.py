@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from detkit.errors import UserError
+from detkit.core.errors import UserError
 from detkit.proposal.colour import COLOUR_SPACES, to_colour_space
 from detkit.proposal.hierarchy import check_measures, merge_regions
 from detkit.proposal.region import adjacent_pairs, describe_regions, texture_axis_bins

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detkit.api import LoadedDetector, load
 from detkit.checkpoint.store import find_checkpoint
+from detkit.infer.loaded_detector import LoadedDetector, load
 
 
 @dataclass(frozen=True, kw_only=True)

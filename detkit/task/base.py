@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from detkit.config.instantiate import load
+from detkit.core.errors import UserError
 from detkit.data.annotations import Annotations
 from detkit.data.dataset import DetectionDataset
 from detkit.data.split import TrainingSplits, read_measured_split, read_training_splits
-from detkit.errors import UserError
-from detkit.target import load
 
 Found = TypeVar("Found")  # what `predict` gives for one image
 Results = TypeVar("Results")  # what was found in a whole split

@@ -17,11 +17,11 @@ import torch
 from PIL import Image
 
 import detkit
-from detkit import cli
-from detkit.bridge.darknet.cfg import read_cfg
-from detkit.bridge.darknet.weights import dump_weights
-from detkit.data.preprocess import Warp
-from detkit.data.synthetic_scene import draw_scene
+from detkit.checkpoint.darknet.cfg import read_cfg
+from detkit.checkpoint.darknet.weights import dump_weights
+from detkit.commands import cli
+from detkit.data.synthetic.synthetic_scene import draw_scene
+from detkit.image.preprocess import Warp
 from detkit.model.darknet.detector import build_darknet
 from detkit.model.postprocess import NMSPostprocess
 

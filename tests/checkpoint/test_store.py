@@ -11,9 +11,9 @@ import torch
 
 from detkit.checkpoint import store
 from detkit.checkpoint.content import Checkpoint, Position, TrainingState
-from detkit.checkpoint.open import load_checkpoint
 from detkit.checkpoint.store import copy_checkpoint, find_checkpoint, save_checkpoint
-from detkit.errors import UserError
+from detkit.core.errors import UserError
+from detkit.infer.open_checkpoint import load_checkpoint
 
 
 def whole(**changes: Any) -> Checkpoint:

@@ -5,9 +5,9 @@ import pickle
 import numpy as np
 import pytest
 
+from detkit.core.errors import UserError
+from detkit.data.annotation_builder import AnnotationBuilder, RawObject
 from detkit.data.annotations import Annotations, PackedStrings
-from detkit.data.builder import AnnotationBuilder, RawObject
-from detkit.errors import UserError
 
 
 def build(objects_per_image: list[list[RawObject]], prefix: str = "") -> Annotations:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from detkit.data.builder import AnnotationBuilder
+from detkit.data.annotation_builder import AnnotationBuilder
 from detkit.data.category_ids import fill_category_ids
 
 

@@ -9,8 +9,8 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from detkit.data.preprocess import Preprocess
-from detkit.data.transform import Augment
+from detkit.data.augment.transform import Augment
+from detkit.image.preprocess import Preprocess
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 

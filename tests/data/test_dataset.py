@@ -9,18 +9,18 @@ import pytest
 import torch
 from PIL import Image
 
+from detkit.core.errors import UserError
+from detkit.data.annotation_builder import AnnotationBuilder, RawObject
 from detkit.data.annotations import Annotations
-from detkit.data.builder import AnnotationBuilder, RawObject
-from detkit.data.coco import read_coco
+from detkit.data.augment.mosaic import Mosaic
+from detkit.data.augment.transform import Augment
 from detkit.data.dataset import DetectionDataset, Key, Sample
-from detkit.data.image import read_image
+from detkit.data.formats.coco.coco import read_coco
+from detkit.data.formats.voc.voc import read_voc
 from detkit.data.loader import collate
-from detkit.data.mosaic import Mosaic
-from detkit.data.preprocess import Letterbox, ShortSide, Warp
 from detkit.data.proposals import Proposals
-from detkit.data.transform import Augment
-from detkit.data.voc import read_voc
-from detkit.errors import UserError
+from detkit.image.preprocess import Letterbox, ShortSide, Warp
+from detkit.image.read import read_image
 
 SAME = Warp(height=40, width=60)  # the size of the pictures: resizes nothing
 CAT = ("cat", (11, 11, 30, 20), False)

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from detkit.core.errors import UserError
+from detkit.core.structures import Batch, Target
+from detkit.data.augment.transform import Augment
 from detkit.data.dataset import DetectionDataset, Sample
+from detkit.data.formats.voc.voc import read_voc
 from detkit.data.loader import PortableTargets, ResumableBatchSampler, build_loader, collate
-from detkit.data.preprocess import ShortSide
-from detkit.data.transform import Augment
-from detkit.data.voc import read_voc
-from detkit.errors import UserError
-from detkit.types import Batch, Target
+from detkit.image.preprocess import ShortSide
 
 
 def sample(height: int, width: int, num_boxes: int = 1) -> Sample:

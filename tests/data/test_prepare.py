@@ -20,8 +20,8 @@ from typing import ClassVar
 import pytest
 from omegaconf import DictConfig
 
+from detkit.data.formats.voc.voc import find_voc_classes
 from detkit.data.split import read_split
-from detkit.data.voc import find_voc_classes
 
 ROOT = Path(__file__).resolve().parents[2]
 ComposeTrain = Callable[..., DictConfig]

@@ -43,7 +43,7 @@ from detkit.data import loader, shared_memory
 from detkit.data.dataset import Sample
 from detkit.data.loader import collate
 from detkit.data.shared_memory import BatchLoader
-from detkit.errors import UserError
+from detkit.core.errors import UserError
 
 class Large(torch.utils.data.Dataset):
     def __len__(self):

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from detkit.core.errors import UserError
+from detkit.data.formats.voc.voc import read_voc
 from detkit.data.split import describe_faults, describe_reading, read_split, read_training_splits
-from detkit.data.voc import read_voc
-from detkit.errors import UserError
 
 OBJECTS = [("cat", (1, 1, 5, 5), False), ("dog", (1, 1, 6, 6), False)]
 
@@ -18,7 +18,7 @@ def config(root: object, **changes: object):
         "root": str(root),
         "classes": None,
         "repair": "clip",
-        "reader": {"_target_": "detkit.data.voc.read_voc", "_partial_": True},
+        "reader": {"_target_": "detkit.data.formats.voc.voc.read_voc", "_partial_": True},
         **changes,
     })  # fmt: skip
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from doors import QUICK, Door
 
-from detkit import cli
+from detkit.commands import cli
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from doors import Door
 
-from detkit.checkpoint.open import load_checkpoint
+from detkit.infer.open_checkpoint import load_checkpoint
 
 STEPS = (
     "trainer.budget=2it loader.batch_size=2 loader.num_workers=0 evaluation.timing_images=0 evaluation.pictures=0 "
@@ -20,7 +20,7 @@ ISSUES = "mmdetection (config docs: `_delete_`), Pedestron #144; mmdetection PR 
 
 TINY = """
 from torch import nn
-from detkit.types import FeatureSpec
+from detkit.core.structures import FeatureSpec
 
 class {name}(nn.Module):
     mean, std = (0.0, 0.0, 0.0), (255.0, 255.0, 255.0)

@@ -11,7 +11,7 @@ import pytest
 from doors import Door
 from inputs import both, picture, write
 
-from detkit.data.coco import read_coco
+from detkit.data.formats.coco.coco import read_coco
 
 CHECK = "check_data data=coco data.root=ds data.train_split=train data.val_split=null"
 TRAIN = "train QUICK data=coco data.root=ds data.train_split=train data.val_split=null"

@@ -17,8 +17,8 @@ from doors import Door
 from PIL import Image
 
 import detkit
-from detkit import cli
-from detkit.errors import UserError
+from detkit.commands import cli
+from detkit.core.errors import UserError
 
 PREDICT = "predict checkpoint=RUN device=cpu run_dir=out score_threshold=0.01"
 

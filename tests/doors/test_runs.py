@@ -15,7 +15,7 @@ import pytest
 from doors import QUICK, Door
 from omegaconf import OmegaConf
 
-from detkit.checkpoint.open import load_checkpoint
+from detkit.infer.open_checkpoint import load_checkpoint
 
 ON_D = "data=voc data.root=D data.test_split=test"
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def start(folder: Path, command: str, shell: str = 'exec "$0" "$@"') -> subprocess.Popen[str]:
     """`detkit <command>` in a process of its own, started by `shell`."""
-    arguments = [sys.executable, "-m", "detkit.cli", *shlex.split(command.replace("QUICK", QUICK))]
+    arguments = [sys.executable, "-m", "detkit.commands.cli", *shlex.split(command.replace("QUICK", QUICK))]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         ["sh", "-c", shell, *arguments],

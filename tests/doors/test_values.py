@@ -89,9 +89,9 @@ def read(given: str, key: str) -> object:
     """The value of `key` that a training with `given` would have."""
     from omegaconf import OmegaConf
 
-    from detkit.config_dir import config_dir
-    from detkit.engine.contender import compose
-    from detkit.overrides import config_loader
+    from detkit.compare.contender import compose
+    from detkit.config.config_dir import config_dir
+    from detkit.config.overrides import config_loader
 
     return OmegaConf.to_container(compose(config_loader(str(config_dir())), "train", ["data=voc", given]))["data"][key]
 

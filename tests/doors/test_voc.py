@@ -13,7 +13,7 @@ from doors import Door
 from inputs import both, picture, write
 from PIL import Image
 
-from detkit.data.voc import read_voc
+from detkit.data.formats.voc.voc import read_voc
 
 CHECK = "check_data data=voc data.root=ds data.val_split=null"
 TRAIN = "train QUICK data=voc data.root=ds"

@@ -16,8 +16,8 @@ from doors import Door
 from omegaconf import OmegaConf
 from torchvision.models import get_model
 
-from detkit import cli
-from detkit.checkpoint.open import load_checkpoint
+from detkit.commands import cli
+from detkit.infer.open_checkpoint import load_checkpoint
 
 BEST = Path("RUN/checkpoints/best.pt")
 DATA = "data=voc data.root=D data.test_split=test"
@@ -312,7 +312,7 @@ DOORS = [
         needs=("D", "RUN"),
         make=partial(renamed_weights, "module.{}"),
         check=as_before,
-        slow=True,  # tests/engine/test_finetune.py holds it, too
+        slow=True,  # tests/train/test_finetune.py holds it, too
     ),
     Door(
         kind="weights that fit nowhere",
@@ -344,7 +344,7 @@ DOORS = [
         make=partial(
             torchvision_file, lambda state: {"model_state_dict": {f"module.model.{k}": v for k, v in state.items()}}
         ),
-        slow=True,  # tests/test_weight_file.py holds it, too
+        slow=True,  # tests/core/test_weight_file.py holds it, too
     ),
     Door(
         kind="the file of torchvision's own training script, with its args",

@@ -10,7 +10,7 @@ from doors import Door
 from inputs import both, picture, write
 from PIL import Image
 
-from detkit.data.yolo_txt import read_yolo
+from detkit.data.formats.yolo.yolo_txt import read_yolo
 
 CHECK = "check_data data=yolo data.root=ds data.val_split=null"
 TRAIN = "train QUICK data=yolo data.root=ds data.val_split=null"

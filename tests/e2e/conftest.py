@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from detkit import cli
+from detkit.commands import cli
 
 
 @pytest.fixture(scope="session")

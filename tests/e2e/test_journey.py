@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import detkit
-from detkit import cli
+from detkit.commands import cli
 
 pytestmark = pytest.mark.slow
 
@@ -47,7 +47,7 @@ def test_the_run_folder_holds_everything(folder):
 def test_metrics_have_the_promised_keys(folder):
     metrics = json.loads((folder / "run" / "metrics.json").read_text())
     assert metrics["protocol"]["num_images"] == 4
-    assert metrics["protocol"]["preprocess"]["_target_"].startswith("detkit.data.preprocess.")
+    assert metrics["protocol"]["preprocess"]["_target_"].startswith("detkit.image.preprocess.")
     assert set(metrics["voc"]["per_class"]) == {"disk", "ring", "square", "star", "triangle"}
     assert {"mAP_11pt", "mAP_area"} <= set(metrics["voc"])
     assert {"AP", "AP50", "AP75", "AR_100"} <= set(metrics["coco"])

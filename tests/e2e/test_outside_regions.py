@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import detkit
-from detkit import cli
+from detkit.commands import cli
 
 pytestmark = pytest.mark.slow
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from detkit import cli
+from detkit.commands import cli
 
 pytestmark = pytest.mark.slow
 

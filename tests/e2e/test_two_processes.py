@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from darknet_nets import CFGS, write_files
 
-from detkit.checkpoint.open import load_checkpoint
+from detkit.infer.open_checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.slow
 
@@ -50,8 +50,8 @@ def test_networks_of_darknet_train_and_evaluate(few_objects: Path, tmp_path: Pat
 def train_with_two(root: Path, folder: Path, *overrides: str) -> None:
     """Three steps in two processes, in `folder`, and what has to be there afterwards."""
     command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "detkit.cli",
-        "train", *overrides, "data=voc", f"data.root={root}", "data.test_split=test",
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m",
+        "detkit.commands.cli", "train", *overrides, "data=voc", f"data.root={root}", "data.test_split=test",
         "loader.batch_size=1", "loader.num_workers=0", "trainer.budget=3it", "trainer.eval_every=null",
         "evaluation.timing_images=0", "evaluation.pictures=0", "run_dir=run", "device=cpu",
     ]  # fmt: skip

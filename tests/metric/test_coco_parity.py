@@ -12,8 +12,8 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from detkit.box_files.files import evaluate_files, read_ground_truth, read_predictions
 from detkit.metric.evaluate import evaluate
-from detkit.metric.files import evaluate_files, read_ground_truth, read_predictions
 from detkit.metric.records import GroundTruth, Predictions
 
 # the order of COCOeval.stats

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from detkit.core.structures import Detections
 from detkit.metric.evaluate import evaluate
 from detkit.metric.records import GroundTruth, Predictions
-from detkit.types import Detections
 
 CLASSES = [str(label) for label in range(5)]
 

@@ -22,11 +22,11 @@ from scenes import (
     scene,
 )
 
+from detkit.checkpoint.build import build_from_checkpoint
 from detkit.checkpoint.content import Checkpoint
-from detkit.config import build_from_checkpoint
-from detkit.errors import UserError
+from detkit.core.errors import UserError
+from detkit.core.structures import Batch
 from detkit.model.detector import Detector
-from detkit.types import Batch
 
 LIGHT = ("model=faster_rcnn_light", "model.backbone.name=resnet10t", "preprocess.short=96")
 RCNN = ("model=rcnn_light", "model.roi_pool.size=48", "model.roi_pool.context=4", "preprocess.short=96")
@@ -156,7 +156,7 @@ def test_checkpoint_round_trip(build: Callable[..., Detector], compose_train: Ca
 )
 def test_a_checkpoint_builds_only_parts_of_detkit(target: str) -> None:
     config = {"model": {"part": {"_target_": target, "command": "true"}}}
-    preprocess = {"_target_": "detkit.data.preprocess.Warp"}
+    preprocess = {"_target_": "detkit.image.preprocess.Warp"}
     with pytest.raises(UserError, match=target):
         build_from_checkpoint(Checkpoint(model={}, config=config, classes=["a"], preprocess=preprocess))
 

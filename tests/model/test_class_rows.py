@@ -12,12 +12,12 @@ from omegaconf import DictConfig, OmegaConf
 from scenes import chatty, make_batch, scene, seen
 from torch import Tensor, nn
 
+from detkit.checkpoint.build import build_detector, build_preprocess, without_pretrained
 from detkit.checkpoint.content import Checkpoint, Weights
-from detkit.config import build_detector, build_preprocess, without_pretrained
-from detkit.engine.transfer import transfer
+from detkit.checkpoint.transfer import transfer
+from detkit.core.structures import Detections
 from detkit.model.class_rows import OTHER, class_rows, labels_of_rows, move_rows
 from detkit.model.detector import Detector
-from detkit.types import Detections
 
 BEFORE = ["ring", "star", "disk"]
 SMALL = "model.backbone.name=resnet10t"

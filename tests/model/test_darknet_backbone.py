@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from detkit.errors import UserError
+from detkit.core.errors import UserError
 from detkit.model.backbone.darknet import Darknet
 from detkit.model.backbone.darknet_file import load_convolutions
-from detkit.model.conv import conv_norm
+from detkit.model.layers.conv import conv_norm
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from detkit.errors import UserError
+from detkit.core.errors import UserError
+from detkit.core.structures import Batch
 from detkit.model.proposer.external import External
-from detkit.types import Batch
 
 BOXES = [
     [0, 0, 30, 30],

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 from torchvision.ops import box_iou
 
+from detkit.core.structures import Target
 from detkit.model.predictor import LinearPredictor
 from detkit.model.roi_head.fast_rcnn import FastRCNNHead
 from detkit.ops.coder import decode
-from detkit.types import Target
 
 
 def head(num_classes: int = 3, **options: object) -> FastRCNNHead:

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torchvision.ops import generalized_box_iou
 
+from detkit.core.structures import Batch, FeatureSpec, Target
 from detkit.model.dense import AnchorGrid
 from detkit.model.dense_head.fcos import FCOSHead, centreness
-from detkit.ops.match import BETWEEN, NEGATIVE
+from detkit.ops.assign.match import BETWEEN, NEGATIVE
 from detkit.ops.point import match_points
-from detkit.types import Batch, FeatureSpec, Target
 
 CANVAS = (48, 64)
 

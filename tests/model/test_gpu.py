@@ -8,7 +8,7 @@ import pytest
 import torch
 from scenes import enlarged, scene, seen
 
-from detkit.engine.detect import autocast, place_model, to_device
+from detkit.infer.detect import autocast, place_model, to_device
 from detkit.model.detector import Detector
 
 DEVICE = torch.device("cuda")

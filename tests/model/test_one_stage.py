@@ -18,7 +18,7 @@ from scenes import (
     seen,
 )
 
-from detkit.errors import UserError
+from detkit.core.errors import UserError
 from detkit.model.backbone.mobilenet import MobileNetV3
 from detkit.model.detector import Detector
 

@@ -14,7 +14,7 @@ import torchvision
 from safetensors.torch import save_file
 from torch import nn
 
-from detkit.errors import UserError
+from detkit.core.errors import UserError
 from detkit.model.backbone.darknet import Darknet
 from detkit.model.backbone.origin import Origin, record_origins, timm_file
 from detkit.model.backbone.pretrained import torchvision_model, weight_path

@@ -14,8 +14,8 @@ from random import Random
 import pytest
 from product import Case, Outcome, attempt, pairs, product
 
-from detkit.cli import config_dir
-from detkit.overrides import config_loader, options_of
+from detkit.commands.cli import config_dir
+from detkit.config.overrides import config_loader, options_of
 
 FAST = 10  # cases that `make test` builds, without weights
 

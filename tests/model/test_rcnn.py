@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from detkit.errors import UserError
+from detkit.core.errors import UserError
+from detkit.core.structures import Batch, FeatureSpec, Target
 from detkit.model.backbone.pixels import Pixels
 from detkit.model.detector import Detector
 from detkit.model.roi_pool import CropWarp
 from detkit.model.tail import RegionCNN, TwoFC
-from detkit.types import Batch, FeatureSpec, Target
 
 TINY = ("model=rcnn_light", "model.tail.backbone.name=resnet10t", "model.roi_pool.size=48", "preprocess.short=96")
 

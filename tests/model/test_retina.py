@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou, generalized_box_iou
 
-from detkit.errors import UserError
+from detkit.core.errors import UserError
+from detkit.core.structures import Batch, FeatureSpec, Target
 from detkit.model.dense import AnchorGrid
 from detkit.model.dense_head.retina import RetinaHead
 from detkit.model.neck.retina_fpn import RetinaFPN
-from detkit.types import Batch, FeatureSpec, Target
 
 CANVAS = (48, 64)
 

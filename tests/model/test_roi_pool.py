@@ -10,8 +10,8 @@ import pytest
 import torch
 from torchvision.ops import MultiScaleRoIAlign
 
+from detkit.core.structures import FeatureSpec
 from detkit.model.roi_pool import PSRoIAlign, PSRoIPool, RoIAlign, RoIPool, assign_levels
-from detkit.types import FeatureSpec
 
 STRIDES = (4, 8, 16, 32)
 SPECS = [FeatureSpec(5, stride) for stride in STRIDES]

@@ -9,10 +9,10 @@ import torch
 from torch.nn import functional as F
 from torchvision.ops import box_iou, nms
 
+from detkit.core.structures import Batch, FeatureSpec, Target
 from detkit.model.dense import AnchorGrid
 from detkit.model.proposer.rpn import RPN
 from detkit.ops.coder import decode, encode
-from detkit.types import Batch, FeatureSpec, Target
 
 
 def rpn(**options: object) -> RPN:

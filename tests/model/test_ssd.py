@@ -13,16 +13,16 @@ from hydra.utils import instantiate
 from torch import Tensor, nn
 from torchvision.ops import complete_box_iou, distance_box_iou, generalized_box_iou
 
-from detkit.errors import UserError
+from detkit.core.errors import UserError
+from detkit.core.structures import Batch, FeatureSpec, Target
 from detkit.model.backbone.ssd_vgg import SSDVGG, L2Norm, thin_classifier
 from detkit.model.dense import DefaultBoxes
 from detkit.model.dense_head.ssd import SSDHead, plain_layer
 from detkit.model.detector import Detector
 from detkit.model.neck.ssd_extra import SSDExtra
 from detkit.ops.anchor import grid_anchors
-from detkit.ops.match import match_default_boxes
-from detkit.ops.objects import objects_of
-from detkit.types import Batch, FeatureSpec, Target
+from detkit.ops.assign.match import match_default_boxes
+from detkit.ops.assign.objects import objects_of
 
 # of the authors' examples/ssd/ssd_pascal.py and ssd_pascal_512: (map, step, min size, max size, aspect ratios)
 SSD300 = [

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from detkit.errors import UserError
+from detkit.core.errors import UserError
 from detkit.model.detector import Detector
 from detkit.model.one_stage import OneStageDetector
 from detkit.model.roi_head.fast_rcnn import FastRCNNHead

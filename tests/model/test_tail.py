@@ -10,10 +10,10 @@ import torch
 import torchvision
 from torch import nn
 
-from detkit.errors import UserError
+from detkit.core.errors import UserError
+from detkit.core.structures import FeatureSpec
 from detkit.model.neck.fpn import FPN
 from detkit.model.tail import DilatedRes5, DilatedTimm
-from detkit.types import FeatureSpec
 
 
 @pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "resnet10t", "convnext_atto"])

@@ -20,7 +20,7 @@ from scenes import (
     seen,
 )
 
-from detkit.errors import UserError
+from detkit.core.errors import UserError
 from detkit.model.detector import Detector
 
 SMALL = "model.backbone.name=resnet10t"

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from detkit.core.structures import Batch, Target
 from detkit.model.dense_head.yolo_v1 import YOLOv1Output
 from detkit.model.dense_head.yolo_v2 import YOLOv2Output
 from detkit.model.dense_head.yolo_v3 import YOLOv3Output
-from detkit.types import Batch, Target
 
 CANVAS = (64, 96)
 NUM_CLASSES = 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from detkit.errors import UserError
+from detkit.core.errors import UserError
 from detkit.proposal.hierarchy import check_measures, merge_regions, region_similarity
 from detkit.proposal.region import WHOLE, Regions, adjacent_pairs, describe_regions, texture_axis_bins
 

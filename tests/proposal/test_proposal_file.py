@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
+from detkit.core.errors import UserError
 from detkit.data.proposals import Proposals
-from detkit.errors import UserError
 from detkit.proposal.proposal_file import read_proposals, write_proposals
 
 BOXES = [np.array([[0, 0, 10, 12.5], [3, 4, 5, 6]]), np.zeros((0, 4)), np.array([[1, 1, 2, 2]])]

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 
-from detkit.config import build
-from detkit.data.voc import read_voc
-from detkit.errors import UserError
+from detkit.checkpoint.build import build
+from detkit.core.errors import UserError
+from detkit.data.formats.voc.voc import read_voc
 from detkit.proposal.colour import COLOUR_SPACES, to_colour_space
 from detkit.proposal.report import measure_proposals
 from detkit.proposal.selective_search import SelectiveSearch, selective_search
-from detkit.proposal.split import propose_split
+from detkit.proposal.split_proposals import propose_split
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 

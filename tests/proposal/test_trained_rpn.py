@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from detkit.core.structures import Batch
 from detkit.model.detector import Detector
 from detkit.proposal import trained_rpn
 from detkit.proposal.trained_rpn import TrainedRPN
-from detkit.types import Batch
 
 
 @pytest.fixture

@@ -13,11 +13,11 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
-from detkit.cli import main
+from detkit.commands.cli import main
+from detkit.core.structures import Batch
 from detkit.data.annotations import Annotations
 from detkit.model.detector import Detector
 from detkit.task.base import Task
-from detkit.types import Batch
 
 
 class Presences(dict[int, list[float]]):

@@ -8,11 +8,11 @@ import torch
 from torch import nn
 from torchvision.ops import nms
 
-from detkit.data.preprocess import Warp
+from detkit.core.structures import Batch
+from detkit.image.preprocess import Warp
 from detkit.metric.records import Predictions
 from detkit.model.postprocess import NMSPostprocess
 from detkit.task.detection.set_cap import cap_over_set, watched_candidates
-from detkit.types import Batch
 
 CLASSES, SIZE = 3, (100, 100)
 

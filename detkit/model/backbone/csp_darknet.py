@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from detkit.core.structures import FeatureSpec
 from detkit.model.backbone.pretrained import IMAGENET_MEAN, IMAGENET_STD
 from detkit.model.backbone.strides import check_strides
-from detkit.model.conv import conv_norm
-from detkit.model.csp import CSPLayer, spatial_conv
-from detkit.types import FeatureSpec
+from detkit.model.layers.conv import conv_norm
+from detkit.model.layers.csp import CSPLayer, spatial_conv
 
 CHANNELS = {4: 128, 8: 256, 16: 512, 32: 1024}  # stride -> channels at width 1
 BLOCKS = {4: 3, 8: 9, 16: 9, 32: 3}  # stride -> bottlenecks at depth 1

@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-from detkit.errors import UserError
+from detkit.core.errors import UserError
+from detkit.core.structures import FeatureSpec
 from detkit.model.backbone.darknet_file import load_convolutions
 from detkit.model.backbone.origin import note
 from detkit.model.backbone.pretrained import Pretrained, is_only_planned, weight_path
 from detkit.model.backbone.strides import check_strides
-from detkit.model.conv import conv_norm
-from detkit.types import FeatureSpec
+from detkit.model.layers.conv import conv_norm
 
 
 class Residual(nn.Module):

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from detkit.errors import UserError
+from detkit.core.errors import UserError
 
 LOWEST_VARIANCE = -1e-3  # some published files have slightly negative ones; of other weights many are far lower
 

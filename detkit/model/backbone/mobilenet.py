@@ -8,10 +8,10 @@ from functools import partial
 from timm.layers import freeze_batch_norm_2d
 from torch import Tensor, nn
 
-from detkit.errors import UserError
+from detkit.core.errors import UserError
+from detkit.core.structures import FeatureSpec
 from detkit.model.backbone.freeze import Norm, freeze
 from detkit.model.backbone.pretrained import IMAGENET, IMAGENET_MEAN, IMAGENET_STD, Pretrained, torchvision_model
-from detkit.types import FeatureSpec
 
 C5 = 13  # the first block of stride 32
 

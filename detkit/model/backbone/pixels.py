@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from detkit.errors import UserError
-from detkit.types import FeatureSpec
+from detkit.core.errors import UserError
+from detkit.core.structures import FeatureSpec
 
 
 class Pixels(nn.Module):

@@ -15,9 +15,9 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models import WeightsEnum
 
-from detkit.errors import UserError
+from detkit.core.errors import UserError
+from detkit.core.weight_file import read_weight_file, weights_in
 from detkit.model.backbone import origin
-from detkit.weight_file import read_weight_file, weights_in
 
 Pretrained: TypeAlias = bool | str | None  # true: the published weights; a path: those of a file; false, null: none
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from timm.layers import freeze_batch_norm_2d
 from torch import Tensor, nn
 
+from detkit.core.structures import FeatureSpec
 from detkit.model.backbone.freeze import Norm, freeze
 from detkit.model.backbone.pretrained import IMAGENET, IMAGENET_MEAN, IMAGENET_STD, Pretrained, torchvision_model
 from detkit.model.backbone.strides import check_strides
-from detkit.types import FeatureSpec
 
 STAGES = {4: "layer1", 8: "layer2", 16: "layer3", 32: "layer4"}  # stride -> what torchvision calls the stage
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detkit.errors import UserError
+from detkit.core.errors import UserError
+from detkit.core.structures import FeatureSpec
 from detkit.model.backbone.freeze import freeze
 from detkit.model.backbone.pretrained import IMAGENET, IMAGENET_MEAN, IMAGENET_STD, Pretrained, torchvision_model
-from detkit.types import FeatureSpec
 
 CHANNELS = 1024  # of fc6 and fc7, of the 4096 that the classifier has
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from detkit.errors import UserError
+from detkit.core.errors import UserError
 
 
 def check_strides(name: str, strides: Sequence[int], available: Sequence[int]) -> None:

@@ -9,12 +9,12 @@ from timm.layers import freeze_batch_norm_2d
 from timm.models import FeatureInfo
 from torch import Tensor, nn
 
-from detkit.errors import UserError
+from detkit.core.errors import UserError
+from detkit.core.structures import FeatureSpec
 from detkit.model.backbone.freeze import Norm, freeze_up_to
 from detkit.model.backbone.pretrained import Pretrained, timm_model
 from detkit.model.backbone.strides import check_strides
-from detkit.model.fold import fold_batch_norm, fold_weights
-from detkit.types import FeatureSpec
+from detkit.model.layers.fold import fold_batch_norm, fold_weights
 
 
 class TimmBackbone(nn.Module):

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from detkit.core.structures import FeatureSpec
 from detkit.model.backbone.freeze import freeze
 from detkit.model.backbone.pretrained import IMAGENET, IMAGENET_MEAN, IMAGENET_STD, Pretrained, torchvision_model
 from detkit.model.backbone.strides import check_strides
-from detkit.types import FeatureSpec
 
 CHANNELS = {1: 64, 2: 128, 4: 256, 8: 512, 16: 512, 32: 512}  # stride -> channels, in all of them
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from detkit.types import Size
+from detkit.core.structures import Size
 
 
 def cell_size(canvas: Size, grid: Size, revision: int) -> tuple[float, float]:

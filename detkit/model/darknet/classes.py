@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from detkit.errors import UserError
+from detkit.core.errors import UserError
 from detkit.model.class_rows import OTHER, labels_of_rows
 from detkit.model.darknet.build_layer import HEADS
 from detkit.model.darknet.section import Section, Sections, number_sections

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from detkit.core.structures import Batch, Size, Target
 from detkit.model.darknet.section import Section
 from detkit.model.dense_head.yolo_v1 import assign_cells, canvas_size, responsible
-from detkit.ops.match import BETWEEN
+from detkit.ops.assign.match import BETWEEN
 from detkit.ops.yolo_coder import cell_grid, decode_root, encode_root
-from detkit.types import Batch, Size, Target
 
 
 class DetectionHead(nn.Module):

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from detkit.data.preprocess import Preprocess, fixed_canvas
-from detkit.errors import UserError
+from detkit.core.errors import UserError
+from detkit.image.preprocess import Preprocess, fixed_canvas
 from detkit.model.darknet.classes import num_others, num_outputs, own_classes, with_classes
 from detkit.model.darknet.detection import DetectionHead
 from detkit.model.darknet.gaussian import GaussianYoloHead
@@ -27,7 +27,7 @@ def build_darknet(
 ) -> OneStageDetector:
     """Build the detector of the sections of a `.cfg`, for `num_classes` classes whatever they say.
 
-    Its weights are random, as at the start of a training; those of a `.weights` file come by `detkit.bridge.darknet`.
+    Its weights are random, as at the start of a training; `detkit.checkpoint.darknet` reads those of a `.weights` file.
     revision: of the interpretation of head sections, 2 in all that is read now. Checkpoints without one were trained
     with the first: cells of whole pixels, which differ from Darknet's on canvases that the strides do not divide, and
     squared errors whatever iou_loss says. Raises UserError naming a section that is unknown or does not fit.

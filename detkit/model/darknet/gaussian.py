@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from detkit.core.structures import Batch
 from detkit.model.darknet.section import Section
 from detkit.model.darknet.yolo import YoloHead
 from detkit.model.dense_head.yolo_v1 import canvas_size
-from detkit.types import Batch
 
 MEANS, DEVIATIONS = slice(0, 8, 2), slice(1, 8, 2)  # of x, y, w, h, in turn; objectness and classes follow
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from detkit.core.structures import FeatureSpec, Size
 from detkit.model.darknet.build_layer import HEADS, Shape, build_layer
 from detkit.model.darknet.classes import labels_of_outputs
 from detkit.model.darknet.section import Section
-from detkit.types import FeatureSpec, Size
 
 
 class DarknetNetwork(nn.Module):

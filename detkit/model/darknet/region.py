@@ -6,15 +6,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from detkit.core.structures import Batch, Size, Target
 from detkit.model.darknet.cell_size import cell_size
 from detkit.model.darknet.section import Section
 from detkit.model.dense import flatten_head
 from detkit.model.dense_head.yolo_v1 import canvas_size
+from detkit.ops.assign.match import NEGATIVE
+from detkit.ops.assign.yolo_assign import AnchorRows, anchor_rows, assign_rows
 from detkit.ops.box import paired_iou
-from detkit.ops.match import NEGATIVE
-from detkit.ops.yolo_assign import AnchorRows, anchor_rows, assign_rows
 from detkit.ops.yolo_coder import centre_size, decode_anchored, encode_anchored, in_cell
-from detkit.types import Batch, Size, Target
 
 
 class RegionHead(nn.Module):

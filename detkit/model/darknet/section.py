@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
-from detkit.errors import UserError
+from detkit.core.errors import UserError
 
 T = TypeVar("T", int, float)
 

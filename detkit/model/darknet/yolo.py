@@ -12,16 +12,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from detkit.core.structures import Batch, Size, Target
 from detkit.model.darknet.cell_size import cell_size
 from detkit.model.darknet.section import Section
 from detkit.model.dense import flatten_head
 from detkit.model.dense_head.yolo_v1 import canvas_size
-from detkit.model.iou_loss import IOU_LOSSES, IoULoss
+from detkit.ops.assign.match import NEGATIVE
+from detkit.ops.assign.yolo_assign import AnchorRows, anchor_rows, assign_rows
 from detkit.ops.box import paired_iou
-from detkit.ops.match import NEGATIVE
-from detkit.ops.yolo_assign import AnchorRows, anchor_rows, assign_rows
+from detkit.ops.iou_loss import IOU_LOSSES, IoULoss
 from detkit.ops.yolo_coder import MAX_LOG_SCALE, centre_size
-from detkit.types import Batch, Size, Target
 
 EDGE = 1e-4  # numbers that are to become logits keep this far from 0 and 1
 LOSSES: dict[str, IoULoss] = {"iou": lambda found, wanted: 1 - paired_iou(found, wanted), **IOU_LOSSES}
@@ -76,7 +76,7 @@ class YoloHead(nn.Module):
 
         The anchor of the most similar shape is responsible for an object, and with iou_thresh so are those whose shapes
         have a higher IoU with it; other rows that overlap an object by more than ignore_thresh are excluded from the
-        objectness loss. With iou_loss the box loss is that of `detkit.model.iou_loss`, and small objects count once.
+        objectness loss. With iou_loss the box loss is that of `detkit.ops.iou_loss`, and small objects count once.
         """
         raw, rows = self.rows(maps, canvas_size(batch))
         boxes = self.decode(raw, rows)

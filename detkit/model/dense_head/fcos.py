@@ -10,16 +10,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
+from detkit.config.instantiate import complete
+from detkit.core.structures import Batch, FeatureSpec
 from detkit.model.class_rows import labels_of_rows
 from detkit.model.dense import AnchorGrid, best_pairs, flatten_head, normal_init, start_at
 from detkit.model.dense_head.retina import tower
 from detkit.model.part import one_width
 from detkit.model.protocols import Part
-from detkit.ops.match import BETWEEN
-from detkit.ops.objects import match_each, objects_of
+from detkit.ops.assign.match import BETWEEN
+from detkit.ops.assign.objects import match_each, objects_of
 from detkit.ops.point import match_points, sides
-from detkit.target import complete
-from detkit.types import Batch, FeatureSpec
 
 # Symbols: B images, N points of an image over all levels, C classes, K candidates.
 

@@ -10,17 +10,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
 
-from detkit.errors import UserError
+from detkit.config.instantiate import complete
+from detkit.core.errors import UserError
+from detkit.core.structures import Batch, FeatureSpec
 from detkit.model.class_rows import labels_of_rows
 from detkit.model.dense import AnchorGrid, best_pairs, flatten_head, normal_init, start_at
-from detkit.model.iou_loss import iou_loss
 from detkit.model.part import one_width
 from detkit.model.protocols import Part
+from detkit.ops.assign.match import BETWEEN, match_anchors
+from detkit.ops.assign.objects import objects_of
 from detkit.ops.coder import decode, encode
-from detkit.ops.match import BETWEEN, match_anchors
-from detkit.ops.objects import objects_of
-from detkit.target import complete
-from detkit.types import Batch, FeatureSpec
+from detkit.ops.iou_loss import iou_loss
 
 # Symbols: B images, N anchors of an image over all levels, A at each cell, C classes, K candidates.
 
@@ -32,7 +32,7 @@ class RetinaHead(nn.Module):
     norm: "group" puts a group norm of 32 groups behind each convolution. positive_iou, negative_iou: an anchor is an
     object from the one on, or where it is the best of a ground truth, and background below the other.
     prior: the score that every anchor starts with. alpha, gamma: of the focal loss.
-    box_loss: "l1" on offsets, summed over the four, or one of `detkit.model.iou_loss` on boxes.
+    box_loss: "l1" on offsets, summed over the four, or one of `detkit.ops.iou_loss` on boxes.
     num_candidates: the best pairs of anchor and class on each level that are detections.
     """
 

@@ -8,17 +8,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detkit.errors import UserError
+from detkit.core.errors import UserError
+from detkit.core.structures import Batch, FeatureSpec
 from detkit.model.class_rows import labels_of_rows
 from detkit.model.dense import DefaultBoxes, flatten_head, normal_init
-from detkit.model.iou_loss import iou_loss
 from detkit.model.neck.ssd_extra import depthwise
 from detkit.model.protocols import Part
+from detkit.ops.assign.match import match_default_boxes
+from detkit.ops.assign.objects import objects_of
+from detkit.ops.assign.sample import hard_negatives
 from detkit.ops.coder import decode, encode
-from detkit.ops.match import match_default_boxes
-from detkit.ops.objects import objects_of
-from detkit.ops.sample import hard_negatives
-from detkit.types import Batch, FeatureSpec
+from detkit.ops.iou_loss import iou_loss
 
 # Symbols: B images, N default boxes of an image over all levels, A at each cell, C classes.
 # Column 0 of the logits is background: only this file knows.
@@ -28,10 +28,10 @@ class SSDHead(nn.Module):
     """SSD head: softmax over background and classes, and offsets, of every default box.
 
     layer: makes the layer that reads one map, `layer(in_channels, out_channels)`: `plain_layer`, `separable_layer`.
-    default_boxes: with as many levels as the features. positive_iou: see `detkit.ops.match.match_bipartite`.
+    default_boxes: with as many levels as the features. positive_iou: see `detkit.ops.assign.match.match_bipartite`.
     negative_ratio: background boxes in the loss for each object box, per image, the hardest.
     box_std: offsets are learnt divided by these (the "variances" of the paper's code). box_loss: "smooth_l1" on
-    offsets, or one of `detkit.model.iou_loss` on boxes.
+    offsets, or one of `detkit.ops.iou_loss` on boxes.
     """
 
     def __init__(

@@ -16,14 +16,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detkit.errors import UserError
+from detkit.core.errors import UserError
+from detkit.core.structures import Batch, FeatureSpec, Size
 from detkit.model.class_rows import OTHER
-from detkit.model.conv import conv_norm
+from detkit.model.layers.conv import conv_norm
+from detkit.ops.assign.match import BETWEEN, NEGATIVE
+from detkit.ops.assign.objects import Objects, objects_of
 from detkit.ops.box import paired_iou
-from detkit.ops.match import BETWEEN, NEGATIVE
-from detkit.ops.objects import Objects, objects_of
 from detkit.ops.yolo_coder import cell_grid, centre_size, decode_root, encode_root
-from detkit.types import Batch, FeatureSpec, Size
 
 
 class YOLOv1Output(nn.Module):

@@ -12,16 +12,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detkit.errors import UserError
+from detkit.core.errors import UserError
+from detkit.core.structures import Batch, FeatureSpec
 from detkit.model.class_rows import labels_of_rows
 from detkit.model.dense import flatten_head
 from detkit.model.dense_head.yolo_v3 import check_anchors, start_rare
+from detkit.ops.assign.match import NEGATIVE
+from detkit.ops.assign.objects import objects_of
+from detkit.ops.assign.yolo_assign import AnchorRows, anchor_rows, assign_batch_rows
 from detkit.ops.box import paired_iou
-from detkit.ops.match import NEGATIVE
-from detkit.ops.objects import objects_of
-from detkit.ops.yolo_assign import AnchorRows, anchor_rows, assign_batch_rows
 from detkit.ops.yolo_coder import centre_size, decode_anchored, encode_anchored, in_cell
-from detkit.types import Batch, FeatureSpec
 
 OBJECT_PRIOR = 0.1  # what objectness starts at; near 0 the slope of a squared sigmoid is too flat to leave it
 

@@ -12,16 +12,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detkit.errors import UserError
+from detkit.core.errors import UserError
+from detkit.core.structures import Batch, FeatureSpec
 from detkit.model.class_rows import labels_of_rows
-from detkit.model.conv import conv_norm
 from detkit.model.dense import flatten_head
-from detkit.model.iou_loss import iou_loss
-from detkit.ops.match import NEGATIVE
-from detkit.ops.objects import objects_of
-from detkit.ops.yolo_assign import AnchorRows, anchor_rows, assign_batch_rows
+from detkit.model.layers.conv import conv_norm
+from detkit.ops.assign.match import NEGATIVE
+from detkit.ops.assign.objects import objects_of
+from detkit.ops.assign.yolo_assign import AnchorRows, anchor_rows, assign_batch_rows
+from detkit.ops.iou_loss import iou_loss
 from detkit.ops.yolo_coder import centre_size, decode_anchored, encode_anchored
-from detkit.types import Batch, FeatureSpec
 
 Anchors = Sequence[Sequence[Sequence[float]]]  # per level, fine to coarse, (w, h) in pixels of the network's input
 OBJECT_PRIOR = 0.01  # what objectness starts at: nearly all rows are background, and their loss would drown the rest
@@ -33,7 +33,7 @@ class YOLOv3Output(nn.Module):
     anchors: as many lists as maps, the same number in each. ignore_iou: unassigned predictions with a higher IoU with
     an object are excluded from the objectness loss. extra_iou: anchors whose shape has a higher IoU with an object's
     are responsible for it beside the best; null: the best alone, as published. box_loss: "squared" is the paper's error
-    on offsets, times 2 - w * h as shares of the canvas; "giou", "diou" and "ciou" (`detkit.model.iou_loss`) have the
+    on offsets, times 2 - w * h as shares of the canvas; "giou", "diou" and "ciou" (`detkit.ops.iou_loss`) have the
     same weight.
     """
 

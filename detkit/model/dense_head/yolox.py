@@ -12,15 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from detkit.core.structures import Batch, FeatureSpec
 from detkit.model.class_rows import labels_of_rows
-from detkit.model.conv import Activation, conv_norm
-from detkit.model.csp import spatial_conv
+from detkit.model.layers.conv import Activation, conv_norm
+from detkit.model.layers.csp import spatial_conv
+from detkit.ops.assign.match import BETWEEN
+from detkit.ops.assign.objects import objects_of
+from detkit.ops.assign.simota import assign_simota
 from detkit.ops.box import paired_iou
-from detkit.ops.match import BETWEEN
-from detkit.ops.objects import objects_of
-from detkit.ops.simota import assign_simota
 from detkit.ops.yolo_coder import cell_grid, decode_free
-from detkit.types import Batch, FeatureSpec
 
 PRIOR = 0.01  # what scores start at
 BOX_WEIGHT = 5.0

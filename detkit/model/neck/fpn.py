@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import FeaturePyramidNetwork
 
-from detkit.errors import UserError
-from detkit.types import FeatureSpec
+from detkit.core.errors import UserError
+from detkit.core.structures import FeatureSpec
 
 
 class FPN(nn.Module):

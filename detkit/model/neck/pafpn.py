@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detkit.model.conv import Activation, conv_norm
-from detkit.model.csp import CSPLayer, spatial_conv
-from detkit.types import FeatureSpec
+from detkit.core.structures import FeatureSpec
+from detkit.model.layers.conv import Activation, conv_norm
+from detkit.model.layers.csp import CSPLayer, spatial_conv
 
 
 class PAFPN(nn.Module):

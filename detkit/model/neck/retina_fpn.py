@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
-from detkit.types import FeatureSpec
+from detkit.core.structures import FeatureSpec
 
 
 class RetinaFPN(nn.Module):

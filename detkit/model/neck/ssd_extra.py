@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import Conv2dNormActivation
 
-from detkit.errors import UserError
+from detkit.core.errors import UserError
+from detkit.core.structures import FeatureSpec
 from detkit.model.dense import normal_init
-from detkit.types import FeatureSpec
 
 
 class _Extra(nn.Module):

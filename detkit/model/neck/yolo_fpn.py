@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detkit.errors import UserError
-from detkit.model.conv import conv_norm
-from detkit.types import FeatureSpec
+from detkit.core.errors import UserError
+from detkit.core.structures import FeatureSpec
+from detkit.model.layers.conv import conv_norm
 
 
 class YOLOFPN(nn.Module):

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import clip_boxes_to_image
 
-from detkit.errors import UserError
-from detkit.types import Batch, FeatureSpec, Size
+from detkit.core.errors import UserError
+from detkit.core.structures import Batch, FeatureSpec, Size
 
 
 class External(nn.Module):

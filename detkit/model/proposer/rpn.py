@@ -9,16 +9,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
-from detkit.errors import UserError
+from detkit.config.instantiate import complete
+from detkit.core.errors import UserError
+from detkit.core.structures import Batch, FeatureSpec, Size, Target
 from detkit.model.dense import AnchorGrid, flatten_head, normal_init
 from detkit.model.part import one_width
 from detkit.model.protocols import Part
+from detkit.ops.assign.match import BETWEEN, match_boxes
+from detkit.ops.assign.sample import sample_balanced
 from detkit.ops.box import inside
 from detkit.ops.coder import decode, encode
-from detkit.ops.match import BETWEEN, match_boxes
-from detkit.ops.sample import sample_balanced
-from detkit.target import complete
-from detkit.types import Batch, FeatureSpec, Size, Target
 
 # Symbols: B images, L levels, N anchors of an image over all levels, P proposals kept.
 
@@ -131,7 +131,7 @@ class RPN(nn.Module):
         return proposals, {"rpn_objectness": objectness / count, "rpn_box": box / count}
 
     def assign(self, anchors: Tensor, target: Target, size: tuple[int, int]) -> Tensor:
-        """Match the anchors [N, 4] to the ground truths of one image: int64 [N] as of `detkit.ops.match.match`."""
+        """Match the anchors [N, 4] to the ground truths of one image: int64 [N] as of `match`."""
         usable = inside(anchors, size) if self.drop_border else anchors.new_ones(len(anchors), dtype=torch.bool)
         matches = torch.full_like(usable, BETWEEN, dtype=torch.int64)
         matches[usable] = match_boxes(

@@ -7,15 +7,15 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from detkit.errors import UserError
+from detkit.config.instantiate import name_of
+from detkit.core.errors import UserError
+from detkit.core.structures import Batch, Target
 from detkit.model.class_rows import labels_of_rows
 from detkit.model.protocols import BoxHead, Predictor, RoIPooler, ScalablePredictor
+from detkit.ops.assign.match import BETWEEN, NEGATIVE, match_boxes
+from detkit.ops.assign.offset_statistics import offset_statistics
+from detkit.ops.assign.sample import hardest, sample_balanced
 from detkit.ops.coder import decode, encode
-from detkit.ops.match import BETWEEN, NEGATIVE, match_boxes
-from detkit.ops.offset_statistics import offset_statistics
-from detkit.ops.sample import hardest, sample_balanced
-from detkit.target import name_of
-from detkit.types import Batch, Target
 
 USUAL_STD = (0.1, 0.1, 0.2, 0.2)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from detkit.errors import UserError
+from detkit.core.errors import UserError
 from detkit.model.protocols import BoxHead, RoIPooler, VotingPredictor
 from detkit.model.roi_head.fast_rcnn import FastRCNNHead
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from detkit.core.structures import Detections
 from detkit.metric.records import Predictions
 from detkit.task.detection.set_cap import cap_over_set, watched_candidates
-from detkit.types import Detections
 
 Part = tuple[Predictions, list[Tensor]]
 

@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from detkit.core.structures import Detections, Target
 from detkit.data.annotations import Annotations
 from detkit.metric.records import Predictions
-from detkit.types import Detections, Target
-from detkit.visualize.draw import draw_detections
+from detkit.view.draw import draw_detections
 
 DRAWN_FROM = 0.3  # lower scores are mostly clutter in a picture
 

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from detkit.box_files.files import coco_results
 from detkit.data.annotations import Annotations
 from detkit.data.category_ids import fill_category_ids
 from detkit.metric.average_precision import curves
-from detkit.metric.files import coco_results
 from detkit.metric.match import group, voc_argmax
 from detkit.metric.records import Predictions
 from detkit.task.detection.truth import ground_truth_of
-from detkit.visualize.plots import plot_confusion, plot_curves, save_plot
+from detkit.view.plots import plot_confusion, plot_curves, save_plot
 
 
 def write_predictions(folder: Path, predictions: Predictions, annotations: Annotations) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from detkit.visualize.chart import heat_table, meter
-from detkit.visualize.numbers import value_at
-from detkit.visualize.page import section
+from detkit.view.chart import heat_table, meter
+from detkit.view.numbers import value_at
+from detkit.view.page import section
 
 
 def detection_tiles(metrics: Mapping[str, Any]) -> dict[str, str]:

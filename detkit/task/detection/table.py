@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from detkit.visualize.numbers import percent
+from detkit.view.numbers import percent
 
 
 def format_overall(metrics: Mapping[str, Any]) -> str:

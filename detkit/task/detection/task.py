@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from detkit.core.structures import Detections
 from detkit.data.annotations import Annotations
 from detkit.metric.evaluate import evaluate
 from detkit.metric.records import GroundTruth, Predictions
@@ -21,11 +21,11 @@ from detkit.task.base import Accumulator, Task
 from detkit.task.detection.accumulator import accumulate_detections
 from detkit.task.detection.examples import DRAWN_FROM, draw_example
 from detkit.task.detection.files import write_plots, write_predictions
+from detkit.task.detection.prediction import Prediction
 from detkit.task.detection.report import classes_section, confusion_section, detection_tiles
 from detkit.task.detection.table import format_classes, format_overall
 from detkit.task.detection.truth import ground_truth_of
-from detkit.types import Detections
-from detkit.visualize.draw import draw_detections
+from detkit.view.draw import draw_detections
 
 
 class DetectionTask(Task[Detections, Predictions]):
@@ -76,7 +76,7 @@ class DetectionTask(Task[Detections, Predictions]):
     def keep(
         self, found: Detections, names: Sequence[str], score_threshold: float | None, labels: Sequence[int] | None
     ) -> Detections:
-        found = replace(found, names=names)
+        found = Prediction(found.boxes, found.scores, found.labels, names)
         if score_threshold is not None:
             found = found[found.scores >= score_threshold]
         return found if labels is None else found[torch.isin(found.labels, torch.tensor(labels))]

@@ -1,0 +1,1 @@
+"""Files of boxes by other programs, as ground truth and predictions."""

@@ -1,1 +1,0 @@
-"""Detectors out of detkit: as ONNX files or `torch.export` programs, checked against what they come from."""

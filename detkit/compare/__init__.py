@@ -1,0 +1,1 @@
+"""Several models, trained, measured and timed side by side."""

@@ -1,0 +1,72 @@
+"""Nodes of a composed config, for the rooms that read one and know nothing of Hydra."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+Config: TypeAlias = DictConfig
+opened = open_dict  # `with opened(config):` keys may be added to it
+
+
+def plain(node: Any) -> Any:
+    """Convert a node to dicts, lists and values, with what it interpolates in place; other values are themselves."""
+    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+
+
+def unresolved(node: Any) -> Any:
+    """Convert a node to dicts, lists and values, in which interpolations stay text."""
+    return OmegaConf.to_container(node, resolve=False) if OmegaConf.is_config(node) else node
+
+
+def as_node(settings: Mapping[str, Any]) -> Config:
+    """Make a node of a mapping."""
+    return OmegaConf.create(dict(settings))
+
+
+def is_node(value: Any) -> bool:
+    """Return whether `value` is a mapping or a list of a config."""
+    return OmegaConf.is_config(value)
+
+
+def select(config: Config, place: str) -> Any:
+    """Return what stands at a dotted place, None where there is nothing."""
+    return OmegaConf.select(config, place)
+
+
+def is_missing(node: Any, key: str) -> bool:
+    """Return whether a key of a node waits for a value (???)."""
+    return OmegaConf.is_config(node) and OmegaConf.is_missing(node, key)
+
+
+def missing_keys(node: Config) -> set[str]:
+    """Return the dotted places below a node that wait for a value (???)."""
+    return OmegaConf.missing_keys(node)
+
+
+def accept_new_keys(config: Config) -> None:
+    """Let keys be added to a config from now on, in place."""
+    OmegaConf.set_struct(config, False)
+
+
+def without_hydra(config: Config) -> Config:
+    """Copy a composed config without the node that only the `hydra` command line reads."""
+    return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+
+
+def read_yaml(path: Path) -> Any:
+    """Read a config file as plain values; interpolations stay text."""
+    return OmegaConf.to_container(OmegaConf.load(path))
+
+
+def write_yaml(settings: Mapping[str, Any], path: Path) -> None:
+    """Write settings as a config file."""
+    OmegaConf.save(as_node(settings), path)
+
+
+def register_resolver(name: str, function: Callable[..., Any]) -> None:
+    """Make `${name:ARGUMENTS}` known to configs."""
+    OmegaConf.register_new_resolver(name, function, replace=True)

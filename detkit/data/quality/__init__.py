@@ -1,0 +1,1 @@
+"""Faults of data sets: found, told, repaired."""

@@ -1,0 +1,1 @@
+"""Evaluation of a model on a split, and its report."""

@@ -1,0 +1,1 @@
+"""Detectors as ONNX files and PyTorch programs."""

@@ -1,0 +1,43 @@
+"""`torch.export` programs: a detector's graph for PyTorch itself, without the code of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+
+from detkit.core.atomic_file import whole_file
+from detkit.export.batched_nms import survivors_in_torch
+from detkit.export.graph import Graph
+from detkit.export.metadata import KEY
+from detkit.export.onnx_writer import INPUTS, example_inputs, quiet
+
+
+def write_program(graph: Graph, path: Path, metadata: str) -> None:
+    """Write `graph` as a program of PyTorch's and torchvision's operators, with `metadata` as the extra file `detkit`.
+
+    Any number of images and, where images keep their shape, canvases of any size.
+    """
+    inputs, shapes = example_inputs(graph)
+    with quiet():
+        program = torch.export.export(graph, inputs, dynamic_shapes=shapes, strict=False)
+        program = program.run_decompositions({torch.ops.detkit.survivors.default: survivors_in_torch})
+        with whole_file(path) as unfinished:
+            torch.export.save(program, unfinished, extra_files={KEY: metadata})
+
+
+class Program:
+    """A program from a file that this process has just written: reading one may run code that is in it."""
+
+    def __init__(self, path: Path) -> None:
+        with quiet():
+            self.run: Any = torch.export.load(path).module()
+        self.inputs: Sequence[str] = INPUTS[: len(self.run.graph.find_nodes(op="placeholder"))]
+
+    def __call__(self, feed: dict[str, NDArray[Any]], device: torch.device) -> list[NDArray[Any]]:
+        """The outputs, in order, for inputs by name; on the device that the program was written for."""
+        found = self.run(*(torch.from_numpy(feed[name]) for name in self.inputs))
+        return [column.numpy() for column in found]

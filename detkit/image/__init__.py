@@ -1,0 +1,1 @@
+"""Images: read, found, turned into a model's input."""

@@ -1,0 +1,1 @@
+"""Inference: a checkpoint opened, placed on a device, run on images or a split."""

@@ -1,0 +1,1 @@
+"""Assignment of objects to anchors, cells and proposals."""

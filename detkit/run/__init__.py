@@ -1,0 +1,1 @@
+"""Run folders: taken, recorded, resumed."""

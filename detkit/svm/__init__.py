@@ -1,0 +1,1 @@
+"""R-CNN's SVMs and box regressors."""

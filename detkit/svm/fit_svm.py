@@ -1,0 +1,107 @@
+"""`detkit fit_svm`: the SVMs and box regressors of R-CNN on a trained network (Girshick et al. 2014, section 2.3)."""
+
+from __future__ import annotations
+
+import copy
+import json
+import sys
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from detkit.checkpoint.build import build, build_detector, build_from_checkpoint, build_source, without_pretrained
+from detkit.checkpoint.content import Checkpoint
+from detkit.checkpoint.store import save_checkpoint
+from detkit.config.node import Config, as_node, plain
+from detkit.core.distributed import join_world
+from detkit.core.errors import UserError
+from detkit.data.split import describe_reading, read_training_split
+from detkit.evaluate.evaluate import merge_data
+from detkit.infer.detect import evaluation_loader, place_for_inference
+from detkit.infer.open_checkpoint import load_checkpoint
+from detkit.model.roi_head.rcnn import RCNNHead
+from detkit.proposal.split_proposals import find_proposals
+from detkit.run.own_folder import RUN, own_folder
+from detkit.run.run_folder import open_folder
+from detkit.svm.hard_negatives import SVMSettings
+from detkit.svm.region_stream import stream_regions
+from detkit.svm.svm_passes import fit_boxes_and_svms
+from detkit.task.base import task_of
+
+
+def fit_svm(config: Config) -> None:
+    """Fit as `config` (configs/fit_svm.yaml) says, and write a checkpoint like any other into `config.run_dir`.
+
+    Raises UserError for what the config gets wrong, and where the checkpoint is not that of an R-CNN.
+    """
+    with join_world(config.device) as world, own_folder(Path(config.run_dir), RUN, world) as folder:
+        if world.size > 1:
+            raise UserError("detkit fit_svm runs in one process: start it without torchrun")
+        saved = load_checkpoint(config.checkpoint, trust=config.trust)
+        classes = saved.classes
+        data = merge_data(config.data, saved.data_config, saved.trust)
+        detector, model = with_svm(saved, config)
+        weights = {name: value.clone() for name, value in detector.state_dict().items()}  # before they are folded
+
+        annotations = read_training_split(data, config.split or data["train_split"], classes)
+        for line in describe_reading(annotations):
+            print(line, file=sys.stderr)
+        source = build(config.get("proposal"), "proposal") or build_source(saved, for_any_image=False)
+        loader = evaluation_loader(
+            task_of(detector),
+            annotations,
+            detector.preprocess,
+            world,
+            batch_size=1,
+            num_workers=config.num_workers,
+            repair=data["repair"],
+            difficult=data["difficult"],
+            proposals=find_proposals(source, annotations, repair=data["repair"], **config.proposing),
+        )
+        split = detector.roi_head.predictor.split
+        detector = place_for_inference(detector, world.device, config.channels_last)
+        options = {"precision": config.precision, "channels_last": config.channels_last}
+        fitted, samples = fit_boxes_and_svms(
+            partial(stream_regions, detector, loader, **options),
+            num_images=len(annotations),
+            num_classes=len(classes),
+            split=split,
+            svm=SVMSettings(**config.svm),
+            feature_norm=config.feature_norm,
+            negative_iou=config.negative_iou,
+            box_iou=config.box.from_iou,
+            penalty=config.box.penalty,
+        )
+
+        settings = {**saved.config, "model": model, "data": plain(as_node(data))}
+        if config.get("proposal") is not None:
+            settings["proposal"] = plain(config.proposal)
+        open_folder(folder, settings, world)
+        weights |= {f"roi_head.predictor.{name}": value for name, value in fitted.items()}
+        written = replace(saved, model=weights, ema=None, config=settings, training=None)
+        save_checkpoint(folder / "checkpoints" / "best.pt", written)
+    told = dict(zip(classes, samples, strict=True))
+    (folder / "svm.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    for name, counts in told.items():
+        print(f"{name}: " + ", ".join(f"{count} {what}" for what, count in counts.items()))
+    print(f"written to {folder}; measure it: detkit eval checkpoint={folder}")
+
+
+def with_svm(saved: Checkpoint, config: Config) -> tuple[Any, dict[str, Any]]:
+    """The detector of a checkpoint with SVMs yet to be fitted in place of its softmax, and its model config."""
+    trained = build_from_checkpoint(saved)
+    head = getattr(trained, "roi_head", None)
+    if not isinstance(head, RCNNHead):
+        raise UserError(f"checkpoint={config.checkpoint} is no R-CNN: fit_svm takes what was trained as model=rcnn")
+    model: Any = copy.deepcopy(saved.model_config)
+    cells = config.box.cells
+    model["predictor"] = plain(config.predictor)
+    model["predictor"]["box_features"] = head.tail.map_channels * cells**2
+    model["tail"]["map_cells"] = cells
+    model["roi_head"]["box_std"] = [1.0] * 4  # the regressors give offsets as they are
+    model["postprocess"] = plain(config.postprocess)
+    detector = build_detector(without_pretrained(model), len(saved.classes), trained.preprocess)
+    kept = {name: value for name, value in trained.state_dict().items() if not name.startswith("roi_head.predictor.")}
+    detector.load_state_dict(detector.state_dict() | kept)
+    return detector, model

@@ -1,1 +1,0 @@
-"""Pictures and pages a person looks at."""
