@@ -34,7 +34,7 @@ SHORT = ["preprocess.short=128", "preprocess.max=192"]
 WARP = ["preprocess.height=128", "preprocess.width=128"]
 BOX = ["preprocess.size=128"]
 RANDOM = ["model.backbone.pretrained=false"]
-REGIONS = ["proposing.cache_dir=null", "proposing.num_workers=0"]
+REGIONS = ["proposal_cache.cache_dir=null", "proposal_cache.num_workers=0"]
 FEW = [*REGIONS, "model.proposer.num_proposals=[60,30]"]
 # What each model needs to be small here; the weights of the light ones are installed, of the others they are random.
 FAMILIES: dict[str, list[str]] = {
@@ -69,7 +69,7 @@ VARIANTS: dict[str, list[str]] = {
     "faster_rcnn_light with averages, accumulation and batch 1": [
         "model=faster_rcnn_light", *SHORT, "trainer.ema=0.9", "trainer.accumulate=2", "loader.batch_size=1",
     ],
-    "yolox_light with a mosaic": ["model=yolox_light", "preprocess=letterbox", *BOX, "mix=mosaic"],
+    "yolox_light with a mosaic": ["model=yolox_light", "preprocess=letterbox", *BOX, "multi_image=mosaic"],
     "ssd_light with the crops of SSD": ["model=ssd_light", *WARP, "augment=ssd"],
 }  # fmt: skip
 

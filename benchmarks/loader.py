@@ -43,15 +43,15 @@ JITTER = {"brightness": (0.8, 1.2), "contrast": (0.8, 1.2), "saturation": (0.8, 
 PART = {"scale": (0.4, 1.0), "ratio": (0.75, 4 / 3)}
 
 
-def our_loader(annotations: Annotations, decoded_dir: Path | None = None) -> Callable[[int], object]:
-    """One sample of detkit, by index; decoded_dir: as in the config of a training."""
+def our_loader(annotations: Annotations, decode_cache: Path | None = None) -> Callable[[int], object]:
+    """One sample of detkit, by index; decode_cache: as in the config of a training."""
     transforms = [
         albumentations.HorizontalFlip(p=0.5),
         albumentations.ColorJitter(**JITTER, p=0.7),
         albumentations.RandomResizedCrop((SIDE, SIDE), **PART, p=1.0),
     ]
     augment = Augment(transforms=transforms)
-    read = read_image if decoded_dir is None else DecodedImages(decoded_dir)
+    read = read_image if decode_cache is None else DecodedImages(decode_cache)
     dataset = DetectionDataset(annotations, preprocess=Warp(height=SIDE, width=SIDE), augment=augment, read=read)
     return lambda index: dataset[index]
 

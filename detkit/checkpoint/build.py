@@ -38,7 +38,7 @@ def check_assembly(settings: Mapping[str, Any]) -> Detector:
 
     No weights are made or fetched, no data are read. Raises UserError where it cannot be put together.
     """
-    for key in ("proposal", "mix", "augment", "optimizer", "schedule"):
+    for key in ("proposal", "multi_image", "augment", "optimizer", "schedule"):
         if settings.get(key) is not None:
             check_part(settings[key], key)
     with torch.device("meta"):
@@ -84,10 +84,10 @@ def load_weights(detector: nn.Module, weights: Mapping[str, Any]) -> None:
         ) from error
 
 
-def with_test_settings(
+def with_inference_settings(
     checkpoint: Checkpoint, *, preprocess: Mapping[str, Any], postprocess: Mapping[str, Any]
 ) -> Checkpoint:
-    """A copy of a checkpoint with other settings (`configs/test_settings.yaml`), where those are not None.
+    """A copy of a checkpoint with other settings (`configs/inference.yaml`), where those are not None.
 
     preprocess: `side`, as of `Preprocess.at`, and `decode`. postprocess: arguments of the model's postprocess.
     Raises UserError for a side that is none, and for an exported file, which has its settings inside.

@@ -77,7 +77,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     try:
         if "-sc" in argv or "--shell-completion" in argv:
-            from detkit.checkpoint.build import completion
+            from detkit.config import completion
 
             configs = {name: verb.config for name, verb in VERBS.items()}
             print(completion.answer(argv, configs, str(config_dir())))
@@ -108,7 +108,7 @@ def _run(name: str, arguments: list[str]) -> int:
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    from detkit.checkpoint.build import overrides
+    from detkit.config import overrides
     from detkit.checkpoint.run_name import register
     from detkit.config.chosen import for_finetuning
     from detkit.config.config_files import check_config_files, explain_yaml, typed_text
@@ -175,7 +175,7 @@ def _run(name: str, arguments: list[str]) -> int:
 
 def _check(config: Any, name: str, typed: Mapping[str, Any]) -> None:
     """Hold the composed config of a job against what its keys may hold; a value read otherwise is put in place."""
-    from detkit.checkpoint.build import overrides, values
+    from detkit.config import overrides, values
 
     if name == "train" and config.get("finetune") is not None:
         _load("detkit.train.finetune:place_start")(config)

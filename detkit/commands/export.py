@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
-from detkit.checkpoint.build import build, build_from_checkpoint, build_source, with_test_settings
+from detkit.checkpoint.build import build, build_from_checkpoint, build_source, with_inference_settings
 from detkit.checkpoint.content import Checkpoint
 from detkit.checkpoint.darknet.program import with_program
 from detkit.checkpoint.store import find_checkpoint
@@ -57,7 +57,7 @@ def run_export(config: DictConfig) -> int:
     if saved.graph is not None:
         raise UserError(f"checkpoint={checkpoint} is an exported file already")
     saved = with_program(saved, **config.darknet)
-    saved = with_test_settings(saved, preprocess=config.preprocess, postprocess=config.postprocess)
+    saved = with_inference_settings(saved, preprocess=config.preprocess, postprocess=config.postprocess)
     detector = build_from_checkpoint(saved)
     source = build(config.get("proposal"), "proposal") or build_source(saved, for_any_image=True)
     eager = LoadedDetector(detector, classes=saved.classes, device="cpu", source=source)

@@ -91,7 +91,7 @@ def finished_metrics(job: Config) -> dict[str, Any] | None:
         return None
     before = read_yaml(folder / "config.yaml")
     now = plain(job)
-    if different := differences(before, now, (*INCIDENTAL, "proposing")):
+    if different := differences(before, now, (*INCIDENTAL, "proposal_cache")):
         raise UserError(
             f"{folder} holds a training with other settings: {', '.join(different)}\n"
             "choose another run_dir, or remove that folder"

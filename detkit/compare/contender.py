@@ -123,7 +123,7 @@ def _fitted(loader: ConfigLoader, trained: Contender, config: Config, data: Conf
         accept_new_keys(fit)
         fit.run_dir = str(folder / contender.file_name / f"seed{training.seed}")
         fit.precision, fit.channels_last = config.trainer.precision, config.trainer.channels_last
-        fit.device, fit.proposing, fit.trust = config.device, config.proposing, config.trust
+        fit.device, fit.proposal_cache, fit.trust = config.device, config.proposal_cache, config.trust
         fit.num_workers = config.evaluation.num_workers
         fits.append(fit)
         jobs.append(_evaluation(loader, Path(fit.run_dir), config, data, Path(fit.run_dir) / "eval"))
@@ -218,7 +218,7 @@ def _evaluation(loader: ConfigLoader, checkpoint: Path, config: Config, data: Co
     found.device, found.precision, found.channels_last = (
         config.device, config.trainer.precision, config.trainer.channels_last
     )  # fmt: skip
-    found.runtime, found.proposing, found.trust = config.runtime, config.proposing, config.trust
+    found.runtime, found.proposal_cache, found.trust = config.runtime, config.proposal_cache, config.trust
     for key in ("batch_size", "num_workers", "pictures"):
         found.evaluation[key] = config.evaluation[key]
     found.evaluation.timing_images = 0

@@ -87,7 +87,7 @@ def _enter(checkpoint: str, contender: Contender, config: Config, device: torch.
     detector = build_from_checkpoint(saved)
     annotations = read_test_split(data, None, saved.classes, task_of(detector))
     source = build_source(saved, for_any_image=False)
-    proposals = find_proposals(source, annotations, repair=data["repair"], **config.proposing)
+    proposals = find_proposals(source, annotations, repair=data["repair"], **config.proposal_cache)
     parameters = count_parameters(detector)
     detector = place_for_inference(detector, device, config.trainer.channels_last, config.runtime)
     pipeline = Pipeline(detector, config.trainer.precision, config.trainer.channels_last)

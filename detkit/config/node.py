@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -35,6 +36,24 @@ def is_node(value: Any) -> bool:
 def select(config: Config, place: str) -> Any:
     """Return what stands at a dotted place, None where there is nothing."""
     return OmegaConf.select(config, place)
+
+
+def child(node: Config, key: str) -> Any:
+    """Return what stands at a key, an interpolation as it is."""
+    return node._get_node(key)
+
+
+def switched_off(node: Any, key: str) -> Any:
+    """Copy a node in which every value called `key`, at any depth, is false or null; interpolations stay as they are."""
+    node = deepcopy(node)
+    if isinstance(node, DictConfig) and not node._is_none() and not node._is_interpolation():
+        for name in node:
+            value: Any = node._get_node(name)
+            if name != key:
+                node[name] = switched_off(value, key)
+            elif not value._is_interpolation():
+                node[name] = False if isinstance(value._value(), bool) else None
+    return node
 
 
 def is_missing(node: Any, key: str) -> bool:

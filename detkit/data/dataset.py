@@ -112,7 +112,7 @@ class DetectionDataset(Dataset[Sample]):
         self.mix = mix
         self.read = read
         if mix is not None and proposals is not None:
-            raise UserError("mix=... and proposal=... do not go together: a mixed picture has no regions of its own")
+            raise UserError("multi_image=... and proposal=... do not go together: a mixed picture has no regions of its own")
 
     def __len__(self) -> int:
         return len(self.annotations)

@@ -43,7 +43,7 @@ class DecodedImages:
             with whole_file(kept) as unfinished, unfinished.open("wb") as file:
                 np.save(file, pixels)
         except OSError as error:
-            raise UserError(f"decoded_dir={self.folder}: cannot keep pictures there: {error}") from error
+            raise UserError(f"decode_cache={self.folder}: cannot keep pictures there: {error}") from error
         return pixels
 
     def need(self, splits: Iterable[Annotations]) -> str:
@@ -55,13 +55,13 @@ class DecodedImages:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(f"decoded_dir={self.folder}: cannot make this folder: {error}") from error
+            raise UserError(f"decode_cache={self.folder}: cannot make this folder: {error}") from error
         bytes_needed = 3 * sum(int(split.sizes.astype(np.int64).prod(axis=1).sum()) for split in splits)
         there = sum(file.stat().st_size for file in self.folder.glob("*.npy"))
         free = shutil.disk_usage(self.folder).free
         if bytes_needed - there > free:
             raise UserError(
-                f"decoded_dir={self.folder}: the decoded pictures take {_gib(bytes_needed)}, and only {_gib(free)} "
+                f"decode_cache={self.folder}: the decoded pictures take {_gib(bytes_needed)}, and only {_gib(free)} "
                 "are free; name another folder, or null to decode them each time"
             )
         return f"decoded pictures in {self.folder}: {_gib(bytes_needed)} when all are there, {_gib(free)} free"

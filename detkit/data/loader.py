@@ -81,8 +81,8 @@ class ResumableBatchSampler(Sampler[list[Key]]):
         samples r, r + world_size, ... once each.
     groups: an integer per sample; a batch holds samples of one group (of similar shape: less padding).
     drop_last: leave out batches that are not full.
-    sides: what images are resized to, one of these for ten batches at a time, drawn from (seed, epoch); empty: what
-        the data set resizes them to.
+    multiscale: what images are resized to, one of these for ten batches at a time, drawn from (seed, epoch); empty:
+        what the data set resizes them to.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class ResumableBatchSampler(Sampler[list[Key]]):
         world_size: int = 1,
         groups: NDArray[np.integer] | None = None,
         drop_last: bool = False,
-        sides: Sequence[int] = (),
+        multiscale: Sequence[int] = (),
     ) -> None:
         self.num_samples = num_samples
         self.batch_size = batch_size
@@ -106,7 +106,7 @@ class ResumableBatchSampler(Sampler[list[Key]]):
         self.world_size = world_size
         self.groups = groups
         self.drop_last = drop_last
-        self.sides = list(sides)
+        self.multiscale = list(multiscale)
         self.epoch = 0
         self.first_batch = 0
         self.mixed = False
@@ -128,7 +128,7 @@ class ResumableBatchSampler(Sampler[list[Key]]):
     def __iter__(self) -> Iterator[list[Key]]:
         epoch, mixed, first = self.epoch, self.mixed, self.first_batch
         batches = self._batches()
-        sides = np.random.default_rng((self.seed, epoch, 1)).choice(self.sides or [0], len(batches) // SAME_SIDE + 1)
+        sides = np.random.default_rng((self.seed, epoch, 1)).choice(self.multiscale or [0], len(batches) // SAME_SIDE + 1)
         for number, batch in enumerate(batches[first:], start=first):
             side = int(sides[number // SAME_SIDE]) or None
             yield [Key(index, epoch, mixed, side) for index in batch]
@@ -169,13 +169,13 @@ def build_loader(
     pin_memory: bool = False,
     drop_last: bool = False,
     persistent: bool = False,
-    sides: Sequence[int] = (),
+    multiscale: Sequence[int] = (),
 ) -> DataLoader[Sample]:
     """A loader of `Batch`es whose `batch_sampler` is a `ResumableBatchSampler`: set its position before iterating.
 
     aspect_grouping: a batch holds wide images or tall ones, by the sizes that the annotations declare.
     one_canvas: a batch holds images of one canvas, as far as their sizes are known before they are read.
-    persistent: keep the workers from one epoch to the next. sides: of the sampler.
+    persistent: keep the workers from one epoch to the next. multiscale: of the sampler.
     """
     sizes, groups = dataset.annotations.sizes, None
     if one_canvas and batch_size > 1:
@@ -191,11 +191,11 @@ def build_loader(
         world_size=world_size,
         groups=groups,
         drop_last=drop_last,
-        sides=sides,
+        multiscale=multiscale,
     )
     ahead = None
     if num_workers > 0:
-        asked, needed, free = num_workers, batch_bytes(dataset, batch_size, sides), free_bytes()
+        asked, needed, free = num_workers, batch_bytes(dataset, batch_size, multiscale), free_bytes()
         num_workers, ahead = workers_that_fit(asked, needed, None if free is None else free // world_size)
         if free is not None and (num_workers, ahead) != (asked, 2):
             print(describe_shortage(asked, num_workers, needed, free), file=sys.stderr)
@@ -214,11 +214,11 @@ def build_loader(
     )
 
 
-def batch_bytes(dataset: DetectionDataset, batch_size: int, sides: Sequence[int] = ()) -> int:
+def batch_bytes(dataset: DetectionDataset, batch_size: int, multiscale: Sequence[int] = ()) -> int:
     """How much memory the pixels of the largest batch take, on the canvas of the largest image."""
     sizes = {(int(height), int(width)) for width, height in np.unique(dataset.annotations.sizes, axis=0)[:10_000]}
     canvases = [dataset.preprocess.geometry(size).size for size in sizes if min(size) > 0]
-    canvases += [(side, side) for side in sides]
+    canvases += [(side, side) for side in multiscale]
     height, width = (max((canvas[axis] for canvas in canvases), default=0) for axis in (0, 1))
     return 3 * min(batch_size, max(1, len(dataset))) * height * width
 

@@ -12,7 +12,7 @@ import torch
 from tqdm import tqdm
 
 from detkit.box_files.files import evaluate_files
-from detkit.checkpoint.build import build, build_from_checkpoint, build_source, with_test_settings
+from detkit.checkpoint.build import build, build_from_checkpoint, build_source, with_inference_settings
 from detkit.checkpoint.darknet.program import with_program
 from detkit.checkpoint.trust import check_reader
 from detkit.config.node import Config, is_missing
@@ -55,7 +55,7 @@ def run_eval(config: Config) -> dict[str, Any]:
     with join_world(config.device) as world, own_folder(run_dir, EVALUATION, world) as folder:
         saved = load_checkpoint(config.checkpoint, trust=config.trust)
         saved = with_program(saved, **config.darknet)
-        saved = with_test_settings(saved, preprocess=config.preprocess, postprocess=config.postprocess)
+        saved = with_inference_settings(saved, preprocess=config.preprocess, postprocess=config.postprocess)
         detector = place_for_inference(build_from_checkpoint(saved), world.device, config.channels_last, config.runtime)
         data = merge_data(config.data, saved.data_config, saved.trust)
         annotations = read_test_split(data, config.split, saved.classes, task_of(detector))
@@ -69,7 +69,7 @@ def run_eval(config: Config) -> dict[str, Any]:
                 print(saved.tested_as, file=sys.stderr)
         source = build(config.get("proposal"), "proposal") or build_source(saved, for_any_image=False)
         with world.main_first():
-            proposals = find_proposals(source, annotations, repair=data["repair"], **config.proposing)
+            proposals = find_proposals(source, annotations, repair=data["repair"], **config.proposal_cache)
         return measure(
             detector,
             annotations,

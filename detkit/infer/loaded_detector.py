@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from detkit.checkpoint.build import build_from_checkpoint, build_source, with_test_settings
+from detkit.checkpoint.build import build_from_checkpoint, build_source, with_inference_settings
 from detkit.checkpoint.darknet.program import with_program
 from detkit.config.values import check_value
 from detkit.core.distributed import choose_device
@@ -55,7 +55,7 @@ def load(
     device: auto takes CUDA where there is one. precision: fp32, bf16 or fp16. runtime: eager, onnx (ONNX Runtime), or
     compiled, which is faster after a first image that waits for the compiler. source: of the regions, for a detector
     that takes them from outside; None is what it was trained with. preprocess, postprocess: other settings than those
-    of the checkpoint: side, decode; score_threshold, nms_iou, max_detections, nms_kind (`configs/test_settings.yaml`).
+    of the checkpoint: side, decode; score_threshold, nms_iou, max_detections, nms_kind (`configs/inference.yaml`).
     darknet: of a Darknet network, test=pjreddie or alexeyab, whose settings these are, and letterbox.
     trust: modules of your own whose parts the checkpoint may name, ["mynet"]; they are imported.
     Raises UserError naming the file where it is missing or no checkpoint. Code in a checkpoint is never run.
@@ -65,7 +65,7 @@ def load(
             _checked(f"{part}.{key}", value)
     saved = load_checkpoint(Path(checkpoint), trust=trust)
     saved = with_program(saved, **darknet)
-    saved = with_test_settings(saved, preprocess=preprocess, postprocess=postprocess)
+    saved = with_inference_settings(saved, preprocess=preprocess, postprocess=postprocess)
     return LoadedDetector(
         build_from_checkpoint(saved),
         classes=saved.classes,

@@ -13,7 +13,7 @@ from detkit.core.errors import UserError
 from detkit.run.run_folder import CONTINUABLE, check_of_a_training, differences
 
 # Sections of plain settings, which a later version may have more of.
-SECTIONS = ("trainer", "loader", "logger", "evaluation", "proposing")
+SECTIONS = ("trainer", "loader", "logger", "evaluation", "proposal_cache")
 
 
 def continued(config: Config, saved: Checkpoint, path: Path, said: list[str] | None) -> Config:

@@ -21,7 +21,7 @@ from detkit.run.budget import Duration, Progress
 
 # What neither the weights nor the numbers of a training depend on.
 INCIDENTAL = (
-    "name", "resume", "run_dir", "device", "logger", "evaluation", "loader.num_workers", "decoded_dir", "trust",
+    "name", "resume", "run_dir", "device", "logger", "evaluation", "loader.num_workers", "decode_cache", "trust",
 )  # fmt: skip
 # What may differ between a run and its continuation: how long, how fast, where; not what is learned from what.
 CONTINUABLE = (

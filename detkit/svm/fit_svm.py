@@ -57,7 +57,7 @@ def fit_svm(config: Config) -> None:
             num_workers=config.num_workers,
             repair=data["repair"],
             difficult=data["difficult"],
-            proposals=find_proposals(source, annotations, repair=data["repair"], **config.proposing),
+            proposals=find_proposals(source, annotations, repair=data["repair"], **config.proposal_cache),
         )
         split = detector.roi_head.predictor.split
         detector = place_for_inference(detector, world.device, config.channels_last)

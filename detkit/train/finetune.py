@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from detkit.checkpoint.transfer import COUNTERS, listed, transfer
 from detkit.checkpoint.trust import check_targets, named_in, names_of
 from detkit.config.chosen import Chosen, chosen_by_command
 from detkit.config.hydra_folder import named_by_time
-from detkit.config.node import Config, as_node, is_node, opened, plain, select, unresolved
+from detkit.config.node import Config, as_node, child, is_node, opened, plain, select, switched_off, unresolved
 from detkit.core.errors import UserError
 from detkit.core.suggest import among
 from detkit.core.weight_file import without_wrappers
@@ -199,22 +198,9 @@ def _set(parts: Config, place: str, config: Config, said: str, source: str) -> N
     if not isinstance(chosen, Config) or last not in chosen:
         raise UserError(f"{said}: nothing can be taken out of the model of finetune={source}")
     if last != "pretrained":
-        node[last] = _without_pretrained(chosen._get_node(last))
+        node[last] = switched_off(child(chosen, last), "pretrained")
     elif chosen[last]:
         raise UserError(f"{said.lstrip('+')}: the weights come from finetune={source}, drop one of both")
-
-
-def _without_pretrained(node: Any) -> Any:
-    """A copy of a config node that asks for no weights of its own; what it interpolates stays so."""
-    node = deepcopy(node)
-    if isinstance(node, Config) and not node._is_none() and not node._is_interpolation():
-        for key in node:
-            child = node._get_node(key)
-            if key != "pretrained":
-                node[key] = _without_pretrained(child)
-            elif not child._is_interpolation():
-                node[key] = False if isinstance(child._value(), bool) else None
-    return node
 
 
 def _parts(node: Any, place: str = "model") -> list[tuple[str, str]]:

@@ -110,13 +110,13 @@ def _train(
         splits = task.read_training_splits(config.data)  # all of them now: a fault in one must not end the training
         annotations, val_split = splits.train, splits.val
         source = build(settings.get("proposal"), "proposal")  # of regions, for models that take them from outside
-        proposals = find_proposals(source, annotations, repair=config.data.repair, **config.proposing)
+        proposals = find_proposals(source, annotations, repair=config.data.repair, **config.proposal_cache)
     classes = annotations.classes
     if saved is not None:
         check_same_classes(saved.classes, classes, folder)
     preprocess = build(settings["preprocess"], "preprocess")
-    read = read_image if config.decoded_dir is None else DecodedImages(config.decoded_dir)
-    mix = build(config.get("mix"), "mix")  # makes one picture of several
+    read = read_image if config.decode_cache is None else DecodedImages(config.decode_cache)
+    mix = build(config.get("multi_image"), "multi_image")  # makes one picture of several
     dataset = task.dataset(
         annotations,
         preprocess=preprocess,
@@ -141,7 +141,7 @@ def _train(
     val_loader = None
     if val_split is not None:
         with world.main_first():
-            val_proposals = find_proposals(source, val_split, repair=config.data.repair, **config.proposing)
+            val_proposals = find_proposals(source, val_split, repair=config.data.repair, **config.proposal_cache)
         val_loader = evaluation_loader(
             task,
             val_split,
@@ -293,7 +293,7 @@ def _train(
         while budget.passed(now) < 1 and not best.is_stale(trainer.patience):
             if stream.mixed and budget.passed(now) >= mix.until:
                 stream.stop_mixing()
-                log.message(f"step {now.step}: from here on every image comes alone (mix.until={mix.until:g})")
+                log.message(f"step {now.step}: from here on every image comes alone (multi_image.until={mix.until:g})")
 
             # One step: an optimizer step on the mean loss of `accumulate` batches.
             started, waited, before = time.perf_counter(), stream.waited, now
@@ -338,7 +338,7 @@ def _train(
     final = build_detector(without_pretrained(settings["model"]), len(classes), preprocess)
     final.load_state_dict(world.broadcast(load_checkpoint(folder).weights if world.is_main else None))
     with world.main_first():
-        test_proposals = find_proposals(source, splits.final, repair=config.data.repair, **config.proposing)
+        test_proposals = find_proposals(source, splits.final, repair=config.data.repair, **config.proposal_cache)
     measured = measure(
         place_for_inference(final, world.device, trainer.channels_last),
         splits.final,

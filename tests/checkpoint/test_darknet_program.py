@@ -11,7 +11,7 @@ from darknet_nets import write_files
 from PIL import Image
 
 import detkit
-from detkit.checkpoint.build import build_from_checkpoint, with_test_settings
+from detkit.checkpoint.build import build_from_checkpoint, with_inference_settings
 from detkit.checkpoint.darknet.cfg import parse_cfg
 from detkit.checkpoint.darknet.program import testing_of as settings_of
 from detkit.checkpoint.darknet.program import with_program
@@ -76,7 +76,7 @@ def test_a_checkpoint_is_tested_as_another_program_does_it(tmp_path: Path) -> No
     assert detkit.load(cfg, device="cpu", darknet={"test": "pjreddie"}).preprocess == Letterbox(size=96, fill=127)
     changed = with_program(content, test="pjreddie")
     assert changed.tested_as.startswith("tested as by pjreddie's")
-    changed = with_test_settings(changed, preprocess={"side": 128}, postprocess={"nms_iou": 0.5})
+    changed = with_inference_settings(changed, preprocess={"side": 128}, postprocess={"nms_iou": 0.5})
     assert changed.tested_as.endswith("; but for preprocess.side, postprocess.nms_iou")
     assert with_program(content, letterbox=True).preprocess["size"] == 96
     with pytest.raises(UserError, match=r"darknet\.test: the checkpoint holds no Darknet network"):

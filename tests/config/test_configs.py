@@ -22,7 +22,7 @@ EXPERIMENTS = sorted(
 # where a folder of configs is not named like the module of its parts
 ELSEWHERE = {
     "preprocess": ("detkit.image.preprocess.",),
-    "mix": ("detkit.data.augment.mosaic.",),
+    "multi_image": ("detkit.data.augment.mosaic.",),
     "augment": (
         "detkit.data.augment.transform.",
         "detkit.data.augment.ssd_crop.",
@@ -76,8 +76,8 @@ def test_every_model_builds_and_predicts(build: Callable[..., Detector], model: 
 
 @pytest.mark.parametrize("preprocess", sorted(path.stem for path in (CONFIGS / "preprocess").glob("*.yaml")))
 def test_a_mosaic_has_the_side_of_the_preprocess(compose_train: Callable, preprocess: str) -> None:
-    config = compose_train("model=yolox_light", f"preprocess={preprocess}", "mix=mosaic")
-    assert config.mix.size == next(value for value in config.preprocess.values() if isinstance(value, int))
+    config = compose_train("model=yolox_light", f"preprocess={preprocess}", "multi_image=mosaic")
+    assert config.multi_image.size == next(value for value in config.preprocess.values() if isinstance(value, int))
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

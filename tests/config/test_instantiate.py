@@ -64,7 +64,7 @@ def test_a_part_waits_for_what_the_model_gives() -> None:
         "x": 1,
         "strides": [8],
     }
-    assert build(None, "mix") is None
+    assert build(None, "multi_image") is None
 
 
 @pytest.mark.parametrize(

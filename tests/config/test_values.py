@@ -37,7 +37,7 @@ def composed() -> Iterator[tuple[str, DictConfig]]:
     groups = all_groups(LOADER)
     for model in options_of(LOADER, "model"):
         yield "train", LOADER.load_configuration("train", [f"model={model}"], RunMode.RUN)
-    for group in ("augment", "data", "mix", "optimizer", "preprocess", "proposal", "schedule"):
+    for group in ("augment", "data", "multi_image", "optimizer", "preprocess", "proposal", "schedule"):
         for option in options_of(LOADER, group):
             if option not in ("default",):
                 yield "train", LOADER.load_configuration("train", ["model=ssd_light", f"{group}={option}"], RunMode.RUN)

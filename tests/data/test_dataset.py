@@ -188,7 +188,7 @@ def test_mixing_and_proposals_do_not_go_together(make_voc) -> None:
     regions = Proposals.pack(
         ["a"], [np.array([[1, 1, 20, 20]], np.float32)], [0.0], method="test", parameters={}, source="test"
     )
-    with pytest.raises(UserError, match=r"mix=\.\.\. and proposal=\.\.\."):
+    with pytest.raises(UserError, match=r"multi_image=\.\.\. and proposal=\.\.\."):
         DetectionDataset(annotations, preprocess=SAME, proposals=regions, mix=Mosaic(size=48))
 
 

@@ -68,11 +68,11 @@ def test_the_space_is_told_and_checked(make_voc, tmp_path: Path, monkeypatch: py
     read = DecodedImages(tmp_path / "kept")
     assert "0.00 GiB when all are there" in read.need([split])
     monkeypatch.setattr(shutil, "disk_usage", lambda _: type("Usage", (), {"free": 3})())
-    with pytest.raises(UserError, match=r"decoded_dir=.*kept.*only 0\.00 GiB are free; name another folder"):
+    with pytest.raises(UserError, match=r"decode_cache=.*kept.*only 0\.00 GiB are free; name another folder"):
         read.need([split])
     for path in split.image_paths:
         read(path)
     assert "0.00 GiB free" in read.need([split])
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"decoded_dir=.*cannot make this folder"):
+    with pytest.raises(UserError, match=r"decode_cache=.*cannot make this folder"):
         DecodedImages(tmp_path / "file" / "x").need([])

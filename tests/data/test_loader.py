@@ -90,7 +90,7 @@ def test_a_position_skips_exactly(first: int) -> None:
 
 def test_sides_are_drawn_for_ten_batches_at_a_time_whatever_the_position() -> None:
     def sides(first: int, seed: int = 0) -> list[int | None]:
-        sampler = ResumableBatchSampler(100, 2, seed=seed, shuffle=True, sides=[320, 416, 608])
+        sampler = ResumableBatchSampler(100, 2, seed=seed, shuffle=True, multiscale=[320, 416, 608])
         sampler.set_position(3, first)
         batches = [{key.side for key in batch} for batch in sampler]
         assert all(len(batch) == 1 for batch in batches)

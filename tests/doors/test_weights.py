@@ -141,7 +141,7 @@ def exported(folder: Path) -> None:
 def sizes_are_those_of_the_checkpoint(folder: Path, _: str) -> None:
     config = OmegaConf.load(folder / "tuned" / "config.yaml")
     assert config.name == "ssd_light_tuned"
-    assert config.mix.size == config.preprocess.height == 64
+    assert config.multi_image.size == config.preprocess.height == 64
     sizes = {(one.height, one.width) for one in config.augment.transforms if "height" in one}
     assert sizes == {(64, 64)}
 
@@ -270,7 +270,7 @@ DOORS = [
     Door(
         kind="fine-tune with an augmentation and mosaics, which ask for the size of the pictures",
         given="RUN, a warp of 64 px",
-        command=f"{FINETUNE} augment=ssd mix=mosaic",
+        command=f"{FINETUNE} augment=ssd multi_image=mosaic",
         code=0,
         says="starts from RUN; rows kept: disk, ring, square, star, triangle; new: none",
         needs=("D", "RUN"),

@@ -30,7 +30,7 @@ def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("outside")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(path)
-        assert cli.main(["train", "model=fast_rcnn", "proposing.num_workers=0", *TINY, "run_dir=run"]) == 0
+        assert cli.main(["train", "model=fast_rcnn", "proposal_cache.num_workers=0", *TINY, "run_dir=run"]) == 0
         yield path
 
 
@@ -44,7 +44,7 @@ def test_regions_are_computed_once_and_their_seconds_counted(folder):
 
 
 def test_evaluation_repeats_and_takes_other_regions(folder):
-    words = ("checkpoint=run", "evaluation.timing_images=0", "proposing.num_workers=0")
+    words = ("checkpoint=run", "evaluation.timing_images=0", "proposal_cache.num_workers=0")
     assert cli.main(["eval", *words, "run_dir=again"]) == 0
     first, again = (json.loads((folder / name / "predictions.json").read_text()) for name in ("run", "again"))
     assert first == again

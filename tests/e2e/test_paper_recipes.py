@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 
 PAPER = Path(__file__).resolve().parents[2] / "configs" / "experiment" / "paper"
 RECIPES = [*sorted(f"paper/{path.stem}" for path in PAPER.glob("*.yaml")), "modern/yolox_s_voc0712"]
-REGIONS = ("model.backbone.pretrained=false", "preprocess.short=96", "proposing.num_workers=0")
+REGIONS = ("model.backbone.pretrained=false", "preprocess.short=96", "proposal_cache.num_workers=0")
 VGG = (*REGIONS, "model.tail.channels=64", "model.tail.pretrained=null")
 RESNET = (*REGIONS, "model.backbone.norm=live")  # the statistics of no weights normalise nothing
 SMALLER = {  # by how a recipe is called: what would take minutes here
@@ -26,11 +26,11 @@ SMALLER = {  # by how a recipe is called: what would take minutes here
     "rfcn": RESNET,
     "ssd": ("model.backbone.pretrained=false",),
     "yolo_v1": ("model.dense_head.channels=32", "model.dense_head.hidden=32", "preprocess.height=96"),
-    "yolo_v2": ("model.neck.channels=32", "preprocess.size=96", "loader.sides=[64,96]"),
+    "yolo_v2": ("model.neck.channels=32", "preprocess.size=96", "loader.multiscale=[64,96]"),
     "yolox_s": (
-        "model.backbone.width=0.125", "model.dense_head.channels=16", "preprocess.size=96", "loader.sides=[64,96]",
+        "model.backbone.width=0.125", "model.dense_head.channels=16", "preprocess.size=96", "loader.multiscale=[64,96]",
     ),
-    "yolo_v3": ("model.neck.channels=[16,16,16]", "preprocess.size=96", "loader.sides=[64,96]"),
+    "yolo_v3": ("model.neck.channels=[16,16,16]", "preprocess.size=96", "loader.multiscale=[64,96]"),
 }  # fmt: skip
 
 

@@ -20,9 +20,9 @@ SMALL = ("model.backbone.name=resnet10t", "model.backbone.pretrained=false")
 MODELS = {
     "rcnn_light": (
         "model.tail.backbone.pretrained=false", "model.roi_pool.size=32", "model.proposer.num_proposals=[50,20]",
-        "preprocess.short=96", "proposing.num_workers=0",
+        "preprocess.short=96", "proposal_cache.num_workers=0",
     ),
-    "fast_rcnn_light": (*RANDOM, "proposing.num_workers=0"),
+    "fast_rcnn_light": (*RANDOM, "proposal_cache.num_workers=0"),
     "faster_rcnn_light": RANDOM,
     "rfcn_light": RANDOM,
     "ssd_light": (*SMALL, "preprocess.height=96", "preprocess.width=96"),
@@ -33,7 +33,7 @@ MODELS = {
     "yolo_v1_light": (*SMALL, "preprocess.height=96", "preprocess.width=96"),
     "yolo_v2_light": (*SMALL, "preprocess.short=96"),
     "yolo_v3_light": (*SMALL, "preprocess.short=96"),
-    "yolox_light": (*SMALL, "preprocess.short=96", "mix=mosaic", "loader.sides=[64,96]"),
+    "yolox_light": (*SMALL, "preprocess.short=96", "multi_image=mosaic", "loader.multiscale=[64,96]"),
 }  # fmt: skip
 
 

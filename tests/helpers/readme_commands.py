@@ -63,7 +63,7 @@ FILLED = {
 }
 TRAIN = (
     "trainer.budget=2it trainer.eval_every=null loader.batch_size=2 loader.num_workers=0 evaluation.timing_images=1 "
-    "evaluation.timing_warmup=1 evaluation.pictures=1 proposing.num_workers=0 device=cpu"
+    "evaluation.timing_warmup=1 evaluation.pictures=1 proposal_cache.num_workers=0 device=cpu"
 )
 # What makes a command of a verb short; nothing of it changes what the command is about.
 SHORT = {
@@ -73,7 +73,7 @@ SHORT = {
     "predict": "device=cpu",
     "export": "repeats=1 images=3",
     "propose": "num_workers=0",
-    "fit_svm": "num_workers=0 proposing.num_workers=0 device=cpu",
+    "fit_svm": "num_workers=0 proposal_cache.num_workers=0 device=cpu",
     "make_synthetic": "num_train=2 num_val=1 num_test=1",
 }
 SLOW = ("compare", "fit_svm", "export", "propose")  # and whatever takes model.onnx, which has to be exported first

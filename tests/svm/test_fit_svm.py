@@ -163,7 +163,7 @@ def test_without_regressors_boxes_stay() -> None:
 
 def command(verb: str, *overrides: str) -> DictConfig:
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        return compose(verb, [*overrides, "device=cpu", "proposing.num_workers=0", "proposing.cache_dir=null"])
+        return compose(verb, [*overrides, "device=cpu", "proposal_cache.num_workers=0", "proposal_cache.cache_dir=null"])
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ OTHERS = (
     "yolo_v3_light",
 )  # fmt: skip
 LOADER = config_loader(str(config_dir()))
-AUGMENTS, MIXES = options_of(LOADER, "augment"), ["null", *options_of(LOADER, "mix")]
+AUGMENTS, MIXES = options_of(LOADER, "augment"), ["null", *options_of(LOADER, "multi_image")]
 
 
 @pytest.fixture(scope="session")
@@ -60,13 +60,13 @@ def composed(compose_train: Callable[..., DictConfig]) -> Callable[[str, str], t
 
     @cache
     def made(augment: str, mix: str) -> tuple[DictConfig, Chosen]:
-        given = [f"augment={augment}", *([] if mix == "null" else [f"mix={mix}"])]
+        given = [f"augment={augment}", *([] if mix == "null" else [f"multi_image={mix}"])]
         return compose_train(*given, "name=x", "run_dir=x"), chosen_by(LOADER, given)
 
     return made
 
 
-@pytest.mark.parametrize("mix", MIXES)
+@pytest.mark.parametrize("multi_image", MIXES)
 @pytest.mark.parametrize("augment", AUGMENTS)
 @pytest.mark.parametrize("model", [*FAMILIES, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
 def test_what_is_chosen_beside_a_checkpoint_sees_its_frame(
@@ -93,14 +93,14 @@ def test_what_is_chosen_beside_a_checkpoint_sees_its_frame(
     assert settings["preprocess"] == dict(stored)
     side = next(stored[key] for key in ("size", "short", "height") if key in stored)
     if mix != "null":
-        assert settings["mix"]["size"] == side
+        assert settings["multi_image"]["size"] == side
 
     annotations = read_voc(tiny_voc, "train")
     dataset = DetectionDataset(
         annotations,
         preprocess=build_preprocess(settings["preprocess"]),
         augment=build(settings["augment"], "augment"),
-        mix=build(settings.get("mix"), "mix"),
+        mix=build(settings.get("multi_image"), "multi_image"),
     )
     loader = build_loader(dataset, shuffle=True, seed=0, batch_size=2, num_workers=0)
     batch = BatchStream(loader, mixed=mix != "null").take()

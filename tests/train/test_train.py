@@ -107,7 +107,7 @@ def test_resumed_after_kill_9_equals_uninterrupted(
     assert [row["step"] for row in rows if row["phase"] == "train"] == list(range(1, 12))
 
 
-MIXED = (*EXACT, "mix=mosaic", "mix.size=32", "mix.until=0.6")
+MIXED = (*EXACT, "multi_image=mosaic", "multi_image.size=32", "multi_image.until=0.6")
 
 
 def test_the_end_of_a_training_is_without_mosaics(
@@ -116,7 +116,7 @@ def test_the_end_of_a_training_is_without_mosaics(
     train(fake_config(tiny_voc, tmp_path, *MIXED))
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [row["train/mixed"] for row in rows if row["phase"] == "train"] == [1] * 7 + [0] * 4  # 0.6 of 11 steps
-    assert "step 7: from here on every image comes alone (mix.until=0.6)" in capsys.readouterr().err
+    assert "step 7: from here on every image comes alone (multi_image.until=0.6)" in capsys.readouterr().err
 
 
 @pytest.mark.slow
