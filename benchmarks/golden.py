@@ -51,7 +51,7 @@ FAMILIES: dict[str, list[str]] = {
     "yolox_nano": BOX,
     "yolox_tiny": BOX,
     "ssdlite": [*RANDOM],
-    "rcnn": [*SHORT, *FEW, "model.tail.backbone.pretrained=false", "model.roi_head.num_samples=8"],
+    "rcnn": [*SHORT, *FEW, "model.box_head.backbone.pretrained=false", "model.roi_head.num_samples=8"],
     "fast_rcnn": [*SHORT, *REGIONS, *RANDOM],
     "faster_rcnn": [*SHORT, *RANDOM],
     "faster_rcnn_fpn": [*SHORT, *RANDOM],
@@ -168,9 +168,8 @@ def difference(before: dict[str, Any] | None, after: dict[str, Any]) -> str:
 def detkit(source: Path, words: list[str]) -> None:
     """Run a command of the code in `source` with one thread."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(source), "DETKIT_TRACEBACK": "1"}
-    done = subprocess.run(
-        [sys.executable, "-m", "detkit.commands.cli", *words], env=environment, capture_output=True, text=True
-    )
+    command = [sys.executable, str(source / "tools" / f"{words[0]}.py"), *words[1:]]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"detkit {' '.join(words)}\n{done.stderr[-4000:]}")
 

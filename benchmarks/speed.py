@@ -42,7 +42,7 @@ from detkit.data.dataset import Sample  # noqa: E402
 from detkit.data.loader import collate  # noqa: E402
 from detkit.infer.detect import autocast, place_for_inference, place_model, to_device  # noqa: E402
 from detkit.model.detector import Detector  # noqa: E402
-from detkit.model.proposer.external import External  # noqa: E402
+from detkit.model.proposer.precomputed import PrecomputedProposals  # noqa: E402
 from detkit.profiling.speed import TimedImage, measure_speed  # noqa: E402
 
 IMAGE_SIZE, NUM_CLASSES, OBJECTS = (375, 500), 20, 3  # a typical PASCAL VOC picture
@@ -213,7 +213,7 @@ def peak_memory(device: torch.device) -> float | None:
 
 def needs_regions(detector: Detector) -> bool:
     """Whether the detector takes its regions from outside."""
-    return isinstance(getattr(detector, "proposer", None), External)
+    return isinstance(getattr(detector, "proposer", None), PrecomputedProposals)
 
 
 def some_regions(count: int, height: float, width: float) -> Tensor:

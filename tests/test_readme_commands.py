@@ -41,7 +41,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [own] = re.findall(r"^```yaml\n(# @package.*?)^```", README, re.M | re.S)
     (place / "mine" / "experiment").mkdir(parents=True)
     (place / "mine" / "experiment" / "cells.yaml").write_text(own.replace("/data/cells", str(data)))
-    run(f"train data=voc data.root={data} model/tail=two_fc {SMALL} {TRAIN} hydra.run.dir={place / 'RUN'}")
+    run(f"train data=voc data.root={data} model/box_head=two_fc {SMALL} {TRAIN} hydra.run.dir={place / 'RUN'}")
     return place
 
 
@@ -49,7 +49,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def rcnn_run(workplace: Path) -> Path:
     """A finished R-CNN, the only detector that `fit_svm` takes."""
     folder = workplace / "RUN_OF_RCNN"
-    small = "model=rcnn_light model.tail.backbone.pretrained=false preprocess.short=64 preprocess.max=96"
+    small = "model=rcnn_light model.box_head.backbone.pretrained=false preprocess.short=64 preprocess.max=96"
     run(f"train data=voc data.root={workplace / 'DIR'} {small} {TRAIN} hydra.run.dir={folder}")
     return folder
 

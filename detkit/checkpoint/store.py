@@ -15,7 +15,7 @@ from torch import Tensor
 
 from detkit.checkpoint.content import OF_A_TRAINING, Checkpoint, Position, TrainingState
 from detkit.config.aliases import renamed, renamed_config, renamed_weights
-from detkit.core.atomic_file import whole_file
+from detkit.core.atomic_file import atomic_file
 from detkit.core.disk import FULL
 from detkit.core.errors import UserError
 from detkit.core.version import __version__
@@ -52,7 +52,7 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
     """
     content = _plain(checkpoint)
     size = bytes_of(content)
-    with _told_of_full_disk(Path(path), size), whole_file(path) as unfinished, open(unfinished, "wb") as file:
+    with _told_of_full_disk(Path(path), size), atomic_file(path) as unfinished, open(unfinished, "wb") as file:
         writer = _Writer(file)
         try:
             torch.save({"format": FORMAT, "detkit_version": __version__, **content}, writer)  # type: ignore[arg-type]
@@ -126,7 +126,7 @@ def _told_of_full_disk(path: Path, size: int) -> Iterator[None]:
 def copy_checkpoint(source: str | Path, path: str | Path) -> None:
     """Copy a checkpoint, as atomically as it was written."""
     size = Path(source).stat().st_size
-    with _told_of_full_disk(Path(path), size), whole_file(path) as unfinished:
+    with _told_of_full_disk(Path(path), size), atomic_file(path) as unfinished:
         shutil.copyfile(source, unfinished)
         with open(unfinished, "rb+") as file:
             os.fsync(file.fileno())

@@ -108,8 +108,8 @@ def _run(name: str, arguments: list[str]) -> int:
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    from detkit.config import overrides
     from detkit.checkpoint.run_name import register
+    from detkit.config import overrides
     from detkit.config.chosen import for_finetuning
     from detkit.config.config_files import check_config_files, explain_yaml, typed_text
     from detkit.config.hydra_folder import remove_empty

@@ -13,26 +13,26 @@ from detkit.checkpoint.build import build_from_checkpoint
 from detkit.checkpoint.store import save_checkpoint
 from detkit.core.errors import UserError
 from detkit.infer.open_checkpoint import load_checkpoint
-from detkit.model.tail import TwoFC
+from detkit.model.box_head import TwoFC
 from detkit.run.own_folder import RUN, own_folder
 
 
 def run_truncate_svd(config: DictConfig) -> dict[str, Any]:
     """Write checkpoints/best.pt into `config.run_dir`; returns its path and the parameters before and after.
 
-    Raises UserError where the model of the checkpoint has no plain two_fc tail.
+    Raises UserError where the model of the checkpoint has no plain two_fc box head.
     """
     saved = load_checkpoint(config.checkpoint, trust=config.trust)
     detector = build_from_checkpoint(saved)
-    tail = getattr(getattr(detector, "roi_head", None), "tail", None)
-    if not isinstance(tail, TwoFC) or saved.model_config["tail"].get("ranks") is not None:
-        raise UserError(f"{config.checkpoint}: its model has no plain fully connected layers (model/tail=two_fc)")
+    box_head = getattr(getattr(detector, "roi_head", None), "box_head", None)
+    if not isinstance(box_head, TwoFC) or saved.model_config["box_head"].get("ranks") is not None:
+        raise UserError(f"{config.checkpoint}: its model has no plain fully connected layers (model/box_head=two_fc)")
     before = sum(parameter.numel() for parameter in detector.parameters())
     ranks = (int(config.ranks[0]), int(config.ranks[1]))
-    tail.truncate(ranks)
+    box_head.truncate(ranks)
     after = sum(parameter.numel() for parameter in detector.parameters())
     settings: Any = deepcopy(saved.config)
-    settings["model"]["tail"]["ranks"] = list(ranks)
+    settings["model"]["box_head"]["ranks"] = list(ranks)
     truncated = replace(saved, model=detector.state_dict(), ema=None, config=settings, training=None)
     with own_folder(Path(config.run_dir), RUN) as folder:
         path = folder / "checkpoints" / "best.pt"

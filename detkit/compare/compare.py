@@ -15,9 +15,10 @@ import torch
 
 from detkit.compare.comparison import Row, accuracy_of, describe_task, relate, tables_of, write_comparison
 from detkit.compare.contender import Contender, compose_contenders
-from detkit.compare.merge_multirun import sweep_folder, write_sweep
+from detkit.compare.merge_multirun import write_sweep
 from detkit.compare.protocol import check_one_protocol
 from detkit.compare.side_by_side import measure_side_by_side
+from detkit.config.hydra_folder import sweep_folder
 from detkit.config.node import Config, plain, read_yaml
 from detkit.core.distributed import choose_device
 from detkit.core.environment import describe_environment, device_name

@@ -23,13 +23,34 @@ TARGETS: dict[str, str] = {
     "detkit.data.yolo_txt": "detkit.data.formats.yolo.yolo_txt",
     "detkit.engine.optimizer": "detkit.train.optimizer",
     "detkit.engine.schedule": "detkit.train.schedule",
+    "detkit.model.proposer.external.External": "detkit.model.proposer.precomputed.PrecomputedProposals",
+    "detkit.model.tail": "detkit.model.box_head",
 }
 # What a part takes, by its path of today: {"detkit.new.place.Part": {"old_argument": "new_argument"}}.
-ARGUMENTS: dict[str, dict[str, str]] = {}
+ARGUMENTS: dict[str, dict[str, str]] = {
+    "detkit.model.box_head.RegionCNN": {"tail": "box_head"},
+    "detkit.model.two_stage.build_two_stage": {"tail": "box_head"},
+}
 # Places in the config of a training, from its root: {"loader.old": "loader.new"}.
-PLACES: dict[str, str] = {}
+PLACES: dict[str, str] = {
+    "decoded_dir": "decode_cache",
+    "loader.sides": "loader.multiscale",
+    "mix": "multi_image",
+    "model.tail": "model.box_head",
+    "model.tail.tail": "model.box_head.box_head",
+    "proposing": "proposal_cache",
+}
+# Options of a group that users may still type: {"group=old": "group=new"}.
+OPTIONS: dict[str, str] = {
+    "model/proposer=external": "model/proposer=precomputed",
+    "model/proposer=external_distinct": "model/proposer=precomputed_distinct",
+    "model/proposer=external_light": "model/proposer=precomputed_light",
+}
 # Names of weights, of one or of all of a module: {"roi_head.old": "roi_head.new"}.
-WEIGHTS: dict[str, str] = {}
+WEIGHTS: dict[str, str] = {
+    "roi_head.tail": "roi_head.box_head",
+    "roi_head.tail.tail": "roi_head.box_head.box_head",
+}
 
 Value = TypeVar("Value")
 
@@ -55,6 +76,15 @@ def renamed(node: Any) -> Any:
     if isinstance(node, (list, tuple)):
         return type(node)(map(renamed, node))
     return node
+
+
+def said_now(key: str) -> str | None:
+    """What a key (loader.sides) or a group (model/tail) of before is called today; None where it is called as ever."""
+    name, _, package = key.partition("@")
+    now = name_now(name.replace("/", "."), PLACES)
+    now = now.replace(".", "/") if "/" in name else now
+    now += f"@{name_now(package, PLACES)}" if package else ""
+    return None if now == key else now
 
 
 def renamed_weights(weights: Mapping[str, Value]) -> Mapping[str, Value]:

@@ -44,7 +44,7 @@ def child(node: Config, key: str) -> Any:
 
 
 def switched_off(node: Any, key: str) -> Any:
-    """Copy a node in which every value called `key`, at any depth, is false or null; interpolations stay as they are."""
+    """Copy a node in which every value called `key`, at any depth, is false or null; interpolations stay so."""
     node = deepcopy(node)
     if isinstance(node, DictConfig) and not node._is_none() and not node._is_interpolation():
         for name in node:

@@ -19,6 +19,7 @@ from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from detkit.config.aliases import OPTIONS, said_now
 from detkit.config.config_dir import config_dir
 from detkit.core.errors import UserError
 from detkit.core.suggest import did_you_mean, nearest
@@ -69,9 +70,14 @@ def check_replaced_groups(loader: ConfigLoader, overrides: list[str]) -> None:
 
 
 def check_options(loader: ConfigLoader, overrides: list[str]) -> None:
-    """Raise UserError for `data=true` or `model=[0]`: of a group one chooses an option by name, or several."""
+    """Raise UserError for `data=true` or `model=[0]`: of a group one chooses an option by name, or several.
+
+    Also for keys, groups and options of before, with what they are called now.
+    """
     groups = all_groups(loader)
     for override in parse(overrides):
+        if answer := _called_otherwise(override):
+            raise UserError(answer)
         if override.key_or_group not in groups or override.is_delete() or override.is_sweep_override():
             continue
         value = override.value()
@@ -82,6 +88,15 @@ def check_options(loader: ConfigLoader, overrides: list[str]) -> None:
             f"{override.input_line}: {override.key_or_group} takes the name of an option\n"
             f"options of {override.key_or_group}: {', '.join(options)}"
         )
+
+
+def _called_otherwise(override: Override) -> str | None:
+    """The answer to what was called so before; None where it still is."""
+    key = override.get_key_element().lstrip("+~")
+    if now := said_now(key):
+        return f"{key} is now {now}"
+    said = [f"{override.key_or_group}={option}" for option in _choices(override)]
+    return next((f"{old} is now {OPTIONS[old]}" for old in said if old in OPTIONS), None)
 
 
 def missing(config: DictConfig) -> UserError:
@@ -100,6 +115,8 @@ def explain(loader: ConfigLoader, config_name: str, overrides: list[str]) -> str
         key = override.key_or_group
         if override.is_hydra_override() or key.startswith("hydra"):
             continue
+        if answer := _called_otherwise(override):
+            return answer
         if key in groups:
             for option in _choices(override):
                 known = _options_beside(loader, groups, key, option)
@@ -256,6 +273,8 @@ def options_of(loader: ConfigLoader, group: str) -> list[str]:
 
 def explain_key(config: DictConfig, key: str, groups: list[str]) -> str | None:
     """Why the dotted `key` is not in `config`, or None if it is."""
+    if now := said_now(key):
+        return f"{key} is now {now}"
     node: Any = config
     parts = key.split(".")
     for depth, part in enumerate(parts):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 @contextmanager
-def whole_file(path: str | Path) -> Iterator[Path]:
+def atomic_file(path: str | Path) -> Iterator[Path]:
     """A path beside `path` to write to, which takes its place when the block ends and is gone when it fails.
 
     Creates folders. Several processes may write the same file: the last one stays.

@@ -10,7 +10,7 @@ import numba
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def compiled(function: F, **options: Any) -> F:
+def jit(function: F, **options: Any) -> F:
     """Compile `function` to machine code, cached beside the module or in the user's cache if either is writable.
 
     options: of `numba.njit`.

@@ -112,7 +112,9 @@ class DetectionDataset(Dataset[Sample]):
         self.mix = mix
         self.read = read
         if mix is not None and proposals is not None:
-            raise UserError("multi_image=... and proposal=... do not go together: a mixed picture has no regions of its own")
+            raise UserError(
+                "multi_image=... and proposal=... do not go together: a mixed picture has no regions of its own"
+            )
 
     def __len__(self) -> int:
         return len(self.annotations)
@@ -155,7 +157,7 @@ class DetectionDataset(Dataset[Sample]):
             target["faults"] = tuple(faults)
         return Sample(torch.from_numpy(pixels).permute(2, 0, 1), target)
 
-    def known(self) -> Iterator[Target]:
+    def iter_targets(self) -> Iterator[Target]:
         """What is known of each image without reading it, in the pixels of its file; boxes without an inside left out.
 
         "proposals" is there where there are any.

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from detkit.core.atomic_file import whole_file
+from detkit.core.atomic_file import atomic_file
 from detkit.core.errors import UserError
 from detkit.data.annotations import Annotations
 from detkit.image.read import read_image
@@ -40,7 +40,7 @@ class DecodedImages:
         except (OSError, ValueError, EOFError):  # not there, or not what was written
             pixels = read_image(path, upright=upright, reduction=reduction)
         try:
-            with whole_file(kept) as unfinished, unfinished.open("wb") as file:
+            with atomic_file(kept) as unfinished, unfinished.open("wb") as file:
                 np.save(file, pixels)
         except OSError as error:
             raise UserError(f"decode_cache={self.folder}: cannot keep pictures there: {error}") from error

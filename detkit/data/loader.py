@@ -128,7 +128,9 @@ class ResumableBatchSampler(Sampler[list[Key]]):
     def __iter__(self) -> Iterator[list[Key]]:
         epoch, mixed, first = self.epoch, self.mixed, self.first_batch
         batches = self._batches()
-        sides = np.random.default_rng((self.seed, epoch, 1)).choice(self.multiscale or [0], len(batches) // SAME_SIDE + 1)
+        sides = np.random.default_rng((self.seed, epoch, 1)).choice(
+            self.multiscale or [0], len(batches) // SAME_SIDE + 1
+        )
         for number, batch in enumerate(batches[first:], start=first):
             side = int(sides[number // SAME_SIDE]) or None
             yield [Key(index, epoch, mixed, side) for index in batch]

@@ -21,7 +21,7 @@ from detkit.model.detector import Detector
 from detkit.model.layers.padding import has_whole_strides, settle_padding
 from detkit.model.one_stage import OneStageDetector
 from detkit.model.postprocess import NMSPostprocess
-from detkit.model.proposer.external import External
+from detkit.model.proposer.precomputed import PrecomputedProposals
 from detkit.model.roi_pool import CropWarp, PSRoIAlign, PSRoIPool, RoIAlign, RoIPool
 from detkit.model.two_stage import TwoStageDetector
 
@@ -70,7 +70,7 @@ class Graph(nn.Module):
     @property
     def takes_regions(self) -> bool:
         """Whether the regions in which it looks come from outside."""
-        return isinstance(getattr(self.detector, "proposer", None), External)
+        return isinstance(getattr(self.detector, "proposer", None), PrecomputedProposals)
 
     def forward(
         self, images: Tensor, sizes: Tensor, original_sizes: Tensor, proposals: Tensor | None = None
@@ -89,7 +89,7 @@ class Graph(nn.Module):
         if isinstance(detector, OneStageDetector):
             boxes, scores = detector.dense_head(features, Batch(images, [], [], []))
         else:
-            proposer: Any = detector.proposer  # an RPN; `External` where the proposals are given
+            proposer: Any = detector.proposer  # an RPN; `PrecomputedProposals` where the proposals are given
             if proposals is None:
                 regions, real = propose(proposer, features, images, sizes, original_sizes)
             else:

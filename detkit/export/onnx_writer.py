@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from detkit.core.atomic_file import whole_file
+from detkit.core.atomic_file import atomic_file
 from detkit.core.errors import UserError
 from detkit.export.batched_nms import survivors_in_onnx
 from detkit.export.graph import OUTPUTS, Graph
@@ -52,7 +52,7 @@ def write_onnx(graph: Graph, path: Path, metadata: str, opset: int | None = None
             verbose=False,
         )
     program.model.metadata_props[KEY] = metadata
-    with whole_file(path) as unfinished:
+    with atomic_file(path) as unfinished:
         program.save(unfinished, external_data=False)
 
 

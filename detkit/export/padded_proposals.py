@@ -11,7 +11,7 @@ from torchvision.ops import roi_align
 
 from detkit.export.batched_nms import survivors
 from detkit.export.frame import clip
-from detkit.model.proposer.external import External
+from detkit.model.proposer.precomputed import PrecomputedProposals
 from detkit.model.proposer.rpn import RPN
 from detkit.model.roi_head.rfcn import RFCNHead
 from detkit.model.roi_pool import CropWarp, PSRoIAlign, PSRoIPool
@@ -44,13 +44,13 @@ def propose(
     return all_boxes.gather(1, index[..., None].expand(-1, -1, 4)), best > -torch.inf
 
 
-def select(external: External, proposals: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
-    """What `External` makes of regions from outside, [B, P, 4] best first: clipped, and which are used, bool [B, P]."""
-    boxes = clip(proposals[:, : external.num_proposals[1]], sizes)
+def select(proposer: PrecomputedProposals, proposals: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
+    """What `PrecomputedProposals` makes of regions, [B, P, 4] best first: clipped, and which are used, bool [B, P]."""
+    boxes = clip(proposals[:, : proposer.num_proposals[1]], sizes)
     sides = boxes[..., 2:] - boxes[..., :2]
-    used = ((sides >= external.min_size) & (sides > 0)).all(dim=-1)  # what an image is filled up with has no sides
-    if external.same_at > 0:
-        cells = torch.round(boxes / external.same_at).long()
+    used = ((sides >= proposer.min_size) & (sides > 0)).all(dim=-1)  # what an image is filled up with has no sides
+    if proposer.same_at > 0:
+        cells = torch.round(boxes / proposer.same_at).long()
         key = ((cells[..., 0] * 4096 + cells[..., 1]) * 4096 + cells[..., 2]) * 4096 + cells[..., 3]
         same = (key[:, :, None] == key[:, None, :]) & used[:, None, :]  # [B, P, P], of a region and another
         earlier = torch.arange(key.shape[1], device=key.device)
@@ -65,12 +65,12 @@ def read_regions(head: Any, features: list[Tensor], boxes: Tensor) -> tuple[Tens
     regions = torch.cat([images.expand(-1, num_regions, 1), boxes], dim=2).flatten(0, 1)  # [B * P, 5]
     if isinstance(head, RFCNHead):
         pool: Any = head.roi_pool
-        maps = head.predictor(head.tail(features[0]))
+        maps = head.predictor(head.box_head(features[0]))
         logits, deltas = head.predictor.vote(*(vote_map(pool, one, regions) for one in maps))
     else:
         pool = head.roi_pool
         pooled = crops(pool, features[0], regions) if isinstance(pool, CropWarp) else pool.read(features, regions)
-        logits, deltas = head.predictor(head.tail(pooled))
+        logits, deltas = head.predictor(head.box_head(pooled))
     moved = decode(deltas * head.box_std + head.box_mean, regions[:, None, 1:])
     shape = (num_images, num_regions)
     return moved.unflatten(0, shape), head.predictor.scores(logits).unflatten(0, shape)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
-from detkit.core.atomic_file import whole_file
+from detkit.core.atomic_file import atomic_file
 from detkit.export.batched_nms import survivors_in_torch
 from detkit.export.graph import Graph
 from detkit.export.metadata import KEY
@@ -25,7 +25,7 @@ def write_program(graph: Graph, path: Path, metadata: str) -> None:
     with quiet():
         program = torch.export.export(graph, inputs, dynamic_shapes=shapes, strict=False)
         program = program.run_decompositions({torch.ops.detkit.survivors.default: survivors_in_torch})
-        with whole_file(path) as unfinished:
+        with atomic_file(path) as unfinished:
             torch.export.save(program, unfinished, extra_files={KEY: metadata})
 
 

@@ -66,7 +66,7 @@ def place_for_inference(
     if any(hasattr(module, "running_var") for module in detector.modules()):
         blank = blank_batch(detector)
         fold_batch_norm(detector, lambda: detector.predict(blank))
-    detector.fold()
+    detector.fuse_for_inference()
     place_model(detector, device, channels_last)
     return apply_runtime(detector, runtime)
 

@@ -37,7 +37,7 @@ def eleven_point_float(recall: NDArray[np.float64], precision: NDArray[np.float6
     return _mean_at(np.linspace(0, 1, 11), recall, precision)
 
 
-def n101(recall: NDArray[np.float64], precision: NDArray[np.float64]) -> float:
+def coco_101_point(recall: NDArray[np.float64], precision: NDArray[np.float64]) -> float:
     """Average the best precision at recall >= 0, 0.01, ..., 1, compared as doubles (COCO)."""
     return _mean_at(np.linspace(0, 1, 101), recall, precision)
 
@@ -122,7 +122,7 @@ def average_precision(
 ) -> Scores:
     """Compute AP and recall, float64 [T, C] each, by any matcher and any integrator.
 
-    VOC2007 is (voc_argmax, eleven_point), VOC2010 (voc_argmax, area), COCO (coco_greedy, n101, max_dets=100).
+    VOC2007 is (voc_argmax, eleven_point), VOC2010 (voc_argmax, area), COCO (coco_greedy, coco_101_point, max_dets=100).
     """
     grouped = group(predictions, ground_truth, num_classes)
     matched = matcher(grouped, iou_thresholds, max_dets=max_dets, area_range=area_range)

@@ -9,7 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detkit.metric.average_precision import Scores, area, curves, eleven_point, eleven_point_float, integrate, n101
+from detkit.metric.average_precision import (
+    Scores,
+    area,
+    coco_101_point,
+    curves,
+    eleven_point,
+    eleven_point_float,
+    integrate,
+)
 from detkit.metric.confusion import confusion_matrix
 from detkit.metric.match import TRUE_POSITIVE, Grouped, Matched, coco_greedy, group, voc_argmax
 from detkit.metric.metrics_json import COCOMetrics, ComparedCounts, Metrics, OperatingPoint, VOCMetrics
@@ -138,7 +146,7 @@ def _coco(grouped: Grouped, classes: Sequence[str]) -> COCOMetrics:
     average_recall: dict[int, NDArray[np.float64]] = {}
     for name, limits in COCO_AREAS.items():
         matched = coco_greedy(grouped, COCO_IOUS.tolist(), max_dets=COCO_MAX_DETS[-1], area_range=limits)
-        by_area[name] = integrate(grouped, matched, n101)
+        by_area[name] = integrate(grouped, matched, coco_101_point)
         if name == "all":
             # a detection is matched before those of lower score are looked at: fewer of them are a prefix
             average_recall = {most: _recall_of_first(grouped, matched, most) for most in COCO_MAX_DETS}

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from detkit.core.jit import compiled
+from detkit.core.jit import jit
 from detkit.metric.records import GroundTruth, Predictions, box_area
 
 FALSE_POSITIVE, TRUE_POSITIVE, IGNORED = 0, 1, 2
@@ -173,7 +173,7 @@ def _check_range(name: str, values: NDArray[np.int64], limit: int) -> None:
         raise ValueError(f"{name} are {values.min()}..{values.max()}, must be in 0..{limit - 1}")
 
 
-@compiled
+@jit
 def overlap(box: NDArray[np.float64], other: NDArray[np.float64], share_of_box: bool) -> float:
     """Compute IoU of two boxes xyxy, or with `share_of_box` intersection over the area of `box`; 0 if disjoint."""
     width = min(box[2], other[2]) - max(box[0], other[0])
@@ -188,7 +188,7 @@ def overlap(box: NDArray[np.float64], other: NDArray[np.float64], share_of_box: 
     return shared / (area + other_area - shared)
 
 
-@compiled
+@jit
 def _argmax(
     boxes: NDArray[np.float64],
     gt_boxes: NDArray[np.float64],
@@ -213,7 +213,7 @@ def _argmax(
                     taken[t, best - g0] = not ignored[best]  # any number of detections may match an ignored one
 
 
-@compiled
+@jit
 def _greedy(
     boxes: NDArray[np.float64],
     gt_boxes: NDArray[np.float64],

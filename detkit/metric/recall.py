@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from detkit.core.jit import compiled
+from detkit.core.jit import jit
 from detkit.metric.match import overlap
 from detkit.metric.records import GroundTruth
 
@@ -83,7 +83,7 @@ def _mean(values: NDArray[np.float64] | NDArray[np.bool_]) -> float | None:
     return float(values.mean()) if values.size else None
 
 
-@compiled
+@jit
 def _running_best(
     boxes: NDArray[np.float64], gt_boxes: NDArray[np.float64], counts: NDArray[np.int64]
 ) -> NDArray[np.float64]:

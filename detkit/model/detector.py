@@ -56,13 +56,13 @@ class Detector(nn.Module):
                         f"{name_of(self)}.{attribute} names {name}, which is no submodule: {who} has {there or 'none'}"
                     )
 
-    def prepare(self, targets: Iterable[Target]) -> None:
+    def fit_statistics(self, targets: Iterable[Target]) -> None:
         """Measure statistics of the training set that are needed before training; most detectors need none.
 
         targets: of every image, in the pixels of its file, with proposals where they come from outside.
         """
 
-    def fold(self) -> None:
+    def fuse_for_inference(self) -> None:
         """Fuse for inference, in place, what only training needs apart; the detector can no longer be trained."""
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:

@@ -158,11 +158,11 @@ class RoIHead(Protocol):
     def loss(self, features: list[Tensor], proposals: list[Tensor], batch: Batch, /) -> dict[str, Tensor]:
         """Compute scalar losses by name; needs `batch.targets`."""
 
-    def prepare(self, targets: Iterable[Target], /) -> None:
-        """Measure statistics of the training set that are needed before training; see `Detector.prepare`."""
+    def fit_statistics(self, targets: Iterable[Target], /) -> None:
+        """Measure statistics of the training set that are needed before training; see `Detector.fit_statistics`."""
 
-    def fold(self) -> None:
-        """Fuse for inference, in place, what only training needs apart; see `Detector.fold`."""
+    def fuse_for_inference(self) -> None:
+        """Fuse for inference, in place, what only training needs apart; see `Detector.fuse_for_inference`."""
 
     def __call__(self, features: list[Tensor], proposals: list[Tensor], /) -> tuple[list[Tensor], list[Tensor]]: ...
 

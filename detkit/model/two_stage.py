@@ -64,11 +64,11 @@ class TwoStageDetector(Detector):
         self.dense = ("backbone", "neck", *inner)
         self.check_names()
 
-    def prepare(self, targets: Iterable[Target]) -> None:
-        self.roi_head.prepare(targets)
+    def fit_statistics(self, targets: Iterable[Target]) -> None:
+        self.roi_head.fit_statistics(targets)
 
-    def fold(self) -> None:
-        self.roi_head.fold()
+    def fuse_for_inference(self) -> None:
+        self.roi_head.fuse_for_inference()
 
     def features(self, batch: Batch) -> list[Tensor]:
         """Compute the maps that proposer and roi_head read, fine to coarse."""
@@ -97,8 +97,8 @@ class TwoStageDetector(Detector):
 
 def _normalization_of(roi_head: RoIHead) -> tuple[Sequence[float], Sequence[float]]:
     """Return the mean and standard deviation of the images that the network in a region head was trained on."""
-    network: RegionNetwork | None = getattr(roi_head, "tail", None)
-    require(network, "model.tail", mean=IMAGES, std=IMAGES)
+    network: RegionNetwork | None = getattr(roi_head, "box_head", None)
+    require(network, "model.box_head", mean=IMAGES, std=IMAGES)
     assert network is not None
     return network.mean, network.std
 
@@ -114,7 +114,7 @@ def build_two_stage(
     preprocess: Preprocess,
     neck: Part[Neck] | None = None,
     roi_pool: Part[RoIPooler] | None = None,
-    tail: Part[BoxHead] | None = None,
+    box_head: Part[BoxHead] | None = None,
     predictor: Part[Predictor] | None = None,
 ) -> TwoStageDetector:
     """Assemble a two-stage detector: each part is given the shapes of the part before it.
@@ -123,20 +123,20 @@ def build_two_stage(
     None. strides: of the maps that the backbone gives, fine to coarse. Raises UserError where two parts do not fit,
     naming the key.
     """
-    check_region_parts(roi_pool=roi_pool, tail=tail, predictor=predictor, roi_head=roi_head)
+    check_region_parts(roi_pool=roi_pool, box_head=box_head, predictor=predictor, roi_head=roi_head)
     trunk, pyramid, features = build_maps(backbone, strides, neck)
     parts: dict[str, RoIPooler | BoxHead | Predictor] = {}
     if roi_pool is not None:
         pooler: RoIPooler = complete(roi_pool, "model.roi_pool", features=features)
         parts["roi_pool"] = pooler
-        if tail is not None:
+        if box_head is not None:
             require(pooler, "model.roi_pool", size="cells along a side of what it gives of a region")
             channels = features[0].channels
-            box_head: BoxHead = complete(tail, "model.tail", in_channels=channels, size=pooler.size)
-            parts["tail"] = box_head
+            region_head: BoxHead = complete(box_head, "model.box_head", in_channels=channels, size=pooler.size)
+            parts["box_head"] = region_head
             if predictor is not None:
-                require(box_head, "model.tail", out_features="the numbers that it gives of a region")
-                width = box_head.out_features
+                require(region_head, "model.box_head", out_features="the numbers that it gives of a region")
+                width = region_head.out_features
                 parts["predictor"] = complete(predictor, "model.predictor", in_features=width, num_classes=num_classes)
     regions: Proposer = complete(proposer, "model.proposer", features=features)
     require(regions, "model.proposer", loss="(features, batch) -> proposals, losses by name")

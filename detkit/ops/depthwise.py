@@ -17,7 +17,7 @@ from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_input
 
-from detkit.core.jit import compiled
+from detkit.core.jit import jit
 
 BLOCK = 128  # channels at a time: the sums of one tap and four pixels of both maps stay in the nearest cache
 
@@ -95,7 +95,7 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 
 # not fastmath as a whole: what is not finite has to stay so
-@partial(compiled, nogil=True, fastmath={"contract"})
+@partial(jit, nogil=True, fastmath={"contract"})
 def _add_products(
     pixels: NDArray[np.float32],
     grads: NDArray[np.float32],

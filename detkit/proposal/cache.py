@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detkit.core.atomic_file import whole_file
+from detkit.core.atomic_file import atomic_file
 from detkit.core.errors import UserError
 from detkit.core.structures import ProposalSource, Size
 from detkit.image.read import read_image, read_image_size
@@ -79,5 +79,5 @@ def _load(path: Path) -> Outcome | None:
 
 
 def _save(path: Path, outcome: Outcome) -> None:
-    with whole_file(path) as unfinished, unfinished.open("wb") as file:
+    with atomic_file(path) as unfinished, unfinished.open("wb") as file:
         np.savez_compressed(file, boxes=outcome.boxes, seconds=outcome.seconds)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detkit.core.errors import UserError
-from detkit.core.jit import compiled
+from detkit.core.jit import jit
 from detkit.proposal.region import WHOLE, Regions
 from detkit.proposal.segmentation import find_root
 
@@ -47,7 +47,7 @@ def _used(measures: str) -> NDArray[np.bool_]:
     return np.array([letter in measures for letter in MEASURES])
 
 
-@compiled
+@jit
 def _merge(
     sizes: NDArray[np.int64],
     boxes: NDArray[np.int64],
@@ -105,7 +105,7 @@ def _merge(
     return boxes
 
 
-@compiled
+@jit
 def _similarity(
     sizes: NDArray[np.int64],
     boxes: NDArray[np.int64],
@@ -131,7 +131,7 @@ def _similarity(
     return similarity
 
 
-@compiled
+@jit
 def _intersection(a: NDArray[np.int32], b: NDArray[np.int32]) -> Any:
     total = 0
     for k in range(len(a)):
@@ -139,7 +139,7 @@ def _intersection(a: NDArray[np.int32], b: NDArray[np.int32]) -> Any:
     return total
 
 
-@compiled
+@jit
 def _unite(
     sizes: NDArray[np.int64],
     boxes: NDArray[np.int64],

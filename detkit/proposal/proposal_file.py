@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detkit.core.atomic_file import whole_file
+from detkit.core.atomic_file import atomic_file
 from detkit.core.errors import UserError
 from detkit.data.annotations import PackedStrings
 from detkit.data.proposals import Proposals
@@ -66,7 +66,7 @@ def _read_folder(folder: Path) -> Proposals:
 def write_proposals(path: str | Path, proposals: Proposals) -> None:
     """Write an npz file, whole or not at all, creating folders."""
     about = {"format": FORMAT, "method": proposals.method, "parameters": proposals.parameters}
-    with whole_file(path) as unfinished, unfinished.open("wb") as file:
+    with atomic_file(path) as unfinished, unfinished.open("wb") as file:
         np.savez_compressed(
             file,
             about=np.frombuffer(json.dumps(about).encode(), np.uint8),

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from detkit.core.jit import compiled
+from detkit.core.jit import jit
 
 # Symbols: H, W the image, C channels, R regions.
 
@@ -90,7 +90,7 @@ def _normalised(counts: NDArray[np.int32]) -> NDArray[np.int32]:
     return (counts * np.int64(WHOLE) // total).astype(np.int32)
 
 
-@compiled
+@jit
 def _axis_bins(across: NDArray[np.float32], down: NDArray[np.float32]) -> NDArray[np.uint8]:
     height, width, channels = across.shape
     steepest = np.zeros(channels, np.float32)
@@ -114,7 +114,7 @@ def _axis_bins(across: NDArray[np.float32], down: NDArray[np.float32]) -> NDArra
     return bins
 
 
-@compiled
+@jit
 def _accumulate(
     labels: NDArray[np.int32], count: int, pixels: NDArray[np.uint8], axis_bins: NDArray[np.uint8]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32], NDArray[np.int32]]:

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from detkit.core.jit import compiled
+from detkit.core.jit import jit
 from detkit.core.structures import Size
 
 LEVELS = 64  # steps of weight per unit of colour distance
@@ -61,7 +61,7 @@ def cut(graph: GridGraph, *, scale: float, min_size: int) -> NDArray[np.int32]:
     return _components(graph.edges, graph.levels, height, width, float(scale) * LEVELS, min_size)
 
 
-@compiled
+@jit
 def find_root(parent: NDArray[Any], node: int) -> int:
     """The root above `node`; the path to it is halved on the way."""
     while parent[node] != node:
@@ -70,7 +70,7 @@ def find_root(parent: NDArray[Any], node: int) -> int:
     return node
 
 
-@compiled
+@jit
 def _edge_levels(pixels: NDArray[np.float32]) -> NDArray[np.uint16]:
     height, width, channels = pixels.shape
     levels = np.full((height, width, 4), OUTSIDE, np.uint16)
@@ -85,7 +85,7 @@ def _edge_levels(pixels: NDArray[np.float32]) -> NDArray[np.uint16]:
     return levels.reshape(-1)
 
 
-@compiled
+@jit
 def _sorted_edges(levels: NDArray[np.uint16]) -> tuple[NDArray[np.int32], NDArray[np.uint16]]:
     starts = np.zeros(NUM_LEVELS + 2, np.int64)  # after counting: where the edges of a level begin
     for level in levels:
@@ -103,7 +103,7 @@ def _sorted_edges(levels: NDArray[np.uint16]) -> tuple[NDArray[np.int32], NDArra
     return edges, in_order
 
 
-@compiled
+@jit
 def _components(
     edges: NDArray[np.int32], levels: NDArray[np.uint16], height: int, width: int, scale: float, min_size: int
 ) -> NDArray[np.int32]:
@@ -140,7 +140,7 @@ def _components(
     return labels.reshape(height, width)
 
 
-@compiled
+@jit
 def _join(parent: NDArray[np.int32], size: NDArray[np.int32], a: int, b: int) -> int:
     if size[a] < size[b]:
         a, b = b, a

@@ -97,8 +97,8 @@ def with_svm(saved: Checkpoint, config: Config) -> tuple[Any, dict[str, Any]]:
     model: Any = copy.deepcopy(saved.model_config)
     cells = config.box.cells
     model["predictor"] = plain(config.predictor)
-    model["predictor"]["box_features"] = head.tail.map_channels * cells**2
-    model["tail"]["map_cells"] = cells
+    model["predictor"]["box_features"] = head.box_head.map_channels * cells**2
+    model["box_head"]["map_cells"] = cells
     model["roi_head"]["box_std"] = [1.0] * 4  # the regressors give offsets as they are
     model["postprocess"] = plain(config.postprocess)
     detector = build_detector(without_pretrained(model), len(saved.classes), trained.preprocess)

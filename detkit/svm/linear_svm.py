@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detkit.core.jit import compiled
+from detkit.core.jit import jit
 
 
 class LinearSVM(NamedTuple):
@@ -58,7 +58,7 @@ def fit_linear_svm(
     return LinearSVM(weight[:-1], float(weight[-1] * bias_feature), alpha)
 
 
-@compiled
+@jit
 def _sweep(
     features: NDArray[np.float32],
     sign: NDArray[np.float64],

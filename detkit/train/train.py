@@ -179,7 +179,7 @@ def _train(
     schedule = build(config.schedule, "schedule")
     scaler = torch.amp.GradScaler(world.device.type, enabled=trainer.precision == "fp16")
     if saved is None or saved.training is None:
-        detector.prepare(dataset.known())
+        detector.fit_statistics(dataset.iter_targets())
     else:
         load_weights(detector, saved.model)
         restore_optimizer(optimizer, saved.training.optimizer)

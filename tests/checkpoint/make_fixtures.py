@@ -33,7 +33,7 @@ BRIEF = (
 )
 MODELS = {
     "faster_rcnn": f"model=faster_rcnn_light {CSP} model.neck.channels=12 model.proposer.channels=12 "
-    "model.proposer.anchors.sizes=[[12,20],[32,48],[64,96]] model.tail.squeeze=4 model.tail.channels=32 "
+    "model.proposer.anchors.sizes=[[12,20],[32,48],[64,96]] model.box_head.squeeze=4 model.box_head.channels=32 "
     "preprocess=short_side preprocess.short=96 preprocess.max=192",
     "ssd": f"model=ssd_light {CSP} model.neck.channels=12 preprocess.height=96 preprocess.width=128 trainer.ema=0.99",
     "yolox": f"model=yolox_light {CSP} model.neck.channels=[8,12,16] model.dense_head.channels=12 "

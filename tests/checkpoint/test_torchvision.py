@@ -103,7 +103,7 @@ def assert_same(reference: Any, images: Sequence[Tensor], content: Checkpoint) -
         if isinstance(model, TwoStageDetector):
             for part in (reference.rpn.head, reference.roi_heads.box_head, reference.roi_heads.box_predictor):
                 in_float64(part, part)
-            for part in (model.proposer.head, model.roi_head.tail, model.roi_head.predictor):
+            for part in (model.proposer.head, model.roi_head.box_head, model.roi_head.predictor):
                 in_float64(part, part)
         model.pixel_mean, model.pixel_std = model.pixel_mean.double(), model.pixel_std.double()
     for image in images:

@@ -155,7 +155,7 @@ def test_every_key_of_train_is_one_of_compare(
 def test_a_backbone_goes_wherever_the_model_has_one(compose_compare: Callable[..., DictConfig], tmp_path: Path) -> None:
     found = compose_contenders(compose_compare("models=[rcnn_light,faster_rcnn_light]", "backbone=resnet18"), tmp_path)
     rcnn, faster = (contender.jobs[0].model for contender in found)
-    assert "pixels" in rcnn.backbone._target_ and rcnn.tail.backbone.name == "resnet18"
+    assert "pixels" in rcnn.backbone._target_ and rcnn.box_head.backbone.name == "resnet18"
     assert faster.backbone.name == "resnet18"
 
 

@@ -24,7 +24,7 @@ def moved(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(aliases, "TARGETS", rows)
     monkeypatch.setattr(aliases, "ARGUMENTS", {f"{NOW}.Warp": {"rows": "height"}})
     monkeypatch.setattr(aliases, "WEIGHTS", {"head.knee": "head.neck"})
-    monkeypatch.setattr(aliases, "PLACES", {"loader.multiscale": "loader.multiscale", "regions": "cache.proposal"})
+    monkeypatch.setattr(aliases, "PLACES", {"loader.sides": "loader.multiscale", "regions": "cache.proposal"})
 
 
 def test_the_longest_row_wins_and_ends_at_a_dot() -> None:

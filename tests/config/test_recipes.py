@@ -45,7 +45,7 @@ VALUES: list[tuple[str, str, Any]] = [
         (name, "model.roi_pool.convention", "caffe")
         for name in [*RFCN, "fast_rcnn_vgg16_voc07", "faster_rcnn_vgg16_voc07"]
     ),
-    *((name, "model.tail.first_dilation", 1) for name in RFCN),
+    *((name, "model.box_head.first_dilation", 1) for name in RFCN),
     # Darknet's canvas
     ("yolo_v3_voc0712", "preprocess.fill", 127),
     ("yolo_v3_voc0712", "augment.transforms.0.fill", 127),
@@ -114,7 +114,7 @@ def test_the_new_layer_of_r_cnn_learns_ten_times_as_fast() -> None:
 
 
 def test_all_biases_of_r_fcn_belong_to_its_new_layers() -> None:
-    new = ("proposer.head.", "roi_head.predictor.", "roi_head.tail.reduce.")
+    new = ("proposer.head.", "roi_head.predictor.", "roi_head.box_head.reduce.")
     biases = [key for key in rates_and_decays("rfcn_resnet50_voc0712") if key.endswith("bias")]
     assert biases and all(key.startswith(new) for key in biases), biases
 
@@ -171,8 +171,8 @@ def pretrained_parts(node: Any, key: str = "model") -> Iterator[tuple[str, str]]
 
 def test_the_line_of_r_cnns_has_one_head(compose_train: Callable[..., DictConfig]) -> None:
     """VGG's fc6 and fc7 with dropout in all three, so that a comparison tells the systems apart and not their heads."""
-    heads = [compose_train(f"model={model}").model.tail for model in ("fast_rcnn", "faster_rcnn")] + [
-        compose_train("model=rcnn").model.tail.tail
+    heads = [compose_train(f"model={model}").model.box_head for model in ("fast_rcnn", "faster_rcnn")] + [
+        compose_train("model=rcnn").model.box_head.box_head
     ]
     wanted = {"channels": 4096, "dropout": 0.5, "pretrained": True, "name": "vgg16"}
     assert all({key: head[key] for key in wanted} == wanted for head in heads)

@@ -1,4 +1,4 @@
-"""Parts: another backbone, neck, tail or pooling, parts of one's own, recipes with another model."""
+"""Parts: another backbone, neck, box head or pooling, parts of one's own, recipes with another model."""
 
 from __future__ import annotations
 
@@ -150,18 +150,18 @@ DOORS = [
         slow=True,
     ),
     Door(
-        kind="the default model with another tail",
+        kind="the default model with another box head",
         given="D",
-        command=f"train model/tail=two_fc {SMALL}",
+        command=f"train model/box_head=two_fc {SMALL}",
         code=0,
         says="written to",
         source=ISSUES,
         needs=("D",),
     ),
     Door(
-        kind="the default model with another tail",
+        kind="the default model with another box head",
         given="D",
-        command=f"train model/tail=conv_fc {SMALL}",
+        command=f"train model/box_head=conv_fc {SMALL}",
         code=0,
         says="written to",
         source=ISSUES,
@@ -171,9 +171,9 @@ DOORS = [
     Door(
         kind="the last stage of a network that is none",
         given="",
-        command=f"train model/tail=res5 {SMALL}",
+        command=f"train model/box_head=res5 {SMALL}",
         code=2,
-        says="model/tail=res5 is the last stage of the ResNet that the backbone is cut from, and the backbone is "
+        says="model/box_head=res5 is the last stage of the ResNet that the backbone is cut from, and the backbone is "
         "tf_efficientnet_lite0: take model/backbone=resnet18",
         source=ISSUES,
     ),
@@ -279,7 +279,7 @@ DOORS = [
         command=f"train model=rcnn_light model/backbone=resnet18 {STEPS}",
         code=2,
         says="model.strides=[1]: resnet18 has maps at 4, 8, 16, 32, none at [1]\n"
-        "chosen by model/backbone@model.tail.backbone=...",
+        "chosen by model/backbone@model.box_head.backbone=...",
     ),
     Door(
         kind="strides that are no list",
@@ -427,7 +427,7 @@ DOORS = [
         given="",
         command=f"compare backbone=pixels 'models=[rcnn_light]' {STEPS}",
         code=2,
-        says="rcnn_light: model.tail.stride=32: model/backbone@model.tail.backbone=pixels is the image itself",
+        says="rcnn_light: model.box_head.stride=32: model/backbone@model.box_head.backbone=pixels is the image itself",
         check=nothing_trained,
     ),
 ]

@@ -20,7 +20,7 @@ DATA = (
 TINY = (
     *DATA, "model/backbone=resnet18", "model.backbone.pretrained=false", "preprocess.short=96", "loader.num_workers=0",
     "loader.batch_size=2", "evaluation.timing_images=2", "evaluation.timing_warmup=1", "evaluation.pictures=1",
-    "device=cpu", "trainer.budget=2it", "model.tail.pretrained=null", "model.tail.channels=32",
+    "device=cpu", "trainer.budget=2it", "model.box_head.pretrained=null", "model.box_head.channels=32",
 )  # fmt: skip
 
 
@@ -62,7 +62,7 @@ def test_a_program_proposes_for_any_image(folder):
 def test_thin_layers_are_a_checkpoint_like_any_other(folder):
     assert cli.main(["truncate_svd", "checkpoint=run", "ranks=[16,8]", "run_dir=thin"]) == 0
     assert cli.main(["eval", "checkpoint=thin", "evaluation.timing_images=0", "run_dir=thin_eval"]) == 0
-    assert detkit.load(folder / "thin").detector.roi_head.tail.fc6[0].weight.shape[0] == 16
+    assert detkit.load(folder / "thin").detector.roi_head.box_head.fc6[0].weight.shape[0] == 16
     assert cli.main(["truncate_svd", "checkpoint=thin", "run_dir=thinner"]) == 2
 
 

@@ -13,11 +13,12 @@ pytestmark = pytest.mark.slow
 PAPER = Path(__file__).resolve().parents[2] / "configs" / "experiment" / "paper"
 RECIPES = [*sorted(f"paper/{path.stem}" for path in PAPER.glob("*.yaml")), "modern/yolox_s_voc0712"]
 REGIONS = ("model.backbone.pretrained=false", "preprocess.short=96", "proposal_cache.num_workers=0")
-VGG = (*REGIONS, "model.tail.channels=64", "model.tail.pretrained=null")
+VGG = (*REGIONS, "model.box_head.channels=64", "model.box_head.pretrained=null")
 RESNET = (*REGIONS, "model.backbone.norm=live")  # the statistics of no weights normalise nothing
 SMALLER = {  # by how a recipe is called: what would take minutes here
     "rcnn_": (
-        "model.tail.backbone.pretrained=false", "model.tail.tail.channels=64", "model.tail.tail.pretrained=null",
+        "model.box_head.backbone.pretrained=false", "model.box_head.box_head.channels=64",
+        "model.box_head.box_head.pretrained=null",
         "model.proposer.num_proposals=[50,10]", *REGIONS[1:],
     ),
     "fast_rcnn_vgg16": VGG,

@@ -19,7 +19,7 @@ RANDOM = ("model.backbone.pretrained=false", "preprocess.short=96")
 SMALL = ("model.backbone.name=resnet10t", "model.backbone.pretrained=false")
 MODELS = {
     "rcnn_light": (
-        "model.tail.backbone.pretrained=false", "model.roi_pool.size=32", "model.proposer.num_proposals=[50,20]",
+        "model.box_head.backbone.pretrained=false", "model.roi_pool.size=32", "model.proposer.num_proposals=[50,20]",
         "preprocess.short=96", "proposal_cache.num_workers=0",
     ),
     "fast_rcnn_light": (*RANDOM, "proposal_cache.num_workers=0"),

@@ -44,7 +44,7 @@ FASTER = ("model=faster_rcnn_light", SMALL, "preprocess.short=96")
 FAST = ("model=fast_rcnn_light", SMALL, "preprocess.short=96")
 RFCN = ("model=rfcn_light", "preprocess.short=96")
 RFCN_ROUNDED = (*RFCN, "model/roi_pool=ps_roi_pool")
-RCNN = ("model=rcnn_light", "model.tail.backbone.name=resnet10t", "model.roi_pool.size=64", "preprocess.short=96")
+RCNN = ("model=rcnn_light", "model.box_head.backbone.name=resnet10t", "model.roi_pool.size=64", "preprocess.short=96")
 RCNN_BY_CLASS = (*RCNN, "model.postprocess.max_detections=null", "model.postprocess.max_candidates=5")
 FILTERED = (*FASTER, "model.proposer.filter_first=true", "model.proposer.min_size=24", "model.proposer.pre_nms=[60,60]")
 ALLOWED = {"box_px": 0.05, "score": 1e-3}

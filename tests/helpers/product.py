@@ -46,7 +46,7 @@ class Outcome(NamedTuple):
 
 
 def groups_of(model: str, loader: ConfigLoaderImpl) -> dict[str, list[str]]:
-    """The options of each group that a model has, those inside its tail and its preprocess among them."""
+    """The options of each group that a model has, those inside its box head and its preprocess among them."""
     choices = loader.load_configuration("train", [f"model={model}"], RunMode.RUN).hydra.runtime.choices
     keys = [str(key) for key in choices if str(key).startswith("model/") or key == "preprocess"]
     return {key: options_of(loader, key.partition("@")[0]) for key in keys}

@@ -3,12 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from detkit.metric.average_precision import Curve, area, eleven_point, eleven_point_float, n101
+from detkit.metric.average_precision import Curve, area, coco_101_point, eleven_point, eleven_point_float
 
 EMPTY = np.zeros(0)
 
 
-@pytest.mark.parametrize("integrator", [area, eleven_point, n101])
+@pytest.mark.parametrize("integrator", [area, eleven_point, coco_101_point])
 def test_ends(integrator):
     assert integrator(EMPTY, EMPTY) == 0
     assert integrator(np.array([0.5, 1.0]), np.array([1.0, 1.0])) == pytest.approx(1)
@@ -18,7 +18,7 @@ def test_by_hand():
     recall, precision = np.array([0.25, 0.25, 0.5]), np.array([1.0, 0.5, 2 / 3])
     assert area(recall, precision) == pytest.approx(0.25 + 0.25 * 2 / 3)
     assert eleven_point(recall, precision) == pytest.approx((3 + 3 * 2 / 3) / 11)  # 0, .1, .2 and .3, .4, .5
-    assert n101(recall, precision) == pytest.approx((26 + 25 * 2 / 3) / 101)
+    assert coco_101_point(recall, precision) == pytest.approx((26 + 25 * 2 / 3) / 101)
 
 
 @pytest.mark.parametrize("total", [10, 20, 30, 70, 1000])

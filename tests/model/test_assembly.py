@@ -33,17 +33,17 @@ RCNN = ("model=rcnn_light", "model.roi_pool.size=48", "model.roi_pool.context=4"
 MODELS = [
     LIGHT,
     ("model=faster_rcnn",),
-    ("model=faster_rcnn", "model/backbone=resnet18", "model/tail=res5"),
+    ("model=faster_rcnn", "model/backbone=resnet18", "model/box_head=res5"),
     ("model=faster_rcnn", "model/backbone=timm", "model/roi_pool=roi_align", "model.predictor.class_agnostic=true"),
     ("model=faster_rcnn", "model/backbone=resnet18", "model/neck=fpn", "model.backbone.norm=live"),
     ("model=faster_rcnn_fpn", "model/backbone=resnet18"),
     ("model=rfcn", "model/backbone=resnet18"),
-    ("model=fast_rcnn", "model.tail.channels=64"),
+    ("model=fast_rcnn", "model.box_head.channels=64"),
     ("model=fast_rcnn_light", "model.backbone.name=resnet10t", "preprocess.short=96"),
     ("model=rfcn_light", "model.backbone.name=resnet10t", "preprocess.short=96"),
     RCNN,
-    ("model=rcnn", "model/tail=region_cnn", "model/backbone@model.tail.backbone=resnet18", "model/predictor=linear",
-     "model.roi_pool.size=48", "model.roi_head.chunk_size=5", "preprocess.short=96"),
+    ("model=rcnn", "model/box_head=region_cnn", "model/backbone@model.box_head.backbone=resnet18",
+     "model/predictor=linear", "model.roi_pool.size=48", "model.roi_head.chunk_size=5", "preprocess.short=96"),
 ]  # fmt: skip
 
 
@@ -118,7 +118,7 @@ def test_learns_eight_scenes(build: Callable[..., Detector]) -> None:
 @pytest.mark.slow
 def test_rcnn_learns_eight_scenes(build: Callable[..., Detector]) -> None:
     torch.manual_seed(0)
-    model = build(*RCNN, "model.tail.backbone.name=resnet10t", "model.roi_head.num_samples=16", num_classes=2)
+    model = build(*RCNN, "model.box_head.backbone.name=resnet10t", "model.roi_head.num_samples=16", num_classes=2)
     assert overfit(model, eight_scenes(), steps=40, lr=2e-3) > 0.9
 
 
@@ -136,7 +136,7 @@ def test_fast_rcnn_learns_eight_scenes(build: Callable[..., Detector]) -> None:
 def test_rfcn_learns_eight_scenes(build: Callable[..., Detector]) -> None:
     torch.manual_seed(0)
     settings = [f"model.backbone.{key}" for key in ("norm=live", "frozen_stages=0")]
-    settings += [f"model.tail.{key}" for key in ("norm=live", "channels=128")]
+    settings += [f"model.box_head.{key}" for key in ("norm=live", "channels=128")]
     settings += [f"model.proposer.{key}" for key in ("channels=128", "drop_border=false", "negative_iou=0.4")]
     settings += ["model.proposer.anchors.sizes=[[48,72,96]]", "model.proposer.anchors.convention=exact"]
     model = build("model=rfcn", "model/backbone=resnet18", "preprocess.short=288", *settings, num_classes=2)

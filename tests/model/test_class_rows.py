@@ -22,7 +22,7 @@ from detkit.model.detector import Detector
 BEFORE = ["ring", "star", "disk"]
 SMALL = "model.backbone.name=resnet10t"
 WARPED = ("preprocess.height=96", "preprocess.width=128")
-RCNN = ("model=rcnn_light", "model.roi_pool.size=48", "model.tail.backbone.name=resnet10t", "preprocess.short=96")
+RCNN = ("model=rcnn_light", "model.roi_pool.size=48", "model.box_head.backbone.name=resnet10t", "preprocess.short=96")
 MODELS: list[Any] = [
     ("model=faster_rcnn_light", SMALL, "preprocess.short=96"),
     pytest.param(

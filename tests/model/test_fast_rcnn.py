@@ -15,7 +15,7 @@ from detkit.ops.coder import decode
 
 def head(num_classes: int = 3, **options: object) -> FastRCNNHead:
     predictor = LinearPredictor(in_features=4, num_classes=num_classes)
-    return FastRCNNHead(roi_pool=nn.Identity(), tail=nn.Identity(), predictor=predictor, **options)  # type: ignore[arg-type]
+    return FastRCNNHead(roi_pool=nn.Identity(), box_head=nn.Identity(), predictor=predictor, **options)  # type: ignore[arg-type]
 
 
 def scene() -> tuple[torch.Tensor, Target]:

@@ -13,7 +13,7 @@ from torchvision.ops import generalized_box_iou
 from detkit.core.structures import Batch, FeatureSpec, Target
 from detkit.model.dense import AnchorGrid
 from detkit.model.dense_head.fcos import FCOSHead, centreness
-from detkit.ops.assign.match import BETWEEN, NEGATIVE
+from detkit.ops.assign.match import IGNORE, NEGATIVE
 from detkit.ops.point import match_points
 
 CANVAS = (48, 64)
@@ -104,7 +104,7 @@ def test_difficult_objects_are_nobodys_and_no_background() -> None:
     boxes = torch.tensor([[0.0, 0, 20, 20], [20, 20, 40, 40]])
     ranges = torch.tensor([[0.0, 100]]).expand(3, 2)
     got = match_points(points, torch.full((3,), 9.0), ranges, boxes, torch.tensor([False, True]))
-    assert got.tolist() == [0, BETWEEN, NEGATIVE]
+    assert got.tolist() == [0, IGNORE, NEGATIVE]
     assert match_points(points, torch.ones(3), ranges, boxes[:0], torch.zeros(0, dtype=torch.bool)).tolist() == [-1] * 3
 
 

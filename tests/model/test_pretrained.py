@@ -20,7 +20,7 @@ from detkit.model.backbone.origin import Origin, record_origins, timm_file
 from detkit.model.backbone.pretrained import torchvision_model, weight_path
 from detkit.model.backbone.resnet import ResNet
 from detkit.model.backbone.timm_backbone import TimmBackbone
-from detkit.model.tail import RegionCNN, TwoFC
+from detkit.model.box_head import RegionCNN, TwoFC
 
 
 def same(part: nn.Module, reference: nn.Module) -> bool:
@@ -75,9 +75,9 @@ def test_a_classifier_is_free_where_nobody_reads_it(tmp_path: Path) -> None:
 def test_layers_of_a_vgg(tmp_path: Path) -> None:
     net = torchvision.models.vgg11(num_classes=3)
     torch.save(net.state_dict(), tmp_path / "v.pth")
-    tail: Any = TwoFC(in_channels=512, size=7, channels=4096, name="vgg11", pretrained=str(tmp_path / "v.pth"))
-    assert same(tail.fc6, net.classifier[0]) and same(tail.fc7, net.classifier[3])
-    with pytest.raises(UserError, match=r"vgg11 has a layer of \[4096, 25088\] where the tail has \[64, 25088\]"):
+    head: Any = TwoFC(in_channels=512, size=7, channels=4096, name="vgg11", pretrained=str(tmp_path / "v.pth"))
+    assert same(head.fc6, net.classifier[0]) and same(head.fc7, net.classifier[3])
+    with pytest.raises(UserError, match=r"vgg11 has a layer of \[4096, 25088\] where the box head has \[64, 25088\]"):
         TwoFC(in_channels=512, size=7, channels=64, name="vgg11", pretrained=str(tmp_path / "v.pth"))
 
 
@@ -162,7 +162,7 @@ def test_the_network_on_the_regions_is_recorded_by_its_place(resnet: tuple[Path,
     backbone = partial(ResNet, name="resnet18", pretrained=str(resnet[0]))
     with record_origins() as origins:
         RegionCNN(in_channels=3, size=64, backbone=backbone)
-    assert [origin.part for origin in origins] == ["model.tail.backbone"]
+    assert [origin.part for origin in origins] == ["model.box_head.backbone"]
 
 
 def test_timm_says_which_weights_it_has() -> None:

@@ -18,14 +18,14 @@ PROTOCOL_OF = {
     "neck": "Neck",
     "proposer": "Proposer",
     "roi_pool": "RoIPooler",
-    "tail": "BoxHead",
+    "box_head": "BoxHead",
     "predictor": "Predictor",
     "roi_head": "RoIHead",
     "dense_head": "DenseHead",
     "postprocess": "Postprocess",
 }
 ALSO = [
-    ("detkit.model.tail.RegionCNN", "RegionNetwork"),
+    ("detkit.model.box_head.RegionCNN", "RegionNetwork"),
     ("detkit.model.predictor.LinearPredictor", "ScalablePredictor"),
     ("detkit.model.predictor.PositionSensitivePredictor", "VotingPredictor"),
 ]

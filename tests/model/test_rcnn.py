@@ -11,11 +11,11 @@ from torch import nn
 from detkit.core.errors import UserError
 from detkit.core.structures import Batch, FeatureSpec, Target
 from detkit.model.backbone.pixels import Pixels
+from detkit.model.box_head import RegionCNN, TwoFC
 from detkit.model.detector import Detector
 from detkit.model.roi_pool import CropWarp
-from detkit.model.tail import RegionCNN, TwoFC
 
-TINY = ("model=rcnn_light", "model.tail.backbone.name=resnet10t", "model.roi_pool.size=48", "preprocess.short=96")
+TINY = ("model=rcnn_light", "model.box_head.backbone.name=resnet10t", "model.roi_pool.size=48", "preprocess.short=96")
 
 
 def make_batch(counts: list[int]) -> Batch:
@@ -39,7 +39,7 @@ def make_batch(counts: list[int]) -> Batch:
 
 def test_images_are_normalised_for_the_network_that_reads_the_regions(build: Callable[..., Detector]) -> None:
     model = build(*TINY)
-    assert model.pixel_mean.flatten().tolist() == pytest.approx(model.roi_head.tail.backbone.mean)
+    assert model.pixel_mean.flatten().tolist() == pytest.approx(model.roi_head.box_head.backbone.mean)
     batch = make_batch([20])
     batch.sizes = [(80, 100)]
     (canvas,) = model.features(batch)
@@ -88,10 +88,10 @@ class Maps(nn.Module):
 def test_vgg_pools_its_last_map_before_its_fully_connected_layers() -> None:
     torch.manual_seed(0)
     fc = TwoFC(in_channels=3, size=7, channels=8)
-    tail = RegionCNN(in_channels=3, size=224, stride=16, backbone=Maps, tail=lambda in_channels, size: fc)
+    head = RegionCNN(in_channels=3, size=224, stride=16, backbone=Maps, box_head=lambda in_channels, size: fc)
     crops = torch.randn(3, 3, 224, 224)
     pool5 = nn.functional.max_pool2d(crops[:, :, ::16, ::16], 2)
-    assert tail.out_features == 8 and torch.equal(tail(crops), fc(pool5))
+    assert head.out_features == 8 and torch.equal(head(crops), fc(pool5))
 
 
 def test_the_last_map_follows_the_features_for_box_regressors() -> None:

@@ -24,20 +24,20 @@ def parts_of(detector: Detector) -> dict[str, Any]:
 def test_a_two_stage_detector_has_the_stages_that_its_parts_name(build: Callable[..., Detector]) -> None:
     detector = build(*TWO_STAGE)
     assert detector.stages == ("backbone", "neck", "proposer", "roi_head", "roi_head.roi_pool", "postprocess")
-    assert detector.dense == ("backbone", "neck", "proposer.head", "roi_head.tail")
+    assert detector.dense == ("backbone", "neck", "proposer.head", "roi_head.box_head")
 
 
 def test_what_computes_nothing_is_no_stage(build: Callable[..., Detector]) -> None:
-    detector = build("model=rcnn_light", "model.tail.backbone.name=resnet10t")
+    detector = build("model=rcnn_light", "model.box_head.backbone.name=resnet10t")
     assert detector.stages == ("roi_head", "roi_head.roi_pool", "postprocess")
-    assert detector.dense == ("backbone", "neck", "roi_head.tail")
+    assert detector.dense == ("backbone", "neck", "roi_head.box_head")
 
 
 @pytest.mark.parametrize("said, attribute", [("timed", "stages"), ("compilable", "dense")])
 def test_a_misspelt_name_of_a_part_is_refused(build: Callable[..., Detector], said: str, attribute: str) -> None:
     parts = parts_of(build(*TWO_STAGE))
     parts["roi_head"].__class__ = type("Own", (FastRCNNHead,), {said: ("tial",)})
-    message = rf"{attribute} names roi_head\.tial, .* roi_head \(Own\) has roi_pool, tail, predictor$"
+    message = rf"{attribute} names roi_head\.tial, .* roi_head \(Own\) has roi_pool, box_head, predictor$"
     with pytest.raises(UserError, match=message):
         TwoStageDetector(**parts)
 

@@ -163,7 +163,9 @@ def test_without_regressors_boxes_stay() -> None:
 
 def command(verb: str, *overrides: str) -> DictConfig:
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        return compose(verb, [*overrides, "device=cpu", "proposal_cache.num_workers=0", "proposal_cache.cache_dir=null"])
+        return compose(
+            verb, [*overrides, "device=cpu", "proposal_cache.num_workers=0", "proposal_cache.cache_dir=null"]
+        )
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +174,8 @@ def trained(tiny_voc: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("rcnn")
     train(
         command(
-            "train", "model=rcnn_light", "model.tail.backbone.name=resnet10t", "model.tail.backbone.pretrained=false",
+            "train", "model=rcnn_light", "model.box_head.backbone.name=resnet10t",
+            "model.box_head.backbone.pretrained=false",
             "model.roi_pool.size=32", "model.roi_pool.context=2", "preprocess.short=40", "preprocess.max=64",
             "proposal.min_side=4", "data=voc", f"data.root={tiny_voc}", f"run_dir={run}", "name=rcnn",
             "loader.num_workers=0", "trainer.budget=2it", "trainer.eval_every=null", "logger.tensorboard=false",

@@ -77,13 +77,13 @@ TWO_STAGE: list[Rule] = [
     (r"rpn\.head\.conv\.", "proposer.head.conv.0."),  # before torchvision 0.12
     (r"rpn\.head\.cls_logits\.", "proposer.head.objectness."),
     (r"rpn\.head\.bbox_pred\.", "proposer.head.delta."),
-    (r"roi_heads\.box_head\.", "roi_head.tail."),
+    (r"roi_heads\.box_head\.", "roi_head.box_head."),
     (r"roi_heads\.box_predictor\.cls_score\.", "roi_head.predictor.logit."),
     (r"roi_heads\.box_predictor\.bbox_pred\.", "roi_head.predictor.delta."),
 ]
 CONV_BOX_HEAD: list[Rule] = [
-    (r"roi_heads\.box_head\.([0-3])\.", r"roi_head.tail.convs.\1."),
-    (r"roi_heads\.box_head\.5\.", "roi_head.tail.fc."),
+    (r"roi_heads\.box_head\.([0-3])\.", r"roi_head.box_head.convs.\1."),
+    (r"roi_heads\.box_head\.5\.", "roi_head.box_head.fc."),
 ]
 RETINA: list[Rule] = [
     *RESNET,
@@ -241,7 +241,7 @@ ARCHITECTURES = [
         mark="roi_heads.box_head.0.0.weight",
         overrides=(
             "model=faster_rcnn_fpn",
-            "model/tail=conv_fc",
+            "model/box_head=conv_fc",
             "model.backbone.norm=live",
             "model.neck.norm=batch",
             "model.proposer.num_convs=2",

@@ -42,7 +42,9 @@ class Mosaic:
         min_size: float = 2.0,
     ) -> None:
         if size < 32 or not 0 < scale[0] <= scale[1]:
-            raise UserError(f"multi_image.size={size} multi_image.scale={list(scale)}: a side of at least 32, and a range above 0")
+            raise UserError(
+                f"multi_image.size={size} multi_image.scale={list(scale)}: a side of at least 32, and a range above 0"
+            )
         if not (0 <= mixup <= 1 and 0 <= until <= 1):
             raise UserError(f"multi_image.mixup={mixup} multi_image.until={until}: both are shares, from 0 to 1")
         self.size, self.mixup, self.until = size, mixup, until

@@ -19,7 +19,7 @@ STAGES = {4: "layer1", 8: "layer2", 16: "layer3", 32: "layer4"}  # stride -> wha
 class ResNet(nn.Module):
     """A torchvision ResNet up to the coarsest of `strides`, each of which (of 4, 8, 16, 32) gives a map.
 
-    strides (16,) is the C4 trunk: the last stage is left to `detkit.model.tail.Res5`.
+    strides (16,) is the C4 trunk: the last stage is left to `detkit.model.box_head.Res5`.
     frozen_stages: 1 freezes the stem, 2 the stem and res2, and so on.
     norm: "frozen" uses the batch statistics of the weights, "live" learns them.
     weights: which of torchvision's, where pretrained is true.

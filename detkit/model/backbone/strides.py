@@ -16,7 +16,7 @@ def check_strides(name: str, strides: Sequence[int], available: Sequence[int]) -
     if list(strides) == [1]:
         raise UserError(
             f"{found}; the image itself is model/backbone=pixels, and the network that R-CNN runs on its regions is "
-            "chosen by model/backbone@model.tail.backbone=..."
+            "chosen by model/backbone@model.box_head.backbone=..."
         )
     some = ",".join(map(str, list(available)[-len(strides) :]))
     raise UserError(found + (f"; model.strides=[{some}] would do" if len(strides) <= len(available) else ""))

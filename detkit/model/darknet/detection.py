@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from detkit.core.structures import Batch, Size, Target
 from detkit.model.darknet.section import Section
 from detkit.model.dense_head.yolo_v1 import assign_cells, canvas_size, responsible
-from detkit.ops.assign.match import BETWEEN
+from detkit.ops.assign.match import IGNORE
 from detkit.ops.yolo_coder import cell_grid, decode_root, encode_root
 
 
@@ -75,7 +75,7 @@ class DetectionHead(nn.Module):
             offsets = torch.cat([offsets[:, :2], offsets[:, 2:].square()], dim=1)
         found = overlap if self.rescore else torch.ones_like(overlap)
         seen = (found - confidence[busy][mine]).square().sum()
-        silent = (matches != BETWEEN)[:, None].expand_as(confidence).clone()
+        silent = (matches != IGNORE)[:, None].expand_as(confidence).clone()
         silent[busy] = ~F.one_hot(best, self.num).bool()
         unseen = (silent * confidence.square()).sum()
         wrong = (F.one_hot(labels, self.num_classes) - classes[busy]).square().sum()

@@ -17,9 +17,9 @@ from detkit.model.dense import AnchorGrid, best_pairs, flatten_head, normal_init
 from detkit.model.dense_head.retina import tower
 from detkit.model.part import one_width
 from detkit.model.protocols import Part
-from detkit.ops.assign.match import BETWEEN
+from detkit.ops.assign.match import IGNORE
 from detkit.ops.assign.objects import match_each, objects_of
-from detkit.ops.point import match_points, sides
+from detkit.ops.point import ltrb_distances, match_points
 
 # Symbols: B images, N points of an image over all levels, C classes, K candidates.
 
@@ -72,7 +72,7 @@ class FCOSHead(nn.Module):
         """
         boxes, scores = [], []
         anchors = self.anchors(features, batch.images.shape[-2:])
-        for logits, distances, centre, level_anchors in zip(*self.read(features), anchors, strict=True):
+        for logits, distances, centre, level_anchors in zip(*self.raw_outputs(features), anchors, strict=True):
             certain = (logits.sigmoid() * centre.sigmoid()).sqrt()
             top, index, label = best_pairs(certain, self.num_candidates)
             picked = distances.gather(1, index[..., None].expand(-1, -1, 4))
@@ -86,7 +86,7 @@ class FCOSHead(nn.Module):
         Each is summed and divided by the number of positive points in the batch.
         """
         assert batch.targets is not None
-        level_logits, level_distances, level_centre = self.read(features)
+        level_logits, level_distances, level_centre = self.raw_outputs(features)
         logits, distances = torch.cat(level_logits, dim=1), torch.cat(level_distances, dim=1)
         centre = torch.cat(level_centre, dim=1)
         levels = self.anchors(features, batch.images.shape[-2:])
@@ -99,11 +99,11 @@ class FCOSHead(nn.Module):
         boxes = objects.boxes[gt]
         wanted = torch.zeros_like(logits)
         wanted[image, positive, objects.labels[gt]] = 1
-        counted = (matches != BETWEEN)[..., None]
+        counted = (matches != IGNORE)[..., None]
         found = place(distances[image, positive], anchors[positive])
         box = generalized_box_iou_loss(found, boxes, reduction="sum")
         central = F.binary_cross_entropy_with_logits(
-            centre[image, positive, 0], centreness(sides(points[positive], boxes)), reduction="sum"
+            centre[image, positive, 0], centreness(ltrb_distances(points[positive], boxes)), reduction="sum"
         )
         focal = sigmoid_focal_loss(logits, wanted, alpha=self.alpha, gamma=self.gamma, reduction="none")
         count = max(len(positive), 1)
@@ -123,7 +123,7 @@ class FCOSHead(nn.Module):
         """See `detkit.model.class_rows`."""
         return {"logit": labels_of_rows(num_classes)}
 
-    def read(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    def raw_outputs(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """Compute, per level, float32 logits [B, N, C], distances [B, N, 4] >= 0 in sides, centre-ness [B, N, 1]."""
         hidden = [self.box_tower(x) for x in features]
         logits = [flatten_head(self.logit(self.class_tower(x)), self.num_classes).float() for x in features]

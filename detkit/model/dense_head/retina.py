@@ -17,7 +17,7 @@ from detkit.model.class_rows import labels_of_rows
 from detkit.model.dense import AnchorGrid, best_pairs, flatten_head, normal_init, start_at
 from detkit.model.part import one_width
 from detkit.model.protocols import Part
-from detkit.ops.assign.match import BETWEEN, match_anchors
+from detkit.ops.assign.match import IGNORE, match_anchors
 from detkit.ops.assign.objects import objects_of
 from detkit.ops.coder import decode, encode
 from detkit.ops.iou_loss import iou_loss
@@ -77,7 +77,7 @@ class RetinaHead(nn.Module):
         """
         boxes, scores = [], []
         anchors = self.anchors(features, batch.images.shape[-2:])
-        for level_logits, level_deltas, level_anchors in zip(*self.read(features), anchors, strict=True):
+        for level_logits, level_deltas, level_anchors in zip(*self.raw_outputs(features), anchors, strict=True):
             top, anchor, label = best_pairs(level_logits, self.num_candidates)
             boxes.append(decode(level_deltas.gather(1, anchor[..., None].expand(-1, -1, 4)), level_anchors[anchor]))
             blank = top.new_zeros(*top.shape, self.num_classes)
@@ -87,7 +87,7 @@ class RetinaHead(nn.Module):
     def loss(self, features: list[Tensor], batch: Batch) -> dict[str, Tensor]:
         """Compute `class` (focal) and `box` losses, each summed and divided by the number of positive anchors."""
         assert batch.targets is not None
-        level_logits, level_deltas = self.read(features)
+        level_logits, level_deltas = self.raw_outputs(features)
         logits, deltas = torch.cat(level_logits, dim=1), torch.cat(level_deltas, dim=1)  # [B, N, C], [B, N, 4]
         anchors = torch.cat(self.anchors(features, batch.images.shape[-2:]))  # [N, 4]
         objects = objects_of(batch.targets)
@@ -98,13 +98,13 @@ class RetinaHead(nn.Module):
         gt = matches[image, positive]
         wanted = torch.zeros_like(logits)
         wanted[image, positive, objects.labels[gt]] = 1
-        counted = (matches != BETWEEN)[..., None]
-        box = self.place(deltas[image, positive], anchors[positive], objects.boxes[gt])
+        counted = (matches != IGNORE)[..., None]
+        box = self.box_loss(deltas[image, positive], anchors[positive], objects.boxes[gt])
         focal = sigmoid_focal_loss(logits, wanted, alpha=self.alpha, gamma=self.gamma, reduction="none")
         count = max(len(positive), 1)
         return {"class": (focal * counted).sum() / count, "box": box / count}
 
-    def place(self, deltas: Tensor, anchors: Tensor, boxes: Tensor) -> Tensor:
+    def box_loss(self, deltas: Tensor, anchors: Tensor, boxes: Tensor) -> Tensor:
         """Sum the box loss of P positive anchors: deltas, anchors and target boxes, all [P, 4]."""
         if self.iou_loss is not None:
             return self.iou_loss(decode(deltas, anchors), boxes).sum()
@@ -114,7 +114,7 @@ class RetinaHead(nn.Module):
         """See `detkit.model.class_rows`."""
         return {"logit": labels_of_rows(num_classes, anchors=len(self.anchors.base(0)))}
 
-    def read(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    def raw_outputs(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Compute, per level, logits float32 [B, H * W * A, C] and offsets [B, H * W * A, 4]."""
         logits = [flatten_head(self.logit(self.class_tower(x)), self.num_classes).float() for x in features]
         deltas = [flatten_head(self.delta(self.box_tower(x)), 4).float() for x in features]

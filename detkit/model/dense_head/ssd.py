@@ -68,27 +68,27 @@ class SSDHead(nn.Module):
 
     def forward(self, features: list[Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
         """Decode boxes float32 [B, N, 1, 4] xyxy on the canvas and scores float32 [B, N, C]."""
-        logits, deltas, anchors = self.read(features, batch)
+        logits, deltas, anchors = self.raw_outputs(features, batch)
         boxes = decode(deltas, anchors, self.box_std)
         return boxes[:, :, None], logits.softmax(dim=2)[:, :, 1:]
 
     def loss(self, features: list[Tensor], batch: Batch) -> dict[str, Tensor]:
         """Compute `class` and `box` losses, each summed and divided by the number of matched boxes (equation 1)."""
         assert batch.targets is not None
-        logits, deltas, anchors = self.read(features, batch)
+        logits, deltas, anchors = self.raw_outputs(features, batch)
         objects = objects_of(batch.targets)
         matches = match_default_boxes(anchors, objects, positive=self.positive_iou)  # [B, N]
         image, positive = torch.nonzero(matches >= 0, as_tuple=True)
         gt = matches[image, positive]
         labels = torch.zeros_like(matches)
         labels[image, positive] = objects.labels[gt] + 1
-        box = self.place(deltas[image, positive], anchors[positive], objects.boxes[gt])
+        box = self.box_loss(deltas[image, positive], anchors[positive], objects.boxes[gt])
         entropy = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels)
         counted = (matches >= 0) | hard_negatives(entropy.detach(), matches, ratio=self.negative_ratio)
         count = max(len(positive), 1)
         return {"class": (entropy * counted).sum() / count, "box": box / count}
 
-    def place(self, deltas: Tensor, anchors: Tensor, boxes: Tensor) -> Tensor:
+    def box_loss(self, deltas: Tensor, anchors: Tensor, boxes: Tensor) -> Tensor:
         """Sum the box loss of P matched default boxes: deltas, anchors and target boxes, all [P, 4]."""
         if self.iou_loss is not None:
             return self.iou_loss(decode(deltas, anchors, self.box_std), boxes).sum()
@@ -104,7 +104,7 @@ class SSDHead(nn.Module):
             rows[path] = labels_of_rows(num_classes, others=1, anchors=anchors)
         return rows
 
-    def read(self, features: list[Tensor], batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    def raw_outputs(self, features: list[Tensor], batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Compute logits float32 [B, N, C + 1], offsets [B, N, 4] and the default boxes, [N, 4] on the canvas."""
         logits = [flatten_head(layer(x), self.num_logits) for layer, x in zip(self.logit, features, strict=True)]
         deltas = [flatten_head(layer(x), 4) for layer, x in zip(self.delta, features, strict=True)]

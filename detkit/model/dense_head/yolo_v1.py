@@ -20,7 +20,7 @@ from detkit.core.errors import UserError
 from detkit.core.structures import Batch, FeatureSpec, Size
 from detkit.model.class_rows import OTHER
 from detkit.model.layers.conv import conv_norm
-from detkit.ops.assign.match import BETWEEN, NEGATIVE
+from detkit.ops.assign.match import IGNORE, NEGATIVE
 from detkit.ops.assign.objects import Objects, objects_of
 from detkit.ops.box import paired_iou
 from detkit.ops.yolo_coder import cell_grid, centre_size, decode_root, encode_root
@@ -183,9 +183,9 @@ def canvas_size(batch: Batch) -> Size:
 
 
 def assign_cells(boxes: Tensor, difficult: Tensor, grid: int, canvas: Size) -> Tensor:
-    """Assign objects to the cells of a grid over a canvas (h, w): int64 [S * S], an index >= 0, NEGATIVE or BETWEEN.
+    """Assign objects to the cells of a grid over a canvas (h, w): int64 [S * S], an index >= 0, NEGATIVE or IGNORE.
 
-    A cell is assigned the first object of the list whose centre it holds; it is BETWEEN if it holds difficult ones
+    A cell is assigned the first object of the list whose centre it holds; it is IGNORE if it holds difficult ones
     alone.
     """
     labels = torch.zeros_like(difficult, dtype=torch.int64)
@@ -202,7 +202,7 @@ def assign_batch_cells(objects: Objects, grid: int, canvas: Size) -> Tensor:
     who = torch.arange(none, device=place.device)
     claims = torch.where(objects.difficult, count, place)  # the last place is for difficult objects
     first = place.new_full((count + 1,), none).scatter_reduce(0, claims, who, "amin")[:count]
-    matches = torch.where(first < none, first, torch.where(hard > 0, BETWEEN, NEGATIVE))
+    matches = torch.where(first < none, first, torch.where(hard > 0, IGNORE, NEGATIVE))
     return matches.view(len(objects.counts), grid * grid)
 
 

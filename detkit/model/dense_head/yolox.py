@@ -16,7 +16,7 @@ from detkit.core.structures import Batch, FeatureSpec
 from detkit.model.class_rows import labels_of_rows
 from detkit.model.layers.conv import Activation, conv_norm
 from detkit.model.layers.csp import spatial_conv
-from detkit.ops.assign.match import BETWEEN
+from detkit.ops.assign.match import IGNORE
 from detkit.ops.assign.objects import objects_of
 from detkit.ops.assign.simota import assign_simota
 from detkit.ops.box import paired_iou
@@ -124,7 +124,7 @@ class YOLOX(nn.Module):
         count = max(1, len(owner))
         overlap = paired_iou(predicted[image, cell], objects.boxes[owner])
         taught = F.one_hot(objects.labels[owner], self.num_classes) * overlaps[image, cell, None]  # [P, C]
-        objectness = _logistic(rows[..., 4], (assigned >= 0).float()) * (assigned != BETWEEN)
+        objectness = _logistic(rows[..., 4], (assigned >= 0).float()) * (assigned != IGNORE)
         return {
             "box": BOX_WEIGHT * (1 - overlap.square()).sum() / count,
             "objectness": objectness.sum() / count,

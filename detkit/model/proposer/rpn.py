@@ -15,7 +15,7 @@ from detkit.core.structures import Batch, FeatureSpec, Size, Target
 from detkit.model.dense import AnchorGrid, flatten_head, normal_init
 from detkit.model.part import one_width
 from detkit.model.protocols import Part
-from detkit.ops.assign.match import BETWEEN, match_boxes
+from detkit.ops.assign.match import IGNORE, match_boxes
 from detkit.ops.assign.sample import sample_balanced
 from detkit.ops.box import inside
 from detkit.ops.coder import decode, encode
@@ -81,7 +81,7 @@ class RPN(nn.Module):
         super().__init__()
         if features[0].stride == 1:
             raise UserError(
-                "model/proposer=rpn reads maps, not pixels: with model/backbone=pixels take model/proposer=external"
+                "model/proposer=rpn reads maps, not pixels: with model/backbone=pixels take model/proposer=precomputed"
             )
         strides = [feature.stride for feature in features]
         self.anchors: AnchorGrid = complete(anchors, "model.proposer.anchors", strides=strides)
@@ -133,7 +133,7 @@ class RPN(nn.Module):
     def assign(self, anchors: Tensor, target: Target, size: tuple[int, int]) -> Tensor:
         """Match the anchors [N, 4] to the ground truths of one image: int64 [N] as of `match`."""
         usable = inside(anchors, size) if self.drop_border else anchors.new_ones(len(anchors), dtype=torch.bool)
-        matches = torch.full_like(usable, BETWEEN, dtype=torch.int64)
+        matches = torch.full_like(usable, IGNORE, dtype=torch.int64)
         matches[usable] = match_boxes(
             anchors[usable],
             target["boxes"],

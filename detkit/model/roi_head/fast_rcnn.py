@@ -12,7 +12,7 @@ from detkit.core.errors import UserError
 from detkit.core.structures import Batch, Target
 from detkit.model.class_rows import labels_of_rows
 from detkit.model.protocols import BoxHead, Predictor, RoIPooler, ScalablePredictor
-from detkit.ops.assign.match import BETWEEN, NEGATIVE, match_boxes
+from detkit.ops.assign.match import IGNORE, NEGATIVE, match_boxes
 from detkit.ops.assign.offset_statistics import offset_statistics
 from detkit.ops.assign.sample import hardest, sample_balanced
 from detkit.ops.coder import decode, encode
@@ -21,7 +21,7 @@ USUAL_STD = (0.1, 0.1, 0.2, 0.2)
 
 
 class FastRCNNHead(nn.Module):
-    """Classify and refine proposals by roi_pool -> tail -> predictor; sample those to learn from.
+    """Classify and refine proposals by roi_pool -> box_head -> predictor; sample those to learn from.
 
     fg_iou: a proposal with at least this IoU is assigned the class of its ground truth. bg_iou: (low, high), a proposal
     is background if its highest IoU lies in [low, high). num_samples: per image, at most `fg_fraction` of them with a
@@ -33,9 +33,9 @@ class FastRCNNHead(nn.Module):
 
     per = "region"
     timed = ("roi_pool",)
-    compilable = ("tail",)
+    compilable = ("box_head",)
     roi_pool: RoIPooler
-    tail: BoxHead
+    box_head: BoxHead
     predictor: Predictor
     box_mean: Tensor
     box_std: Tensor
@@ -44,7 +44,7 @@ class FastRCNNHead(nn.Module):
         self,
         *,
         roi_pool: RoIPooler,
-        tail: BoxHead,
+        box_head: BoxHead,
         predictor: Predictor,
         num_samples: int | None = 128,
         fg_fraction: float = 0.25,
@@ -56,7 +56,7 @@ class FastRCNNHead(nn.Module):
     ) -> None:
         super().__init__()
         self.roi_pool = roi_pool
-        self.tail = tail
+        self.box_head = box_head
         self.predictor = predictor
         self.num_samples, self.fg_fraction = num_samples, fg_fraction
         self.fg_iou, self.bg_iou = fg_iou, bg_iou
@@ -72,7 +72,7 @@ class FastRCNNHead(nn.Module):
         self.register_buffer("box_mean", torch.zeros_like(std), persistent=self.measures_offsets)
         self.register_buffer("box_std", std, persistent=self.measures_offsets)
 
-    def prepare(self, targets: Iterable[Target]) -> None:
+    def fit_statistics(self, targets: Iterable[Target]) -> None:
         """Measure mean and deviation of the offsets on the training set, if `box_std` is None.
 
         targets: of every image, with "proposals".
@@ -82,7 +82,7 @@ class FastRCNNHead(nn.Module):
             self.box_mean.copy_(mean)
             self.box_std.copy_(std)
 
-    def fold(self) -> None:
+    def fuse_for_inference(self) -> None:
         """Absorb the offset mean and std into the last layer; the head can no longer be trained."""
         if self.measures_offsets:
             assert isinstance(self.predictor, ScalablePredictor)
@@ -119,7 +119,7 @@ class FastRCNNHead(nn.Module):
 
     def regions(self, features: list[Tensor], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Compute logits and deltas of the predictor for each box, over all images."""
-        return self.predictor(self.tail(self.roi_pool(features, boxes)))
+        return self.predictor(self.box_head(self.roi_pool(features, boxes)))
 
     def sample(self, proposals: Tensor, target: Target) -> tuple[Tensor, Tensor, Tensor]:
         """Sample boxes [S, 4], their labels [S] (-1 for background) and the offsets [F, 4] of those with a class."""
@@ -129,7 +129,7 @@ class FastRCNNHead(nn.Module):
         matches = match_boxes(boxes, gt_boxes, difficult, positive=self.fg_iou, negative=high)
         if low > 0:
             far = match_boxes(boxes, gt_boxes, difficult, positive=self.fg_iou, negative=low) == NEGATIVE
-            matches[far] = BETWEEN
+            matches[far] = IGNORE
         if self.num_samples is None:
             fg, bg = (torch.nonzero(side).flatten() for side in (matches >= 0, matches == NEGATIVE))
         else:

@@ -12,13 +12,13 @@ from detkit.model.roi_head.fast_rcnn import FastRCNNHead
 
 
 class RCNNHead(FastRCNNHead):
-    """Classify and refine proposals by roi_pool -> tail -> predictor, in chunks of bounded memory.
+    """Classify and refine proposals by roi_pool -> box_head -> predictor, in chunks of bounded memory.
 
     Samples and targets are those of `FastRCNNHead`. chunk_size: regions that are cropped and run through the network
     together at test. In training the sampled regions go at once.
     """
 
-    tail: RegionNetwork
+    box_head: RegionNetwork
 
     def __init__(self, *, chunk_size: int = 64, **settings: Any) -> None:
         super().__init__(**settings)
@@ -36,9 +36,9 @@ class RCNNHead(FastRCNNHead):
     def describe(self, features: list[Tensor], boxes: list[Tensor]) -> Tensor:
         """Compute the features of each box that the predictor reads, over all images: [R, D]."""
         if self.training:
-            return self.tail(self.roi_pool(features, boxes))
+            return self.box_head(self.roi_pool(features, boxes))
         described = [
-            self.tail(self.roi_pool([feature[index : index + 1] for feature in features], [chunk]))
+            self.box_head(self.roi_pool([feature[index : index + 1] for feature in features], [chunk]))
             for index, own in enumerate(boxes)
             for chunk in own.split(self.chunk_size)
         ]

@@ -13,7 +13,7 @@ from detkit.model.roi_head.fast_rcnn import FastRCNNHead
 
 
 class RFCNHead(FastRCNNHead):
-    """Classify and refine proposals by tail -> predictor on the whole image, then roi_pool and the mean over cells.
+    """Classify and refine proposals by box_head -> predictor on the whole image, then roi_pool and the mean over cells.
 
     Samples, targets and losses are those of `FastRCNNHead`; only the order of the parts is another.
     """
@@ -21,8 +21,8 @@ class RFCNHead(FastRCNNHead):
     per = "image"
     predictor: VotingPredictor
 
-    def __init__(self, *, roi_pool: RoIPooler, tail: BoxHead, predictor: VotingPredictor, **settings: Any) -> None:
-        super().__init__(roi_pool=roi_pool, tail=tail, predictor=predictor, **settings)
+    def __init__(self, *, roi_pool: RoIPooler, box_head: BoxHead, predictor: VotingPredictor, **settings: Any) -> None:
+        super().__init__(roi_pool=roi_pool, box_head=box_head, predictor=predictor, **settings)
         strides: Sequence[int] = getattr(roi_pool, "strides", [0])
         if len(strides) > 1:
             raise UserError(
@@ -33,5 +33,5 @@ class RFCNHead(FastRCNNHead):
 
     def regions(self, features: list[Tensor], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Read logits and deltas of each box from the score maps, over all images."""
-        logits, deltas = self.predictor(self.tail(features[0]))
+        logits, deltas = self.predictor(self.box_head(features[0]))
         return self.predictor.vote(self.roi_pool([logits], boxes), self.roi_pool([deltas], boxes))

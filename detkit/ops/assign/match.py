@@ -11,7 +11,7 @@ from detkit.ops.assign.objects import Objects, match_each
 from detkit.ops.box import box_iof
 
 NEGATIVE = -1  # background
-BETWEEN = -2  # ignored: takes no part in the loss
+IGNORE = -2  # ignored: takes no part in the loss
 
 DIFFICULT_SHARE = 0.5  # a box with at least this share of its area in a difficult object or a crowd is ignored
 BLOCK = 128  # boxes of a row whose highest IoU is kept
@@ -19,10 +19,10 @@ PAIRS = 2**18  # overlaps computed at once: what is in between stays in the cach
 
 
 def match(iou: Tensor, *, positive: float, negative: float, force_best: bool = False) -> Tensor:
-    """Match boxes to ground truths by IoU: int64 [N], an index >= 0, NEGATIVE (background) or BETWEEN (ignored).
+    """Match boxes to ground truths by IoU: int64 [N], an index >= 0, NEGATIVE (background) or IGNORE (ignored).
 
     iou: [M, N] of M ground truths with N boxes; M = 0 gives all NEGATIVE. A box is assigned its ground truth of highest
-    IoU if that is at least `positive`; it is NEGATIVE below `negative` and BETWEEN in the gap. With `force_best` every
+    IoU if that is at least `positive`; it is NEGATIVE below `negative` and IGNORE in the gap. With `force_best` every
     box that attains the highest IoU of a ground truth, ties included, is positive at any IoU above 0, for the ground
     truth that it overlaps most (Faster R-CNN, section 3.1.2).
     """
@@ -31,7 +31,7 @@ def match(iou: Tensor, *, positive: float, negative: float, force_best: bool = F
         return iou.new_full((num_boxes,), NEGATIVE, dtype=torch.int64)
     best_iou, best = iou.max(dim=0)
     matches = best.clone()
-    matches[best_iou < positive] = BETWEEN
+    matches[best_iou < positive] = IGNORE
     matches[best_iou < negative] = NEGATIVE
     if force_best:
         highest = iou.max(dim=1, keepdim=True).values  # [M, 1]
@@ -100,13 +100,13 @@ def match_boxes(
 ) -> Tensor:
     """Match boxes xyxy [N, 4] to gt_boxes [M, 4] as `match` does; difficult ones (bool [M]) are never matched.
 
-    A NEGATIVE box with half its area or more in a difficult ground truth becomes BETWEEN: the model is taught neither
+    A NEGATIVE box with half its area or more in a difficult ground truth becomes IGNORE: the model is taught neither
     that it is an object nor that it is background.
     """
     iou = box_iou(gt_boxes, boxes)
     iou[difficult] = 0
     matches = match(iou, positive=positive, negative=negative, force_best=force_best)
-    return spare_difficult(matches, boxes, gt_boxes[difficult])
+    return ignore_difficult(matches, boxes, gt_boxes[difficult])
 
 
 def match_default_boxes(boxes: Tensor, objects: Objects, *, positive: float) -> Tensor:
@@ -118,7 +118,7 @@ def match_default_boxes(boxes: Tensor, objects: Objects, *, positive: float) -> 
     iou = torch.cat([box_iou(part, boxes) for part in objects.boxes.split(rows)])
     iou.masked_fill_(objects.difficult[:, None], 0)
     matches = match_bipartite(iou, objects.image, len(objects.counts), positive=positive)
-    return spare_difficult_objects(matches, boxes, objects)
+    return ignore_difficult_objects(matches, boxes, objects)
 
 
 def match_anchors(
@@ -134,22 +134,22 @@ def match_anchors(
         iou = box_iou(gt_boxes, boxes).masked_fill_(difficult[:, None], 0)
         return match(iou, positive=positive, negative=negative, force_best=force_best)
 
-    return spare_difficult_objects(match_each(objects, of_image), boxes, objects)
+    return ignore_difficult_objects(match_each(objects, of_image), boxes, objects)
 
 
-def spare_difficult(matches: Tensor, boxes: Tensor, difficult_boxes: Tensor) -> Tensor:
-    """Turn NEGATIVE into BETWEEN in `matches` [N] for boxes with half their area or more in a difficult object."""
+def ignore_difficult(matches: Tensor, boxes: Tensor, difficult_boxes: Tensor) -> Tensor:
+    """Turn NEGATIVE into IGNORE in `matches` [N] for boxes with half their area or more in a difficult object."""
     if len(difficult_boxes) == 0:
         return matches
     covered = (box_iof(boxes, difficult_boxes) >= DIFFICULT_SHARE).any(dim=1)
-    return torch.where((matches == NEGATIVE) & covered, BETWEEN, matches)
+    return torch.where((matches == NEGATIVE) & covered, IGNORE, matches)
 
 
-def spare_difficult_objects(matches: Tensor, boxes: Tensor, objects: Objects) -> Tensor:
-    """Apply `spare_difficult` to boxes [N, 4] that are the same in each of B images: matches [B, N]."""
+def ignore_difficult_objects(matches: Tensor, boxes: Tensor, objects: Objects) -> Tensor:
+    """Apply `ignore_difficult` to boxes [N, 4] that are the same in each of B images: matches [B, N]."""
     hard = torch.nonzero(objects.difficult).flatten()
     if len(hard) == 0:
         return matches
     covered = (box_iof(boxes, objects.boxes[hard]) >= DIFFICULT_SHARE).T.long()  # [D, N]
     covering = torch.zeros_like(matches).index_add_(0, objects.image[hard], covered)
-    return torch.where((matches == NEGATIVE) & (covering > 0), BETWEEN, matches)
+    return torch.where((matches == NEGATIVE) & (covering > 0), IGNORE, matches)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from detkit.ops.assign.match import BETWEEN, DIFFICULT_SHARE, NEGATIVE, winners
+from detkit.ops.assign.match import DIFFICULT_SHARE, IGNORE, NEGATIVE, winners
 from detkit.ops.assign.objects import Objects
 from detkit.ops.box import paired_iof, paired_iou
 
@@ -28,7 +28,7 @@ def assign_simota(
     radius: float = 2.5,
     num_candidates: int = 10,
 ) -> tuple[Tensor, Tensor]:
-    """Assign objects to points: int64 [B, N] (an index of `objects`, NEGATIVE or BETWEEN), and their IoU [B, N].
+    """Assign objects to points: int64 [B, N] (an index of `objects`, NEGATIVE or IGNORE), and their IoU [B, N].
 
     points: float [N, 2] (x, y) pixels; strides: [N] of their cells. predicted: [B, N, 4] boxes and scores: [B, N, C]
     class probabilities (times objectness) of the network as it is.
@@ -37,7 +37,7 @@ def assign_simota(
     pair is the cross-entropy of the root of the scores plus 3 times -log IoU. An object is assigned its k candidates of
     lowest cost, k the sum of its `num_candidates` highest IoUs, at least 1; of several objects a point goes to the one
     of lowest cost. Difficult objects are never assigned; a point that lies in one, itself or by half its box, is
-    BETWEEN.
+    IGNORE.
     """
     num_images, num_points = scores.shape[:2]
     in_box, near = _in_boxes(points, objects.boxes), _near_centres(points, strides, objects.boxes, radius)  # [G, N]
@@ -46,7 +46,7 @@ def assign_simota(
     if len(hard) > 0:
         covered = paired_iof(predicted[objects.image[hard]], objects.boxes[hard, None]) >= DIFFICULT_SHARE
         spared = torch.zeros_like(matches).index_add_(0, objects.image[hard], (in_box[hard] | covered).long())
-        matches = matches.masked_fill(spared > 0, BETWEEN)
+        matches = matches.masked_fill(spared > 0, IGNORE)
 
     owner, point = torch.nonzero((in_box | near) & ~objects.difficult[:, None], as_tuple=True)  # [P], object by object
     place = objects.image[owner] * num_points + point

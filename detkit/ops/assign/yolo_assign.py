@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torchvision.ops import box_iou
 
 from detkit.core.structures import Size
-from detkit.ops.assign.match import BETWEEN, DIFFICULT_SHARE, NEGATIVE
+from detkit.ops.assign.match import DIFFICULT_SHARE, IGNORE, NEGATIVE
 from detkit.ops.assign.objects import Objects, objects_of
 from detkit.ops.box import paired_iof
 from detkit.ops.yolo_coder import cell_grid, centre_size
@@ -100,10 +100,10 @@ def assign_rows(
     ignore_iou: float,
     extra_iou: float | None = None,
 ) -> Tensor:
-    """Assign objects to the rows of an image: int64 [N], an index >= 0, NEGATIVE (background) or BETWEEN (ignored).
+    """Assign objects to the rows of an image: int64 [N], an index >= 0, NEGATIVE (background) or IGNORE (ignored).
 
     predicted: float [N, 4], the boxes that the network now predicts; boxes [M, 4], difficult bool [M]: the objects. Of
-    several objects a row is assigned the last in the list. Unassigned predictions are BETWEEN if they overlap any
+    several objects a row is assigned the last in the list. Unassigned predictions are IGNORE if they overlap any
     object by more than `ignore_iou`, lie in a difficult one by half their area, or if a difficult object would have had
     the row.
     """
@@ -134,6 +134,6 @@ def assign_batch_rows(
         spared = spared | (torch.zeros_like(spared, dtype=torch.int64).index_add_(0, image, covered.long()) > 0)
         refused = torch.zeros_like(spared).flatten().index_fill_(0, place[hard], True)
         spared = spared | refused.view_as(spared)
-    matches = torch.where(spared, BETWEEN, NEGATIVE).flatten()
+    matches = torch.where(spared, IGNORE, NEGATIVE).flatten()
     claims = torch.where(hard, everywhere, place)  # the last place is for difficult objects
     return F.pad(matches, (0, 1)).scatter_reduce(0, claims, claiming, "amax")[:everywhere].view_as(spared)

@@ -78,7 +78,11 @@ def test_pictures_without_objects() -> None:
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"scale": (0.0, 1.0)}, "multi_image.scale"), ({"until": 1.5}, "multi_image.until=1.5"), ({"mixup": -0.1}, "multi_image.mixup=-0.1")],
+    [
+        ({"scale": (0.0, 1.0)}, "multi_image.scale"),
+        ({"until": 1.5}, "multi_image.until=1.5"),
+        ({"mixup": -0.1}, "multi_image.mixup=-0.1"),
+    ],
 )
 def test_wrong_settings_are_named(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):

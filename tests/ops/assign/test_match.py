@@ -8,7 +8,7 @@ from torchvision.models.detection._utils import Matcher
 from torchvision.ops import box_iou
 
 from detkit.core.structures import Target
-from detkit.ops.assign.match import BETWEEN, NEGATIVE, match, match_bipartite, match_boxes, match_default_boxes
+from detkit.ops.assign.match import IGNORE, NEGATIVE, match, match_bipartite, match_boxes, match_default_boxes
 from detkit.ops.assign.objects import objects_of
 
 
@@ -39,13 +39,13 @@ def test_difficult_objects_are_neither_positive_nor_background() -> None:
     gt = torch.tensor([[0.0, 0, 10, 10], [20, 20, 40, 40]])
     boxes = torch.tensor([[0.0, 0, 10, 10], [20, 20, 40, 40], [22, 22, 30, 30], [60, 60, 70, 70]])
     got = match_boxes(boxes, gt, torch.tensor([False, True]), positive=0.5, negative=0.5, force_best=True)
-    assert got.tolist() == [0, BETWEEN, BETWEEN, NEGATIVE]
+    assert got.tolist() == [0, IGNORE, IGNORE, NEGATIVE]
 
 
 def test_only_difficult_objects() -> None:
     gt = torch.tensor([[0.0, 0, 10, 10]])
     got = match_boxes(gt.clone(), gt, torch.tensor([True]), positive=0.7, negative=0.3, force_best=True)
-    assert got.tolist() == [BETWEEN]
+    assert got.tolist() == [IGNORE]
 
 
 def bipartite_loop(iou: torch.Tensor, positive: float) -> list[int]:
@@ -107,7 +107,7 @@ def test_bipartite_with_difficult_objects() -> None:
     gt = torch.tensor([[0.0, 0, 10, 10], [20, 20, 40, 40]])
     boxes = torch.tensor([[0.0, 0, 10, 30], [20, 20, 40, 40], [60, 60, 70, 70]])
     got = match_default_boxes(boxes, objects_of([target(gt, [False, True])]), positive=0.5)
-    assert got.tolist() == [[0, BETWEEN, NEGATIVE]]
+    assert got.tolist() == [[0, IGNORE, NEGATIVE]]
 
 
 def target(boxes: torch.Tensor, difficult: list[bool]) -> Target:

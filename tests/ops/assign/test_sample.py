@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from detkit.ops.assign.match import BETWEEN
+from detkit.ops.assign.match import IGNORE
 from detkit.ops.assign.sample import hard_negatives, hardest, sample_balanced
 
 
@@ -14,7 +14,7 @@ from detkit.ops.assign.sample import hard_negatives, hardest, sample_balanced
     [(40, 100, (8, 24)), (3, 100, (3, 29)), (40, 5, (8, 5)), (0, 0, (0, 0))],
 )
 def test_counts(num_positive: int, num_negative: int, expected: tuple[int, int]) -> None:
-    matches = torch.cat([torch.arange(num_positive), torch.full((num_negative,), -1), torch.full((9,), BETWEEN)])
+    matches = torch.cat([torch.arange(num_positive), torch.full((num_negative,), -1), torch.full((9,), IGNORE)])
     matches = matches[torch.randperm(len(matches))]
     positive, negative = sample_balanced(matches, num_samples=32, positive_fraction=0.25)
     assert (len(positive), len(negative)) == expected
@@ -46,7 +46,7 @@ def test_hard_negatives_equal_a_ranking_of_each_image() -> None:
     matches[0, :3] = 0
     matches[1, 5:25] = 1  # fewer negatives than wanted
     matches[3, 7] = 2
-    matches[3, 10:20] = BETWEEN
+    matches[3, 10:20] = IGNORE
     chosen = hard_negatives(losses, matches, ratio=3)
     for image, positives in enumerate([3, 20, 0, 1]):
         negatives = [box for box in range(30) if matches[image, box] == -1]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from detkit.core.structures import Target
-from detkit.ops.assign.match import BETWEEN, NEGATIVE
+from detkit.ops.assign.match import IGNORE, NEGATIVE
 from detkit.ops.assign.objects import objects_of
 from detkit.ops.assign.simota import assign_simota
 
@@ -98,7 +98,7 @@ def test_difficult_objects_take_no_point_and_are_no_background() -> None:
     x1, y1, x2, y2 = values["boxes"][2].tolist()
     within = [x1 < x < x2 and y1 < y < y2 for x, y in values["points"].tolist()]
     assert 2 not in matches.tolist() and NEGATIVE not in matches[torch.tensor(within)].tolist()
-    assert BETWEEN in matches.tolist()
+    assert IGNORE in matches.tolist()
 
 
 def test_nothing_to_assign() -> None:
@@ -107,7 +107,7 @@ def test_nothing_to_assign() -> None:
     assert (matches == NEGATIVE).all() and (iou == 0).all()
     values = case(0, 2)
     values["difficult"][:] = True
-    assert set(assign(values)[0].tolist()) <= {NEGATIVE, BETWEEN}
+    assert set(assign(values)[0].tolist()) <= {NEGATIVE, IGNORE}
     none = {
         key: value[:0] if key in ("points", "strides", "predicted", "scores") else value
         for key, value in values.items()

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from detkit.ops.assign.match import BETWEEN, NEGATIVE
+from detkit.ops.assign.match import IGNORE, NEGATIVE
 from detkit.ops.assign.yolo_assign import anchor_rows, assign_rows, object_rows, shape_iou
 
 STRIDES = [8, 16]
@@ -66,8 +66,8 @@ def test_the_last_object_has_the_row_and_overlaps_are_spared() -> None:
     [first_row] = brute_rows(boxes[0].tolist())
     assert [first_row] == brute_rows(boxes[1].tolist())
     assert matches[first_row] == 1 and matches[brute_rows(boxes[2].tolist())] == 2
-    assert matches[7] == BETWEEN
-    assert (matches >= 0).sum() == 2 and (matches == BETWEEN).sum() == 1
+    assert matches[7] == IGNORE
+    assert (matches >= 0).sum() == 2 and (matches == IGNORE).sum() == 1
 
 
 def test_difficult_objects_are_nobodys_and_no_background() -> None:
@@ -77,7 +77,7 @@ def test_difficult_objects_are_nobodys_and_no_background() -> None:
     predicted[3] = inner  # of little IoU with it, but inside
     matches = assign_rows(predicted, boxes, torch.tensor([False, True, False]), LAYOUT, ignore_iou=0.5)
     assert set(matches[matches >= 0].tolist()) == {0, 2}
-    assert matches[3] == BETWEEN and matches[brute_rows(boxes[1].tolist())[0]] == BETWEEN
+    assert matches[3] == IGNORE and matches[brute_rows(boxes[1].tolist())[0]] == IGNORE
 
 
 def test_no_objects_is_all_background() -> None:

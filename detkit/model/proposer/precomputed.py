@@ -12,7 +12,7 @@ from detkit.core.errors import UserError
 from detkit.core.structures import Batch, FeatureSpec, Size
 
 
-class External(nn.Module):
+class PrecomputedProposals(nn.Module):
     """Return `batch.proposals`, precomputed by selective search or read from a file.
 
     num_proposals: the best so many of each image, as (train, test).
@@ -38,7 +38,7 @@ class External(nn.Module):
         """Return the proposals of each image, best first: float32 [P, 4] xyxy on the canvas."""
         if batch.proposals is None:
             raise UserError(
-                "the model takes its regions from outside (model/proposer=external) and was given none: choose "
+                "the model takes its regions from outside (model/proposer=precomputed) and was given none: choose "
                 "proposal=selective_search_fast, or proposal=from_file proposal.path=FILE"
             )
         return [self.of_image(*args) for args in zip(batch.proposals, batch.sizes, strict=True)]

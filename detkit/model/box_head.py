@@ -61,18 +61,20 @@ class TwoFC(nn.Module):
     def _start_from(self, name: str, pretrained: Pretrained, weights: str) -> None:
         if not name.startswith("vgg"):
             raise UserError(
-                f"model.tail.pretrained={pretrained}: only a VGG has fc6 and fc7, {name} has not: set it to "
-                "false, or take model/tail=two_fc"
+                f"model.box_head.pretrained={pretrained}: only a VGG has fc6 and fc7, {name} has not: set it to "
+                "false, or take model/box_head=two_fc"
             )
-        net = torchvision_model(name, pretrained=pretrained, weights=weights, key="model.tail", with_classifier=True)
+        net = torchvision_model(
+            name, pretrained=pretrained, weights=weights, key="model.box_head", with_classifier=True
+        )
         classifier = net.classifier
         for own, given in ((self.fc6, classifier[0]), (self.fc7, classifier[3])):
             assert isinstance(own, nn.Linear)
             if own.weight.shape != given.weight.shape:
                 raise UserError(
-                    f"model.tail.pretrained={pretrained}: {name} has a layer of {list(given.weight.shape)} where the "
-                    f"tail has {list(own.weight.shape)}: take model.tail.channels=4096 and 7 x 7 cells of 512 "
-                    "channels, or set it to false"
+                    f"model.box_head.pretrained={pretrained}: {name} has a layer of {list(given.weight.shape)} where "
+                    f"the box head has {list(own.weight.shape)}: take model.box_head.channels=4096 and 7 x 7 cells "
+                    "of 512 channels, or set it to false"
                 )
             own.load_state_dict(given.state_dict())
 
@@ -129,7 +131,7 @@ class Res5(nn.Module):
         weights: str = IMAGENET,
     ) -> None:
         super().__init__()
-        net = last_stage(name, in_channels, pretrained=pretrained, weights=weights, tail="res5")
+        net = last_stage(name, in_channels, pretrained=pretrained, weights=weights, option="res5")
         self.layer4 = net.layer4
         self.out_features = net.fc.in_features
         if norm == "frozen":
@@ -140,21 +142,22 @@ class Res5(nn.Module):
         return cells.mean(dim=(2, 3))
 
 
-def last_stage(name: str | None, in_channels: int, *, pretrained: Pretrained, weights: str, tail: str) -> ResNet:
+def last_stage(name: str | None, in_channels: int, *, pretrained: Pretrained, weights: str, option: str) -> ResNet:
     """Create the torchvision ResNet `name`, whose layer4 reads `in_channels`; raises UserError if it does not.
 
-    tail: the option of model/tail that asks, for messages.
+    option: the option of model/box_head that asks, for messages.
     """
     if name is None or "resne" not in name:
         raise UserError(
-            f"model/tail={tail} is the last stage of the ResNet that the backbone is cut from, and the backbone is "
-            f"{name or 'none'}: take model/backbone=resnet18, resnet50 or resnet101, or another model/tail"
+            f"model/box_head={option} is the last stage of the ResNet that the backbone is cut from, and "
+            f"the backbone is {name or 'none'}: take model/backbone=resnet18, resnet50 or resnet101, or "
+            "another model/box_head"
         )
-    net: ResNet = torchvision_model(name, pretrained=pretrained, weights=weights, key="model.tail")
+    net: ResNet = torchvision_model(name, pretrained=pretrained, weights=weights, key="model.box_head")
     wanted = net.layer4[0].conv1.in_channels
     if in_channels != wanted:
         raise UserError(
-            f"model/tail={tail} goes on where {name} is cut at stride 16, from {wanted} channels, and is given "
+            f"model/box_head={option} goes on where {name} is cut at stride 16, from {wanted} channels, and is given "
             f"{in_channels}: it needs model/neck=none and the same network as model.backbone.name"
         )
     return net
@@ -186,7 +189,7 @@ class DilatedRes5(nn.Module):
         first_dilation: int = 2,
     ) -> None:
         super().__init__()
-        net = last_stage(name, in_channels, pretrained=pretrained, weights=weights, tail="dilated_res5")
+        net = last_stage(name, in_channels, pretrained=pretrained, weights=weights, option="dilated_res5")
         self.layer4 = net.layer4
         for conv in self.layer4.modules():
             if isinstance(conv, nn.Conv2d):
@@ -222,26 +225,28 @@ class DilatedTimm(nn.Module):
         super().__init__()
         if name is None:
             raise UserError(
-                "model/tail=dilated_timm goes on with the timm model that the backbone is cut from, and the "
+                "model/box_head=dilated_timm goes on with the timm model that the backbone is cut from, and the "
                 "backbone is "
                 "none: take model/backbone=timm or timm_light"
             )
-        info = timm_model(name, pretrained=False, key="model.tail").feature_info  # of all maps
+        info = timm_model(name, pretrained=False, key="model.box_head").feature_info  # of all maps
         last = len(info) - 1
         if info.reduction()[-2:] != [16, 32]:
-            raise UserError(f"model.tail.name={name} has maps of strides {info.reduction()}, not 16 and 32 at the end")
+            raise UserError(
+                f"model.box_head.name={name} has maps of strides {info.reduction()}, not 16 and 32 at the end"
+            )
         if in_channels != info.channels()[-2]:
             raise UserError(
-                f"model.tail.name={name}: its stage goes on from a map of stride 16 with {info.channels()[-2]} "
+                f"model.box_head.name={name}: its stage goes on from a map of stride 16 with {info.channels()[-2]} "
                 "channels, "
                 f"and is given {in_channels}: it needs the same network as model.backbone.name, and model/neck=none"
             )
         maps = {"out_indices": (last - 1, last), "output_stride": 16}
         try:
-            net = timm_model(name, pretrained=pretrained, key="model.tail", **maps)
+            net = timm_model(name, pretrained=pretrained, key="model.box_head", **maps)
         except AssertionError as error:  # timm's message for models that do not support dilation
             raise UserError(
-                f"model.tail.name={name} cannot be dilated: choose a ResNet or EfficientNet as model.backbone.name"
+                f"model.box_head.name={name} cannot be dilated: choose a ResNet or EfficientNet as model.backbone.name"
             ) from error
         first, beyond = (stage_name(net, info, index) for index in (last - 1, last))
         self.stages = nn.Sequential(*stages_between(net, first, beyond))
@@ -283,7 +288,7 @@ class LightConv(nn.Module):
 class RegionCNN(nn.Module):
     """A whole classification network on the crop of each region (R-CNN, section 2.1): [R, 3, S, S] -> [R, D].
 
-    backbone: the network, a part of `detkit.model.backbone`; its map of `stride` is read. tail: what then reads the
+    backbone: the network, a part of `detkit.model.backbone`; its map of `stride` is read. box_head: what then reads the
     map, max-pooled to `cells` along a side (pool5, fc6 and fc7 of VGG); None takes the mean over the map.
     map_cells: the map itself, averaged to so many cells along a side, follows the features, for box regressors
     (R-CNN, appendix C); 0: it does not. mean, std: of the weights, for the images the crops are cut from.
@@ -299,50 +304,50 @@ class RegionCNN(nn.Module):
         backbone: Part[Backbone],
         stride: int = 32,
         cells: int = 7,
-        tail: Part[BoxHead] | None = None,
+        box_head: Part[BoxHead] | None = None,
         map_cells: int = 0,
     ) -> None:
         super().__init__()
         if size < stride:
             raise UserError(
                 f"model.roi_pool.size={size}: crops of {size} pixels have no room for a cell of "
-                f"model.tail.stride={stride}"
+                f"model.box_head.stride={stride}"
             )
         self.backbone = _inner("backbone", backbone, strides=[stride])
         mean, std = self.backbone.mean, self.backbone.std
         if mean is None or std is None:
-            raise UserError(f"model.tail.backbone ({name_of(self.backbone)}) has no mean and std: {IMAGES}")
+            raise UserError(f"model.box_head.backbone ({name_of(self.backbone)}) has no mean and std: {IMAGES}")
         self.mean, self.std = mean, std
         channels = self.backbone.features[0].channels
         self.cells = cells
-        self.tail = None if tail is None else _inner("tail", tail, in_channels=channels, size=cells)
+        self.box_head = None if box_head is None else _inner("box_head", box_head, in_channels=channels, size=cells)
         self.map_cells = map_cells
         self.map_channels = channels
-        features = channels if self.tail is None else self.tail.out_features
+        features = channels if self.box_head is None else self.box_head.out_features
         self.out_features = features + channels * map_cells**2
 
     def forward(self, crops: Tensor) -> Tensor:
         (feature,) = self.backbone(crops)
-        if self.tail is None:
+        if self.box_head is None:
             described: Tensor = feature.mean(dim=(2, 3))
         else:
             feature = F.adaptive_max_pool2d(feature, self.cells)
-            described = self.tail(feature)
+            described = self.box_head(feature)
         if self.map_cells == 0:
             return described
         return torch.cat([described, F.adaptive_avg_pool2d(feature, self.map_cells).flatten(1)], dim=1)
 
 
 def _inner(kind: str, part: Part[T], **given: object) -> T:
-    """Complete a part of a `RegionCNN`; errors name it model.tail.<kind>, its place, and not model.<kind>."""
+    """Complete a part of a `RegionCNN`; errors name it model.box_head.<kind>, its place, and not model.<kind>."""
     try:
-        with of_inner_part(f"model.{kind}", f"model.tail.{kind}"):
-            inner: T = complete(part, f"model.tail.{kind}", **given)
+        with of_inner_part(f"model.{kind}", f"model.box_head.{kind}"):
+            inner: T = complete(part, f"model.box_head.{kind}", **given)
             return inner
     except UserError as error:
         text = str(error)
-        if f"model.tail.{kind}" in text:
+        if f"model.box_head.{kind}" in text:
             raise
-        text = text.replace(f"model/{kind}=", f"model/{kind}@model.tail.{kind}=")
-        text = re.sub(r"model\.strides=\[(\d+)\]", r"model.tail.stride=\1", text)
-        raise UserError(text.replace(f"model.{kind}", f"model.tail.{kind}")) from error
+        text = text.replace(f"model/{kind}=", f"model/{kind}@model.box_head.{kind}=")
+        text = re.sub(r"model\.strides=\[(\d+)\]", r"model.box_head.stride=\1", text)
+        raise UserError(text.replace(f"model.{kind}", f"model.box_head.{kind}")) from error

@@ -7,7 +7,7 @@ import torch
 
 from detkit.core.errors import UserError
 from detkit.core.structures import Batch
-from detkit.model.proposer.external import External
+from detkit.model.proposer.precomputed import PrecomputedProposals
 
 BOXES = [
     [0, 0, 30, 30],
@@ -25,24 +25,24 @@ def batch(proposals: list[torch.Tensor] | None) -> Batch:
 
 
 def test_regions_are_cut_to_the_content_and_kept_in_order() -> None:
-    (kept,) = External(features=[]).eval()([], batch([torch.tensor(BOXES)]))
+    (kept,) = PrecomputedProposals(features=[]).eval()([], batch([torch.tensor(BOXES)]))
     assert kept.tolist() == [BOXES[0], BOXES[1], [90, 60, 120, 100], BOXES[5]]
-    assert External(features=[]).eval()([], batch([torch.zeros(0, 4)]))[0].shape == (0, 4)
+    assert PrecomputedProposals(features=[]).eval()([], batch([torch.zeros(0, 4)]))[0].shape == (0, 4)
 
 
 def test_the_best_of_those_that_pool_the_same_cells_is_tested() -> None:
-    proposer = External(features=[], same_at=16)
+    proposer = PrecomputedProposals(features=[], same_at=16)
     assert proposer.eval()([], batch([torch.tensor(BOXES)]))[0].tolist() == [BOXES[0], [90, 60, 120, 100]]
     regions, losses = proposer.train().loss([], batch([torch.tensor(BOXES)]))
     assert len(regions[0]) == 4 and losses == {}
 
 
 def test_train_and_test_have_their_own_number() -> None:
-    proposer = External(features=[], num_proposals=(2, 1))
+    proposer = PrecomputedProposals(features=[], num_proposals=(2, 1))
     assert len(proposer.train()([], batch([torch.tensor(BOXES)]))[0]) == 2
     assert len(proposer.eval()([], batch([torch.tensor(BOXES)]))[0]) == 1
 
 
 def test_missing_regions_are_named() -> None:
     with pytest.raises(UserError, match="proposal=selective_search_fast"):
-        External(features=[])([], batch(None))
+        PrecomputedProposals(features=[])([], batch(None))
