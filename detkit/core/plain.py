@@ -1,0 +1,12 @@
+"""Names for data whose shape is not ours to say: settings of configs, documents of JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+# A node of a config as plain values: what a part is given, a section, a whole training. Which keys there are, and of
+# what kind, is said by configs/values.yaml and checked by `detkit.config.values`, not by types.
+Settings: TypeAlias = Mapping[str, Any]
+# What json.load may give for a file of others, before it is parsed.
+Json: TypeAlias = Any
