@@ -30,7 +30,7 @@ from torchvision.ops import box_iou
 from detkit.core.distributed import choose_device
 from detkit.core.environment import describe_environment
 from detkit.core.structures import Target
-from detkit.infer.detect import place_model, to_device
+from detkit.infer.execution import Execution
 from detkit.model.detector import Detector
 from detkit.model.layers.depthwise import speed_up_depthwise
 from detkit.ops.assign.match import NEGATIVE, match_bipartite, match_default_boxes
@@ -131,8 +131,9 @@ def training(model: str, device: torch.device, options: argparse.Namespace) -> d
     batch = noise_batch(detector, options.batch)
     height, width = batch.images.shape[2:]
     batch.targets = [some_objects(options.objects, height, width) for _ in range(options.batch)]
-    batch = to_device(batch, device, channels_last=True)
-    place_model(detector, device, channels_last=True)
+    execution = Execution(device)
+    batch = execution.place(batch)
+    execution.place_model(detector)
     speed_up_depthwise(detector)
     detector.train()
     optimizer = torch.optim.SGD([p for p in detector.parameters() if p.requires_grad], lr=1e-6)

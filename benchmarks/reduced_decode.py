@@ -30,9 +30,11 @@ from detkit.core.distributed import World  # noqa: E402
 from detkit.core.environment import describe_environment  # noqa: E402
 from detkit.data.annotations import Annotations, PackedStrings  # noqa: E402
 from detkit.data.formats.voc.voc import read_voc  # noqa: E402
+from detkit.data.split import Split  # noqa: E402
 from detkit.evaluate.validate import validate  # noqa: E402
 from detkit.image.preprocess import Preprocess  # noqa: E402
 from detkit.infer.detect import evaluation_loader, place_for_inference  # noqa: E402
+from detkit.infer.execution import Execution  # noqa: E402
 from detkit.infer.open_checkpoint import load_checkpoint  # noqa: E402
 from detkit.model.detector import Detector  # noqa: E402
 from detkit.profiling.timing import interleaved_ms  # noqa: E402
@@ -52,7 +54,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     saved = load_checkpoint(options.checkpoint)
-    detector = place_for_inference(build_from_checkpoint(saved), CPU, channels_last=True, runtime="eager")
+    detector = place_for_inference(build_from_checkpoint(saved), Execution(CPU))
     annotations = read_voc(options.root, options.split, saved.classes)
     with tempfile.TemporaryDirectory() as folder:
         rows = [
@@ -84,9 +86,9 @@ def compare(detector: Detector, annotations: Annotations, rounds: int) -> dict[s
     found: dict[str, Any] = {}
     for decode, preprocess in ways.items():
         loader = evaluation_loader(
-            task_of(detector), annotations, preprocess, World(0, 1, CPU), batch_size=4, num_workers=0, repair="clip"
+            task_of(detector), Split(annotations), preprocess, World(0, 1, CPU), batch_size=4, num_workers=0
         )
-        metrics, _ = validate(detector, loader, World(0, 1, CPU), precision="fp32", channels_last=True)
+        metrics, _ = validate(detector, loader, World(0, 1, CPU), Execution(CPU))
         found[decode] = {"mAP": 100 * metrics["voc"]["mAP_area"]}
     times = [
         interleaved_ms({decode: partial(load, preprocess, path) for decode, preprocess in ways.items()}, rounds)

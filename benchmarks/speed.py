@@ -40,7 +40,8 @@ from detkit.core.environment import describe_environment  # noqa: E402
 from detkit.core.structures import Batch, Target  # noqa: E402
 from detkit.data.dataset import Sample  # noqa: E402
 from detkit.data.loader import collate  # noqa: E402
-from detkit.infer.detect import autocast, place_for_inference, place_model, to_device  # noqa: E402
+from detkit.infer.detect import place_for_inference  # noqa: E402
+from detkit.infer.execution import Execution  # noqa: E402
 from detkit.model.detector import Detector  # noqa: E402
 from detkit.model.proposer.precomputed import PrecomputedProposals  # noqa: E402
 from detkit.profiling.speed import TimedImage, measure_speed  # noqa: E402
@@ -94,9 +95,9 @@ def measured(
     torch.manual_seed(0)
     detector = random_detector(model)
     if what == "train":
-        return training(detector, device, precision, batch_size, seconds)
-    place_for_inference(detector, device, channels_last=True, runtime=what)
-    return predicting(detector, precision, batch_size, seconds)
+        return training(detector, Execution(device, precision), batch_size, seconds)
+    execution = Execution(device, precision, runtime=what)
+    return predicting(place_for_inference(detector, execution), execution, batch_size, seconds)
 
 
 def line(row: dict[str, Any]) -> str:
@@ -129,7 +130,7 @@ def random_detector(model: str) -> Detector:
     return build_detector(without_pretrained(settings), NUM_CLASSES, build_preprocess(preprocess))
 
 
-def predicting(detector: Detector, precision: str, batch_size: int, seconds: float) -> dict[str, Any]:
+def predicting(detector: Detector, execution: Execution, batch_size: int, seconds: float) -> dict[str, Any]:
     """Pictures of noise, one at a time as `measure_speed` does, and in batches of tensors in memory."""
     noise = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
@@ -140,36 +141,33 @@ def predicting(detector: Detector, precision: str, batch_size: int, seconds: flo
         one = measure_speed(
             detector,
             [TimedImage(path, regions) for path in paths],
-            precision=precision,
-            channels_last=True,
+            execution,
             warmup=WARMUP,
             max_seconds=seconds,
         )
-    device = detector.pixel_mean.device
-    batch = replace(to_device(noise_batch(detector, batch_size), device, channels_last=True), targets=None)
+    batch = replace(execution.place(noise_batch(detector, batch_size)), targets=None)
 
     @torch.inference_mode()
     def run() -> None:
-        with autocast(device, precision):
+        with execution.autocast():
             detector.predict(batch)
 
-    took = repeated(run, device, seconds)
+    took = repeated(run, execution.device, seconds)
     many = {"batch": batch_size, "ms_per_image": 1000 * statistics.median(took) / batch_size, "runs": len(took)}
-    return {"one": one, "many": many, "peak_memory_mib": peak_memory(device)}
+    return {"one": one, "many": many, "peak_memory_mib": peak_memory(execution.device)}
 
 
-def training(
-    detector: Detector, device: torch.device, precision: str, batch_size: int, seconds: float
-) -> dict[str, Any]:
+def training(detector: Detector, execution: Execution, batch_size: int, seconds: float) -> dict[str, Any]:
     """The median step, forward, backward and update, on one batch; and the memory it takes on a GPU."""
-    place_model(detector, device, channels_last=True)
-    batch = to_device(noise_batch(detector, batch_size), device, channels_last=True)
+    device = execution.device
+    execution.place_model(detector)
+    batch = execution.place(noise_batch(detector, batch_size))
     detector.train()
     optimizer = torch.optim.SGD(detector.parameters(), lr=1e-6)
-    scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+    scaler = torch.amp.GradScaler(device.type, enabled=execution.precision == "fp16")
 
     def step() -> None:
-        with autocast(device, precision):
+        with execution.autocast():
             losses = detector(batch)
         scaler.scale(torch.stack([loss.float() for loss in losses.values()]).sum()).backward()
         scaler.step(optimizer)

@@ -31,7 +31,7 @@ from torchvision.ops import Conv2dNormActivation, FeaturePyramidNetwork, MultiSc
 
 from detkit.core.environment import describe_environment
 from detkit.core.structures import Batch
-from detkit.infer.detect import place_model, to_device
+from detkit.infer.execution import Execution
 from detkit.model.layers.depthwise import speed_up_depthwise
 
 BATCH, SIDE = 8, 320
@@ -116,8 +116,9 @@ def their_ssdlite() -> nn.Module:
 def our_step(model: str) -> Callable[[], float]:
     """Seconds of one training step of detkit's `model`, by what `detkit train` does with it."""
     detector = random_detector(model)
-    batch = to_device(noise_batch(detector, BATCH), torch.device("cpu"), channels_last=True)
-    place_model(detector, torch.device("cpu"), channels_last=True)
+    execution = Execution(torch.device("cpu"))
+    batch = execution.place(noise_batch(detector, BATCH))
+    execution.place_model(detector)
     speed_up_depthwise(detector)
     return step_of(detector, lambda: detector(batch))
 

@@ -25,6 +25,7 @@ from detkit.core.environment import describe_environment, device_name
 from detkit.core.errors import UserError
 from detkit.core.version import __version__
 from detkit.evaluate.evaluate import run_eval
+from detkit.infer.execution import Execution
 from detkit.run.own_folder import COMPARISON, own_folder
 from detkit.run.run_folder import INCIDENTAL, differences
 from detkit.svm.fit_svm import fit_svm
@@ -64,7 +65,9 @@ def _compare(config: Config, folder: Path) -> dict[str, Any]:
         print(f"\n[{number}/{len(contenders)}] {contender.name}")
         rows.append(measure_accuracy(contender, task))
     note_other_images(rows)
-    measure_side_by_side(rows, contenders, config, device, folder)
+    trainer = config.trainer
+    execution = Execution(device, trainer.precision, trainer.channels_last, config.runtime)
+    measure_side_by_side(rows, contenders, config, execution, folder)
     relate(rows, task.main)
     comparison = {
         "protocol": describe_protocol(rows, contenders, config, device),

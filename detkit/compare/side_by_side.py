@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-
 from detkit.checkpoint.build import build_from_checkpoint, build_source
 from detkit.checkpoint.trust import named_in, names_of
 from detkit.compare.comparison import Row, stage_columns
@@ -18,10 +16,11 @@ from detkit.evaluate.draw_examples import spread
 from detkit.evaluate.evaluate import merge_data, read_test_split, timed_images
 from detkit.image.read import read_image
 from detkit.infer.detect import place_for_inference
+from detkit.infer.execution import Execution
 from detkit.infer.open_checkpoint import load_checkpoint
 from detkit.profiling.peak_memory import count_flops, count_parameters, peak_memory
 from detkit.profiling.speed import FEWEST_IMAGES, Pipeline, TimedImage, measure_together
-from detkit.proposal.split_proposals import find_proposals
+from detkit.proposal.split_proposals import with_proposals
 from detkit.task.base import task_of
 
 
@@ -35,7 +34,7 @@ class Entrant(NamedTuple):
 
 
 def measure_side_by_side(
-    rows: Sequence[Row], contenders: Sequence[Contender], config: Config, device: torch.device, folder: Path
+    rows: Sequence[Row], contenders: Sequence[Contender], config: Config, execution: Execution, folder: Path
 ) -> None:
     """Add to each row that has a checkpoint its parameters, side, flops, peak_memory, timing, stages and pictures.
 
@@ -48,7 +47,7 @@ def measure_side_by_side(
         if row["checkpoint"] is None:
             continue
         try:
-            entrant, row["parameters"] = _enter(row["checkpoint"], contender, config, device)
+            entrant, row["parameters"] = _enter(row["checkpoint"], contender, config, execution)
             row["side"] = entrant.pipeline.detector.preprocess.side
             row["pictures"] = _save_pictures(entrant, folder, contender.file_name)
             if entrant.images:
@@ -62,8 +61,7 @@ def measure_side_by_side(
     timings = measure_together(
         {name: entrant.pipeline.detector for name, entrant in entrants.items()},
         {name: entrant.images for name, entrant in entrants.items()},
-        precision=config.trainer.precision,
-        channels_last=config.trainer.channels_last,
+        execution,
         warmup=config.evaluation.timing_warmup,
         **config.timing,
     )
@@ -79,7 +77,7 @@ def _variant(entrant: Entrant) -> str | None:
     return getattr(getattr(entrant.pipeline.detector, "roi_head", None), "variant", None)
 
 
-def _enter(checkpoint: str, contender: Contender, config: Config, device: torch.device) -> tuple[Entrant, int]:
+def _enter(checkpoint: str, contender: Contender, config: Config, execution: Execution) -> tuple[Entrant, int]:
     """The detector of a checkpoint with its images, and its number of parameters, counted before norms are folded."""
     own = plain(contender.jobs[0])  # a training's own config, which names its parts
     saved = load_checkpoint(checkpoint, trust=[*names_of(config.trust), *named_in(own)])
@@ -87,14 +85,11 @@ def _enter(checkpoint: str, contender: Contender, config: Config, device: torch.
     detector = build_from_checkpoint(saved)
     annotations = read_test_split(data, None, saved.classes, task_of(detector))
     source = build_source(saved, for_any_image=False)
-    proposals = find_proposals(source, annotations, repair=data["repair"], **config.proposal_cache)
+    split = with_proposals(annotations, source, repair=data["repair"], **config.proposal_cache)
     parameters = count_parameters(detector)
-    detector = place_for_inference(detector, device, config.trainer.channels_last, config.runtime)
-    pipeline = Pipeline(detector, config.trainer.precision, config.trainer.channels_last)
-    timed, shown = (
-        timed_images(annotations, proposals, count, source)
-        for count in (config.evaluation.timing_images, config.pictures)
-    )
+    detector = place_for_inference(detector, execution)
+    pipeline = Pipeline(detector, execution)
+    timed, shown = (timed_images(split, count) for count in (config.evaluation.timing_images, config.pictures))
     return Entrant(pipeline, annotations, timed, shown), parameters
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,10 +13,12 @@ import numpy as np
 from detkit.config.instantiate import build
 from detkit.config.node import is_missing
 from detkit.core.errors import UserError
+from detkit.core.structures import ProposalSource
 from detkit.core.suggest import nearest
 from detkit.data.annotation_builder import check_classes
 from detkit.data.annotations import Annotations
 from detkit.data.category_ids import fill_category_ids
+from detkit.data.proposals import Proposals
 from detkit.data.quality.content import require_images, require_objects
 
 
@@ -49,6 +52,20 @@ def read_split(data: Mapping[str, Any], split: str | None, classes: Sequence[str
     if data.get("difficult") == "keep":
         annotations.difficult[:] = False
     return annotations
+
+
+@dataclass(frozen=True)
+class Split:
+    """A split, and the regions of its images where the detector takes them from outside.
+
+    proposals: of all images, in order. source: what gave them. repair: what is done with images that cannot be read,
+    `data.repair`.
+    """
+
+    annotations: Annotations
+    proposals: Proposals | None = None
+    source: ProposalSource | Proposals | None = None
+    repair: str = "clip"
 
 
 class TrainingSplits(NamedTuple):

@@ -22,18 +22,18 @@ from detkit.core.errors import UserError
 from detkit.core.suggest import among
 from detkit.data.annotations import Annotations
 from detkit.data.category_ids import fill_category_ids
-from detkit.data.proposals import Proposals
-from detkit.data.split import describe_reading
+from detkit.data.split import Split, describe_reading
 from detkit.evaluate.draw_examples import draw_examples, spread
 from detkit.evaluate.validate import eval_mode, validate
 from detkit.evaluate.write_results import format_table, write_metrics, write_pictures, write_stages
-from detkit.infer.detect import autocast, evaluation_loader, place_for_inference, to_device
+from detkit.infer.detect import evaluation_loader, place_for_inference
+from detkit.infer.execution import Execution
 from detkit.infer.open_checkpoint import load_checkpoint
 from detkit.metric.recall import proposal_recall
 from detkit.model.detector import Detector
 from detkit.profiling.roofline import profile_detector
 from detkit.profiling.speed import FEWEST_IMAGES, Pipeline, TimedImage, measure_speed
-from detkit.proposal.split_proposals import find_proposals
+from detkit.proposal.split_proposals import with_proposals
 from detkit.run.own_folder import EVALUATION, own_folder
 from detkit.task.base import Task, task_of
 from detkit.task.detection.task import DetectionTask
@@ -56,7 +56,8 @@ def run_eval(config: Config) -> dict[str, Any]:
         saved = load_checkpoint(config.checkpoint, trust=config.trust)
         saved = with_program(saved, **config.darknet)
         saved = with_inference_settings(saved, preprocess=config.preprocess, postprocess=config.postprocess)
-        detector = place_for_inference(build_from_checkpoint(saved), world.device, config.channels_last, config.runtime)
+        execution = Execution(world.device, config.precision, config.channels_last, config.runtime)
+        detector = place_for_inference(build_from_checkpoint(saved), execution)
         data = merge_data(config.data, saved.data_config, saved.trust)
         annotations = read_test_split(data, config.split, saved.classes, task_of(detector))
         annotations = fill_category_ids(annotations, saved.category_ids)
@@ -69,17 +70,13 @@ def run_eval(config: Config) -> dict[str, Any]:
                 print(saved.tested_as, file=sys.stderr)
         source = build(config.get("proposal"), "proposal") or build_source(saved, for_any_image=False)
         with world.main_first():
-            proposals = find_proposals(source, annotations, repair=data["repair"], **config.proposal_cache)
+            split = with_proposals(annotations, source, repair=data["repair"], **config.proposal_cache)
         return measure(
             detector,
-            annotations,
+            split,
             world,
+            execution,
             folder,
-            proposals=proposals,
-            source=source,
-            precision=config.precision,
-            channels_last=config.channels_last,
-            repair=data["repair"],
             about=about,
             profile=config.profile,
             **config.evaluation,
@@ -88,15 +85,11 @@ def run_eval(config: Config) -> dict[str, Any]:
 
 def measure(
     detector: Detector,
-    annotations: Annotations,
+    split: Split,
     world: World,
+    execution: Execution,
     folder: Path,
     *,
-    proposals: Proposals | None,
-    source: Any,
-    precision: str,
-    channels_last: bool,
-    repair: str,
     about: Mapping[str, Any],
     batch_size: int,
     num_workers: int,
@@ -109,38 +102,29 @@ def measure(
     """Accuracy, speed and pictures of a detector on a split: prints the table, fills `folder`, returns the metrics.
 
     With several processes all call this; the main one writes, and measures the time alone.
-    proposals: of all images in order, for a detector that takes them from outside; source: what they are from.
     folder gets metrics.json, predictions.json, plots/, pictures/ and report.html. about: goes into the protocol.
     profile: also measure how far the detector is from what the machine can do.
     """
-    options: dict[str, Any] = {"precision": precision, "channels_last": channels_last}
-    task = task_of(detector)
+    task, annotations = task_of(detector), split.annotations
     detector.eval()
-    loader = evaluation_loader(
-        task, annotations, detector.preprocess, world, batch_size=batch_size, num_workers=num_workers, repair=repair,
-        proposals=proposals,
-    )  # fmt: skip
+    loading = {"batch_size": batch_size, "num_workers": num_workers}
+    loader = evaluation_loader(task, split, detector.preprocess, world, **loading)
     shown = world.is_main and sys.stderr.isatty()
     with tqdm(total=len(annotations), desc="evaluating", unit="img", disable=not shown, leave=False) as bar:
         metrics, results = validate(
-            detector, loader, world, **options, progress=lambda done: bar.update(done * world.size - bar.n)
+            detector, loader, world, execution, progress=lambda done: bar.update(done * world.size - bar.n)
         )
     if world.is_main:
-        metrics["protocol"] |= {"split": annotations.source, **about, "precision": precision}
+        metrics["protocol"] |= {"split": annotations.source, **about, "precision": execution.precision}
         metrics["protocol"] |= {"runtime": detector.runtime, "preprocess": detector.preprocess.to_dict()}
         if proposal_recall and hasattr(detector, "propose"):
-            metrics["proposals"] = measure_proposals(
-                detector, annotations, proposals, batch_size=batch_size, num_workers=num_workers, repair=repair,
-                **options,
-            )  # fmt: skip
-        images = timed_images(annotations, proposals, timing_images, source)
+            metrics["proposals"] = measure_proposals(detector, split, execution, **loading)
+        images = timed_images(split, timing_images)
         if images:
-            metrics["timing"] = measure_speed(detector, images, warmup=timing_warmup, **options)
+            metrics["timing"] = measure_speed(detector, images, execution, warmup=timing_warmup)
             if profile:
-                pipeline = Pipeline(detector, precision, channels_last)
-                metrics["profile"] = profile_detector(
-                    pipeline, images[:FEWEST_IMAGES], metrics["timing"], precision=precision
-                )
+                pipeline = Pipeline(detector, execution)
+                metrics["profile"] = profile_detector(pipeline, images[:FEWEST_IMAGES], metrics["timing"])
         metrics["environment"] = describe_environment(world.device)
         write_metrics(folder, metrics)
         task.write(folder, metrics, results, annotations)
@@ -153,35 +137,20 @@ def measure(
 
 @torch.inference_mode()
 def measure_proposals(
-    detector: Any,
-    annotations: Annotations,
-    proposals: Proposals | None,
-    *,
-    batch_size: int,
-    num_workers: int,
-    repair: str,
-    precision: str,
-    channels_last: bool,
+    detector: Any, split: Split, execution: Execution, *, batch_size: int, num_workers: int
 ) -> dict[str, Any]:
     """Recall of the regions in which a two-stage detector looks, best 100, 300 and 1000, on this process alone."""
-    device = detector.pixel_mean.device
+    annotations, alone = split.annotations, World(0, 1, execution.device)
     loader = evaluation_loader(
-        task_of(detector),
-        annotations,
-        detector.preprocess,
-        World(0, 1, device),
-        batch_size=batch_size,
-        num_workers=num_workers,
-        repair=repair,
-        proposals=proposals,
+        task_of(detector), split, detector.preprocess, alone, batch_size=batch_size, num_workers=num_workers
     )
 
     def regions() -> Any:
         waiting: dict[str, Any] = {}  # for those before it: batches come by canvas
         order = list(annotations.image_ids)[::-1]
         for batch in loader:
-            with autocast(device, precision):
-                found = detector.propose(to_device(batch, device, channels_last))
+            with execution.autocast():
+                found = detector.propose(execution.place(batch))
             waiting |= zip(batch.image_ids, (boxes.float().cpu() for boxes in found), strict=True)
             while order and order[-1] in waiting:
                 yield waiting.pop(order.pop())
@@ -190,14 +159,13 @@ def measure_proposals(
         return proposal_recall(regions(), ground_truth_of(annotations), annotations.classes)
 
 
-def timed_images(
-    annotations: Annotations, proposals: Proposals | None, count: int, source: Any = None
-) -> list[TimedImage]:
+def timed_images(split: Split, count: int) -> list[TimedImage]:
     """At most `count` images, spread over the split; with their proposals, for a detector that takes them.
 
-    source: where those are from. What computes them does so again while the detector is timed; of others counts what
-    is recorded with them, where it is for all.
+    A source that computes them does so again while the detector is timed; of others counts what is recorded with
+    them, where it is for all.
     """
+    annotations, proposals, source = split.annotations, split.proposals, split.source
     chosen = spread(len(annotations), count)
     if proposals is None:
         return [TimedImage(annotations.image_paths[index]) for index in chosen]

@@ -13,6 +13,7 @@ from detkit.core.interrupt import Asked
 from detkit.data.annotations import Annotations
 from detkit.data.canvas import CanvasLoader
 from detkit.infer.detect import detect_split
+from detkit.infer.execution import Execution
 from detkit.model.detector import Detector
 from detkit.task.base import task_of
 
@@ -21,10 +22,9 @@ def validate(
     detector: Detector,
     loader: CanvasLoader,
     world: World,
+    execution: Execution,
     *,
-    precision: str,
-    channels_last: bool,
-    progress: Callable[[int], Any] | None = None,
+    progress: Callable[[int], object] | None = None,
     asked: Asked | None = None,
 ) -> tuple[dict[str, Any], Any]:
     """(metrics of the whole split, results): the metrics on every process, the results on the main one alone.
@@ -34,9 +34,7 @@ def validate(
     annotations: Annotations = loader.dataset.annotations
     world.share_buffers(detector)
     with eval_mode(detector):
-        results = detect_split(
-            detector, loader, world, precision=precision, channels_last=channels_last, progress=progress, asked=asked
-        )
+        results = detect_split(detector, loader, world, execution, progress=progress, asked=asked)
     metrics = task_of(detector).evaluate(results, annotations) if world.is_main else {}
     return world.broadcast(metrics), results
 

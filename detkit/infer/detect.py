@@ -3,72 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from detkit.core.distributed import World
-from detkit.core.errors import UserError
 from detkit.core.interrupt import Agreed, Asked
 from detkit.core.structures import Batch, Target
 from detkit.data.annotations import Annotations
 from detkit.data.canvas import CanvasLoader
 from detkit.data.dataset import Difficult, Sample
 from detkit.data.loader import build_loader, collate
-from detkit.data.proposals import Proposals
+from detkit.data.split import Split
 from detkit.image.preprocess import Preprocess, fixed_canvas
 from detkit.image.read import read_image
+from detkit.infer.execution import Execution
 from detkit.infer.runtime import apply_runtime
 from detkit.model.detector import Detector
 from detkit.model.layers.fold import fold_batch_norm
 from detkit.task.base import Task, task_of
 
-PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
+def place_for_inference(detector: Detector, execution: Execution) -> Detector:
+    """Prepare a detector for inference, in place: eval mode, batch norms fused, moved to its device, under its runtime.
 
-def autocast(device: torch.device, precision: str) -> Any:
-    """The context in which a forward pass runs in `precision` (fp32, bf16 or fp16). Raises UserError."""
-    if precision not in PRECISIONS:
-        raise UserError(f"precision={precision}: choose one of {', '.join(PRECISIONS)}")
-    if precision == "fp16" and device.type != "cuda":
-        raise UserError(f"precision=fp16 needs a GPU, not device={device}; use bf16 or fp32")
-    dtype = PRECISIONS[precision]
-    return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
-
-
-def to_device(batch: Batch, device: torch.device, channels_last: bool) -> Batch:
-    """The batch where the model is, its images in the memory layout that the model has."""
-    batch = batch.to(device)
-    if channels_last:
-        batch.images = batch.images.contiguous(memory_format=torch.channels_last)
-    return batch
-
-
-def place_model(model: nn.Module, device: torch.device, channels_last: bool) -> nn.Module:
-    """The model itself, moved to `device` and into the memory layout asked for."""
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    return model.to(device=device, memory_format=layout)  # type: ignore[call-overload]
-
-
-def place_for_inference(
-    detector: Detector, device: torch.device, channels_last: bool, runtime: str = "eager"
-) -> Detector:
-    """The detector itself in eval mode, what can be merged is, placed; it cannot be trained any more.
-
-    runtime: as in `detkit.infer.runtime.apply_runtime`.
+    It cannot be trained afterwards. Returns the detector, for runtime=onnx another one.
     """
     detector.eval()
     if any(hasattr(module, "running_var") for module in detector.modules()):
         blank = blank_batch(detector)
         fold_batch_norm(detector, lambda: detector.predict(blank))
     detector.fuse_for_inference()
-    place_model(detector, device, channels_last)
-    return apply_runtime(detector, runtime)
+    return apply_runtime(execution.place_model(detector), execution.runtime)
 
 
 def blank_batch(detector: Detector) -> Batch:
@@ -83,32 +52,27 @@ def blank_batch(detector: Detector) -> Batch:
 
 def evaluation_loader(
     task: Task[Any, Any],
-    annotations: Annotations,
+    split: Split,
     preprocess: Preprocess,
     world: World,
     *,
     batch_size: int,
     num_workers: int,
-    repair: str,
     difficult: Difficult = "ignore",
-    proposals: Proposals | None = None,
     read: Callable[..., NDArray[np.uint8]] = read_image,
 ) -> CanvasLoader:
     """The batches of this process's share of a split: every image once, broken ones as blanks, nothing augmented.
 
     A batch holds images of one canvas, so that none is padded for another's sake; with `batch_size` 1 they come in
-    the order of the split.
-
-    proposals: of all images of the split in order, for a detector that takes them from outside. difficult, read: of the
-    data set.
+    the order of the split. difficult, read: of the data set.
     """
     dataset = task.dataset(
-        annotations,
+        split.annotations,
         preprocess=preprocess,
         difficult=difficult,
-        repair=repair,
+        repair=split.repair,
         unreadable="blank",
-        proposals=proposals,
+        proposals=split.proposals,
         read=read,
     )
     loader = build_loader(
@@ -130,10 +94,9 @@ def detect_split(
     detector: Detector,
     loader: CanvasLoader,
     world: World,
+    execution: Execution,
     *,
-    precision: str,
-    channels_last: bool,
-    progress: Any = None,
+    progress: Callable[[int], object] | None = None,
     asked: Asked | None = None,
 ) -> Any:
     """The results of the whole split on the main process, as the model's task gathers them; None on the others.
@@ -146,8 +109,8 @@ def detect_split(
     done = 0
     with task_of(detector).accumulator(detector, annotations) as accumulator:
         for batch in loader:
-            with autocast(world.device, precision):
-                found = detector.predict(to_device(batch, world.device, channels_last))
+            with execution.autocast():
+                found = detector.predict(execution.place(batch))
             accumulator.add([index_of[image_id] for image_id in batch.image_ids], [item.to("cpu") for item in found])
             done += len(batch)
             if progress is not None:

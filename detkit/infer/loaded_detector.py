@@ -28,7 +28,8 @@ from detkit.data.loader import collate
 from detkit.image.pixels import array_to_rgb, tensor_to_rgb
 from detkit.image.preprocess import Decoded, Preprocess
 from detkit.image.read import read_image, to_rgb
-from detkit.infer.detect import autocast, place_for_inference, to_device
+from detkit.infer.detect import place_for_inference
+from detkit.infer.execution import Execution
 from detkit.infer.open_checkpoint import load_checkpoint
 from detkit.model.detector import Detector
 from detkit.task.base import task_of
@@ -89,13 +90,16 @@ class LoadedDetector:
         runtime: str = "eager",
         source: ProposalSource | None = None,
     ) -> None:
-        self.device = torch.device(device)
-        autocast(self.device, precision)  # a wrong precision is told now, not at the first image
-        self.precision = precision
-        self.detector = place_for_inference(detector, self.device, channels_last=True, runtime=runtime)
+        self.execution = Execution(torch.device(device), precision, runtime=runtime)
+        self.detector = place_for_inference(detector, self.execution)
         self.task = task_of(self.detector)
         self.classes = list(classes)
         self.source = source
+
+    @property
+    def device(self) -> torch.device:
+        """Where the detector is."""
+        return self.execution.device
 
     @property
     def preprocess(self) -> Preprocess:
@@ -184,12 +188,12 @@ class LoadedDetector:
         """
         if not callable(propose := getattr(self.detector, "propose", None)):
             raise UserError(f"{type(self.detector).__name__} proposes no regions: only two-stage detectors do")
-        with autocast(self.device, self.precision):
+        with self.execution.autocast():
             return propose(self._batch([self._sample("0", image)]))[0].float().cpu()
 
     @torch.inference_mode()
     def _forward(self, samples: Sequence[Sample]) -> list[Detections]:
-        with autocast(self.device, self.precision):
+        with self.execution.autocast():
             found = self.detector.predict(self._batch(samples))
         return [one.to("cpu") for one in found]
 
@@ -208,10 +212,11 @@ class LoadedDetector:
 
     def _batch(self, samples: Sequence[Sample]) -> Batch:
         batch = replace(collate(samples, self.preprocess.pad_multiple), targets=None)
-        return to_device(batch, self.device, channels_last=True)
+        return self.execution.place(batch)
 
     def __repr__(self) -> str:
-        return f"LoadedDetector({len(self.classes)} classes, {self.preprocess}, {self.device}, {self.precision})"
+        where = f"{self.device}, {self.execution.precision}"
+        return f"LoadedDetector({len(self.classes)} classes, {self.preprocess}, {where})"
 
 
 def as_rgb(image: OneImage) -> NDArray[np.uint8]:

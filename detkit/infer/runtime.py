@@ -1,4 +1,4 @@
-"""How a detector runs: as PyTorch runs it, its dense parts compiled into machine code, or all of it by ONNX Runtime."""
+"""How a detector runs: by PyTorch, its compilable parts as machine code, or all of it by ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ Forward = Callable[..., Any]
 def apply_runtime(detector: Detector, runtime: str) -> Detector:
     """The detector, in eval mode and on its device, made to run as `runtime` says; itself, or for onnx another one.
 
-    compiled: every part of `detector.dense` through TorchInductor, its weights as constants, packed for the machine,
-    and its activations fused into the convolutions before them. The first image waits for the compiler; where canvases
-    differ in size, one graph serves them all. Names, hooks and weights of the modules stay, results agree to rounding.
+    compiled: every part of `detector.compilable` through TorchInductor, its weights as constants, packed for the
+    machine, and its activations fused into the convolutions before them. The first image waits for the compiler; where
+    canvases differ in size, one graph serves them all. Names, hooks and weights stay, results agree to rounding.
     onnx: what `detkit export` would write, run by ONNX Runtime in place of the detector, in float32.
     Raises UserError for another word, where nothing here compiles, and for parts that ONNX has not.
     """
@@ -47,7 +47,7 @@ def apply_runtime(detector: Detector, runtime: str) -> Detector:
                 f"set preprocess.pad_multiple={LARGEST_STRIDE}, or choose runtime=eager"
             )
         modules = dict(detector.named_modules())
-        found = [modules[name] for name in detector.dense if name in modules]
+        found = [modules[name] for name in detector.compilable if name in modules]
         for index, part in enumerate(part for part in found if not isinstance(part, nn.Identity)):
             part.forward = compiled(part.forward, device, dynamic=varies, first=index == 0)
     if runtime == "onnx" and not hasattr(detector, "graph"):  # a detector that was read from an .onnx is one already

@@ -18,7 +18,7 @@ class Detector(nn.Module):
 
     task: what its results are, by the dotted path of a `detkit.task.base.Task`.
     stages: dotted names of the submodules whose forward is timed as a stage.
-    dense: of the submodules whose computation does not depend on image content, in the order of the forward;
+    compilable: of the submodules whose computation does not depend on image content, in the order of the forward;
     `runtime=compiled` compiles them. runtime: how the detector runs. A constructor ends with `check_names`, so that
     every name of both is that of a submodule.
     preprocess: how files become canvases; `predict` maps its boxes back with it.
@@ -27,7 +27,7 @@ class Detector(nn.Module):
 
     task: str = "detkit.task.detection.task.DetectionTask"
     stages: tuple[str, ...] = ()
-    dense: tuple[str, ...] = ()
+    compilable: tuple[str, ...] = ()
     runtime: str = "eager"
     pixel_mean: Tensor
     pixel_std: Tensor
@@ -42,9 +42,9 @@ class Detector(nn.Module):
         self.register_buffer("pixel_std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
     def check_names(self) -> None:
-        """Raise UserError for the first name in `stages` or `dense` that is no submodule, with those there are."""
+        """Raise UserError for the first name in `stages` or `compilable` that is no submodule, with those there are."""
         known = dict(self.named_modules(remove_duplicate=False))
-        for attribute in ("stages", "dense"):
+        for attribute in ("stages", "compilable"):
             for name in getattr(self, attribute):
                 if name not in known:
                     parent = name.rpartition(".")[0]

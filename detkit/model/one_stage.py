@@ -23,7 +23,7 @@ class OneStageDetector(Detector):
     dense_head: DenseHead
     postprocess: Postprocess
     stages = ("backbone", "neck", "dense_head", "postprocess")
-    dense = ("backbone", "neck", "dense_head")
+    compilable = ("backbone", "neck", "dense_head")
 
     def __init__(
         self,

@@ -61,7 +61,7 @@ class TwoStageDetector(Detector):
         working = [name for name in NETWORKS if next(self.get_submodule(name).parameters(), None) is not None]
         self.stages = (*working, "roi_head", *names_within("roi_head", roi_head, "timed"), "postprocess")
         inner = names_within("proposer", proposer, "compilable") + names_within("roi_head", roi_head, "compilable")
-        self.dense = ("backbone", "neck", *inner)
+        self.compilable = ("backbone", "neck", *inner)
         self.check_names()
 
     def fit_statistics(self, targets: Iterable[Target]) -> None:

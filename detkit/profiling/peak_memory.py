@@ -24,7 +24,7 @@ def count_parameters(model: nn.Module) -> int:
 @torch.no_grad()  # in inference mode the counter does not see linear layers
 def count_flops(pipeline: Pipeline, image: TimedImage) -> int:
     """Operations for one image, 2 for a multiply-add, of convolutions and matrix products; the rest is not counted."""
-    batch = pipeline.place(pipeline.read(image))
+    batch = pipeline.read(image)
     with torch.compiler.set_stance("force_eager"), FlopCounterMode(display=False) as counter:
         pipeline.detector.predict(batch)
     return counter.get_total_flops()

@@ -11,7 +11,7 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from detkit.infer.detect import PRECISIONS
+from detkit.infer.execution import Execution
 from detkit.profiling.speed import Pipeline, TimedImage
 from detkit.profiling.timing import clock_of
 
@@ -19,16 +19,14 @@ SIDE, TRIES = 1024, 7  # of the matrices whose product is the measure of the mac
 TOP = 12  # operators that are listed
 
 
-def profile_detector(
-    pipeline: Pipeline, images: Sequence[TimedImage], timing: Mapping[str, Any], *, precision: str
-) -> dict[str, Any]:
+def profile_detector(pipeline: Pipeline, images: Sequence[TimedImage], timing: Mapping[str, Any]) -> dict[str, Any]:
     """What `timing` (of `measure_speed`, on these images) means for the machine, and the operators behind it.
 
-    Returns peak_gflops, of a matrix product in `precision`, per second; stages and total, each with ms, gflop and,
-    where there are any, gflops (per second) and of_peak (0..1); operators, those of most time, with name, ms and calls
-    per image. Operations are multiplications and additions of convolutions and matrix products alone.
+    Returns peak_gflops, of a matrix product in the precision of the detector, per second; stages and total, each with
+    ms, gflop and, where there are any, gflops (per second) and of_peak (0..1); operators, those of most time, with
+    name, ms and calls per image. Operations are those of convolutions and matrix products alone, 2 for a multiply-add.
     """
-    peak = matmul_peak(pipeline.device, precision)
+    peak = matmul_peak(pipeline.execution)
     flops = stage_flops(pipeline, images[0])
     rows = {name: _row(ms, flops.get(name, 0), peak) for name, ms in timing["stages_ms"].items()}
     return {
@@ -39,10 +37,9 @@ def profile_detector(
     }
 
 
-def matmul_peak(device: torch.device, precision: str) -> float:
+def matmul_peak(execution: Execution) -> float:
     """Operations per second of the best of some products of two square matrices, 2 for a multiply-add."""
-    dtype = PRECISIONS[precision] or torch.float32
-    left, right = (torch.randn(SIDE, SIDE, device=device, dtype=dtype) for _ in range(2))
+    left, right = (torch.randn(SIDE, SIDE, device=execution.device, dtype=execution.dtype) for _ in range(2))
     wait = clock_of(nn.ParameterList([left])).wait
     seconds = []
     for _ in range(TRIES + 1):  # the first warms up
@@ -60,7 +57,7 @@ def stage_flops(pipeline: Pipeline, image: TimedImage) -> dict[str, int]:
     modules = dict(detector.named_modules(remove_duplicate=False))
     stages = [name for name in detector.stages if name in modules]
     flops, begun, hooks = dict.fromkeys(stages, 0), dict.fromkeys(stages, 0), []
-    batch = pipeline.place(pipeline.read(image))
+    batch = pipeline.read(image)
     with torch.compiler.set_stance("force_eager"), FlopCounterMode(display=False) as counter:
 
         def begin(name: str) -> Any:

@@ -17,7 +17,7 @@ from detkit.core.structures import Batch, Detections, Size, Target
 from detkit.data.dataset import Sample
 from detkit.data.loader import collate
 from detkit.image.read import read_image
-from detkit.infer.detect import autocast, to_device
+from detkit.infer.execution import Execution
 from detkit.model.detector import Detector
 from detkit.profiling.cpu_load import LoadWatch
 from detkit.profiling.timing import StageTimer, clock_of
@@ -51,34 +51,31 @@ class TimedImage(NamedTuple):
 def measure_speed(
     detector: Detector,
     images: Sequence[TimedImage],
+    execution: Execution,
     *,
-    precision: str,
-    channels_last: bool,
     warmup: int = 10,
     max_seconds: float = 30.0,
 ) -> dict[str, Any]:
     """`measure_together` of one detector, each image once."""
     (timing,) = measure_together(
-        {"": detector}, {"": images}, precision=precision, channels_last=channels_last, warmup=warmup,
-        max_seconds=max_seconds, passes=1,
-    ).values()  # fmt: skip
+        {"": detector}, {"": images}, execution, warmup=warmup, max_seconds=max_seconds, passes=1
+    ).values()
     return timing
 
 
 def measure_together(
     detectors: Mapping[str, Detector],
     images: Mapping[str, Sequence[TimedImage]],
+    execution: Execution,
     *,
-    precision: str,
-    channels_last: bool,
     warmup: int,
     max_seconds: float,
     passes: int,
 ) -> dict[str, dict[str, Any]]:
     """Milliseconds per image at batch 1 of each detector, from the file on disk to detections in memory.
 
-    detectors: by name, in eval mode, on their device. images: for each detector, at least one. All detectors take
-    their first image, then all their second, so that whatever else the machine does hits all alike. Every image is
+    detectors: by name, in eval mode, placed as `execution` says. images: for each, at least one. All take their
+    first image, then all their second, so that whatever else the machine does hits all alike. Every image is
     run twice, without hooks for the total and with hooks for the stages, in alternating order; and that in `passes`
     rounds, of which for each image the one of median time counts. All are timed on as many images as fit into
     `max_seconds` of the slowest, but on FEWEST_IMAGES at least; `warmup` of them run before, for a quarter of the
@@ -91,7 +88,7 @@ def measure_together(
     "unknown"); and the load of the machine meanwhile (`load_of`).
     """
     runs = {
-        name: _Run(Pipeline(detector, precision, channels_last), images[name], max_seconds / passes)
+        name: _Run(Pipeline(detector, execution), images[name], max_seconds / passes)
         for name, detector in detectors.items()
     }
     warmed = {name: run.warm_up(warmup, max_seconds / 4) for name, run in runs.items()}
@@ -109,11 +106,11 @@ def measure_together(
     return {
         name: run.summary()
         | {
-            "device": str(run.pipeline.device),
-            "device_name": device_name(run.pipeline.device),
+            "device": str(execution.device),
+            "device_name": device_name(execution.device),
             "runtime": run.pipeline.detector.runtime,
-            "precision": precision,
-            "channels_last": channels_last,
+            "precision": execution.precision,
+            "channels_last": execution.channels_last,
             "batch": 1,
             "warmup": warmed[name],
             "images": len(run.images),
@@ -129,11 +126,9 @@ def measure_together(
 class Pipeline:
     """One image file at a time through a detector: the seconds of each part and of the whole, and what was found."""
 
-    def __init__(self, detector: Detector, precision: str, channels_last: bool) -> None:
+    def __init__(self, detector: Detector, execution: Execution) -> None:
         self.detector = detector
-        self.device = detector.pixel_mean.device
-        self._precision = precision
-        self._channels_last = channels_last
+        self.execution = execution
         self._wait = clock_of(detector).wait
 
     @torch.inference_mode()
@@ -145,9 +140,9 @@ class Pipeline:
         proposed = time.perf_counter()
         batch = self.prepare(pixels, size, regions)
         prepared = time.perf_counter()
-        batch = self.place(batch)
+        batch = self.execution.place(batch)
         moved = time.perf_counter()
-        with autocast(self.device, self._precision):
+        with self.execution.autocast():
             found = self.detector.predict(batch)[0].to("cpu")
         self._wait()
         end = time.perf_counter()
@@ -167,8 +162,8 @@ class Pipeline:
         return torch.from_numpy(image.propose(whole))
 
     def read(self, image: TimedImage) -> Batch:
-        """The batch of one image file."""
-        return self.prepare(*self.detector.preprocess.read(image.path), image.proposals)
+        """The batch of one image file, where the detector is."""
+        return self.execution.place(self.prepare(*self.detector.preprocess.read(image.path), image.proposals))
 
     def prepare(self, image: np.ndarray, size: Size, proposals: Tensor | None = None) -> Batch:
         """The batch of one image, uint8 [H, W, 3] RGB as it was read, of whose file nothing is known but its size."""
@@ -177,10 +172,6 @@ class Pipeline:
         batch = collate([Sample(pixels, Target(image_id="", original_size=size))], preprocess.pad_multiple)
         regions = None if proposals is None else [preprocess.to_input(proposals, size)]
         return replace(batch, targets=None, proposals=regions)
-
-    def place(self, batch: Batch) -> Batch:
-        """The batch where the detector is."""
-        return to_device(batch, self.device, self._channels_last)
 
 
 class _Run:

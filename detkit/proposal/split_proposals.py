@@ -18,6 +18,7 @@ from detkit.core.errors import UserError
 from detkit.core.structures import ProposalSource
 from detkit.data.annotations import Annotations
 from detkit.data.proposals import Proposals
+from detkit.data.split import Split
 from detkit.proposal.cache import Job, Outcome, parameter_hash, propose_file
 
 
@@ -46,6 +47,19 @@ def find_proposals(
     for fault in faults:
         print(f"no proposals: {fault}")
     return proposals
+
+
+def with_proposals(
+    annotations: Annotations,
+    source: ProposalSource | Proposals | None,
+    *,
+    num_workers: int,
+    cache_dir: str | Path | None,
+    repair: str,
+) -> Split:
+    """A split with the proposals that `find_proposals` gives its images."""
+    found = find_proposals(source, annotations, num_workers=num_workers, cache_dir=cache_dir, repair=repair)
+    return Split(annotations, found, source, repair)
 
 
 def propose_split(

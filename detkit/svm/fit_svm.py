@@ -19,9 +19,10 @@ from detkit.core.errors import UserError
 from detkit.data.split import describe_reading, read_training_split
 from detkit.evaluate.evaluate import merge_data
 from detkit.infer.detect import evaluation_loader, place_for_inference
+from detkit.infer.execution import Execution
 from detkit.infer.open_checkpoint import load_checkpoint
 from detkit.model.roi_head.rcnn import RCNNHead
-from detkit.proposal.split_proposals import find_proposals
+from detkit.proposal.split_proposals import with_proposals
 from detkit.run.own_folder import RUN, own_folder
 from detkit.run.run_folder import open_folder
 from detkit.svm.hard_negatives import SVMSettings
@@ -50,20 +51,18 @@ def fit_svm(config: Config) -> None:
         source = build(config.get("proposal"), "proposal") or build_source(saved, for_any_image=False)
         loader = evaluation_loader(
             task_of(detector),
-            annotations,
+            with_proposals(annotations, source, repair=data["repair"], **config.proposal_cache),
             detector.preprocess,
             world,
             batch_size=1,
             num_workers=config.num_workers,
-            repair=data["repair"],
             difficult=data["difficult"],
-            proposals=find_proposals(source, annotations, repair=data["repair"], **config.proposal_cache),
         )
         split = detector.roi_head.predictor.split
-        detector = place_for_inference(detector, world.device, config.channels_last)
-        options = {"precision": config.precision, "channels_last": config.channels_last}
+        execution = Execution(world.device, config.precision, config.channels_last)
+        detector = place_for_inference(detector, execution)
         fitted, samples = fit_boxes_and_svms(
-            partial(stream_regions, detector, loader, **options),
+            partial(stream_regions, detector, loader, execution),
             num_images=len(annotations),
             num_classes=len(classes),
             split=split,

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from detkit.core.structures import Target
 from detkit.data.canvas import CanvasLoader
 from detkit.evaluate.draw_examples import spread
-from detkit.infer.detect import autocast, to_device
+from detkit.infer.execution import Execution
 
 
 class ImageRegions(NamedTuple):
@@ -32,9 +32,8 @@ class ImageRegions(NamedTuple):
 def stream_regions(
     detector: Any,
     loader: CanvasLoader,
+    execution: Execution,
     *,
-    precision: str,
-    channels_last: bool,
     description: str,
     most: Mapping[int, int] | None = None,
 ) -> Iterator[ImageRegions]:
@@ -45,13 +44,12 @@ def stream_regions(
     most: how many proposals, evenly spread over their ranks, of the images it names by index, and none of the
     others; None for all proposals of all images. description: of the progress bar.
     """
-    device = detector.pixel_mean.device
     with tqdm(total=len(loader), desc=description, unit="img", disable=None) as bar:
         for index, batch in enumerate(loader):
-            batch = to_device(batch, device, channels_last)
+            batch = execution.place(batch)
             assert batch.targets is not None
             target = batch.targets[0]
-            with autocast(device, precision):
+            with execution.autocast():
                 maps = detector.features(batch)
                 (proposals,) = detector.proposer(maps, batch)
                 if most is not None:

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from detkit.core.distributed import World
 from detkit.core.structures import Batch
-from detkit.infer.detect import autocast, to_device
+from detkit.infer.execution import Execution
 from detkit.train import nan_guard
 
 
@@ -22,11 +22,10 @@ def take_step(
     scaler: torch.amp.GradScaler,
     batches: Sequence[Batch],
     world: World,
+    execution: Execution,
     *,
     number: int,
     folder: Path,
-    precision: str,
-    channels_last: bool,
     clip_norm: float | None,
 ) -> dict[str, float]:
     """Minimise the mean loss of `batches`; returns loss/<term>, loss/total and grad_norm (before clipping).
@@ -39,8 +38,8 @@ def take_step(
     for index, batch in enumerate(batches):
         more = index + 1 < len(batches)  # processes exchange gradients only once they are complete
         with model.no_sync() if more and world.size > 1 else nullcontext():  # type: ignore[operator]
-            with autocast(world.device, precision):
-                losses = model(to_device(batch, world.device, channels_last))
+            with execution.autocast():
+                losses = model(execution.place(batch))
             shares = {f"loss/{name}": loss.float() / len(batches) for name, loss in losses.items()}
             scaler.scale(torch.stack(list(shares.values())).sum()).backward()
         for name, share in shares.items():

@@ -30,6 +30,7 @@ from detkit.export.parity import difference, summarise
 from detkit.export.torch_program import write_program
 from detkit.image.preprocess import fixed_canvas
 from detkit.infer.detect import place_for_inference
+from detkit.infer.execution import Execution
 from detkit.infer.loaded_detector import LoadedDetector
 from detkit.model.detector import Detector
 from detkit.model.graph_detector import stack_proposals
@@ -65,7 +66,7 @@ def talkative(model: Detector) -> Detector:
             if parameter.ndim > 1:
                 parameter.add_(torch.randn_like(parameter) / parameter[0].numel() ** 0.5)
         model = chatty(model)
-    return place_for_inference(model, torch.device("cpu"), channels_last=False)
+    return place_for_inference(model, Execution(torch.device("cpu"), channels_last=False))
 
 
 def inputs_of(batch: Batch) -> list[torch.Tensor]:

@@ -17,8 +17,10 @@ from detkit.data.canvas import canvas_groups, run_in_order, split_by_canvas
 from detkit.data.dataset import Sample
 from detkit.data.formats.voc.voc import read_voc
 from detkit.data.loader import collate
+from detkit.data.split import Split
 from detkit.image.preprocess import ShortSide, Warp
 from detkit.infer.detect import detect_split, evaluation_loader, place_for_inference
+from detkit.infer.execution import Execution
 from detkit.infer.loaded_detector import LoadedDetector
 from detkit.model.detector import Detector
 from detkit.task.detection.task import DetectionTask
@@ -26,6 +28,7 @@ from detkit.task.detection.task import DetectionTask
 SIZES = ((60, 90), (90, 60), (60, 90), (64, 64), (90, 61), (60, 88), (64, 64), (70, 90), (60, 90))
 SMALL = ("preprocess.short=64", "preprocess.max=128")
 # Kernels add up in another order for another batch, which random weights enlarge; padding moves boxes by pixels.
+EXECUTION = Execution(torch.device("cpu"))
 BOX_PX, SCORE = 0.02, 1e-4
 MODELS = [("model=faster_rcnn_light", *SMALL), ("model=fcos", *SMALL)]
 
@@ -60,21 +63,20 @@ def ready(model: Detector) -> Detector:
 def test_a_split_is_measured_alike_at_any_batch_size(
     build: Callable[..., Detector], many_sizes: Path, overrides: tuple[str, ...]
 ) -> None:
-    detector = place_for_inference(ready(build(*overrides)), torch.device("cpu"), channels_last=True)
+    detector = place_for_inference(ready(build(*overrides)), EXECUTION)
     annotations = read_voc(many_sizes, "train", ["dot", "b", "c"])
     world = World(0, 1, torch.device("cpu"))
     found = []
     for batch_size, num_workers in ((1, 0), (2, 0), (4, 1), (8, 0)):
         loader = evaluation_loader(
             DetectionTask(),
-            annotations,
+            Split(annotations),
             detector.preprocess,
             world,
             batch_size=batch_size,
             num_workers=num_workers,
-            repair="clip",
         )
-        found.append(detect_split(detector, loader, world, precision="fp32", channels_last=True))
+        found.append(detect_split(detector, loader, world, EXECUTION))
     assert len(found[0]) > 20
     for other in found[1:]:
         np.testing.assert_array_equal(other.image, found[0].image)
@@ -119,9 +121,7 @@ def test_batches_hold_one_canvas_and_are_full(many_sizes: Path) -> None:
     preprocess = ShortSide(short=64, max=128, pad_multiple=32)
     assert (annotations.sizes == 0).any()
     world = World(0, 1, torch.device("cpu"))
-    loader = evaluation_loader(
-        DetectionTask(), annotations, preprocess, world, batch_size=2, num_workers=0, repair="clip"
-    )
+    loader = evaluation_loader(DetectionTask(), Split(annotations), preprocess, world, batch_size=2, num_workers=0)
     batches = list(loader)
     assert sorted(name for batch in batches for name in batch.image_ids) == sorted(annotations.image_ids)
     for batch in batches:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scenes import enlarged, scene, seen
 
-from detkit.infer.detect import autocast, place_model, to_device
+from detkit.infer.execution import Execution
 from detkit.model.detector import Detector
 
 DEVICE = torch.device("cuda")
@@ -31,8 +31,8 @@ def test_same_detections_as_on_the_cpu(build: Callable[..., Detector], model: st
     batch = seen(detector, SCENES)
     with torch.inference_mode():
         expected = detector.predict(batch)
-        place_model(detector, DEVICE, channels_last=True)
-        found = detector.predict(to_device(batch, DEVICE, channels_last=True))
+        Execution(DEVICE).place_model(detector)
+        found = detector.predict(Execution(DEVICE).place(batch))
     for a, b in zip(found, expected, strict=True):
         a = a.to("cpu")
         same = (a.boxes[:, None] - b.boxes).abs().amax(dim=2) <= 0.1
@@ -44,9 +44,10 @@ def test_same_detections_as_on_the_cpu(build: Callable[..., Detector], model: st
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("model", MODELS)
 def test_a_step_in_every_precision(build: Callable[..., Detector], model: str, precision: str) -> None:
-    detector = place_model(build(f"model={model}"), DEVICE, channels_last=True).train()
-    with autocast(DEVICE, precision):
-        losses = detector(to_device(seen(detector, SCENES), DEVICE, channels_last=True))  # type: ignore[arg-type]
+    execution = Execution(DEVICE, precision)
+    detector = execution.place_model(build(f"model={model}")).train()
+    with execution.autocast():
+        losses = detector(execution.place(seen(detector, SCENES)))
     total = sum(losses.values())
     total.backward()
     assert torch.isfinite(total)

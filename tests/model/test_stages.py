@@ -24,16 +24,16 @@ def parts_of(detector: Detector) -> dict[str, Any]:
 def test_a_two_stage_detector_has_the_stages_that_its_parts_name(build: Callable[..., Detector]) -> None:
     detector = build(*TWO_STAGE)
     assert detector.stages == ("backbone", "neck", "proposer", "roi_head", "roi_head.roi_pool", "postprocess")
-    assert detector.dense == ("backbone", "neck", "proposer.head", "roi_head.box_head")
+    assert detector.compilable == ("backbone", "neck", "proposer.head", "roi_head.box_head")
 
 
 def test_what_computes_nothing_is_no_stage(build: Callable[..., Detector]) -> None:
     detector = build("model=rcnn_light", "model.box_head.backbone.name=resnet10t")
     assert detector.stages == ("roi_head", "roi_head.roi_pool", "postprocess")
-    assert detector.dense == ("backbone", "neck", "roi_head.box_head")
+    assert detector.compilable == ("backbone", "neck", "roi_head.box_head")
 
 
-@pytest.mark.parametrize("said, attribute", [("timed", "stages"), ("compilable", "dense")])
+@pytest.mark.parametrize("said, attribute", [("timed", "stages"), ("compilable", "compilable")])
 def test_a_misspelt_name_of_a_part_is_refused(build: Callable[..., Detector], said: str, attribute: str) -> None:
     parts = parts_of(build(*TWO_STAGE))
     parts["roi_head"].__class__ = type("Own", (FastRCNNHead,), {said: ("tial",)})
@@ -42,7 +42,7 @@ def test_a_misspelt_name_of_a_part_is_refused(build: Callable[..., Detector], sa
         TwoStageDetector(**parts)
 
 
-@pytest.mark.parametrize("attribute", ["stages", "dense"])
+@pytest.mark.parametrize("attribute", ["stages", "compilable"])
 def test_a_misspelt_name_of_a_detector_is_refused(build: Callable[..., Detector], attribute: str) -> None:
     parts = parts_of(build("model=yolo_v2_light", "model.backbone.name=resnet10t"))
     own: Any = type("Own", (OneStageDetector,), {attribute: ("backbone", "dense_haed.output")})

@@ -9,9 +9,12 @@ from torch import Tensor, nn
 
 from detkit.core.structures import Batch, Detections
 from detkit.image.preprocess import Warp
+from detkit.infer.execution import Execution
 from detkit.model.detector import Detector
 from detkit.profiling.roofline import format_profile, matmul_peak, profile_detector, stage_flops
 from detkit.profiling.speed import Pipeline, TimedImage
+
+EXECUTION = Execution(torch.device("cpu"), channels_last=False)
 
 
 class Head(nn.Module):
@@ -49,13 +52,13 @@ def image(tmp_path: Path) -> TimedImage:
 def test_operations_are_counted_where_they_happen(image: TimedImage) -> None:
     pixels = 2 * 8 * 16
     wanted = {"backbone": pixels * 27 * 4, "head.inner": pixels * 4 * 5, "head": pixels * 5 * 6, "postprocess": 0}
-    assert stage_flops(Pipeline(Known().eval(), "fp32", False), image) == wanted
+    assert stage_flops(Pipeline(Known().eval(), EXECUTION), image) == wanted
 
 
 def test_rates_are_operations_by_time(image: TimedImage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("detkit.profiling.roofline.matmul_peak", lambda *_: 1e9)
     timing = {"stages_ms": {"decode": 1.0, "backbone": 2.0, "head": 1.0, "head.inner": 1.0}, "total_ms": {"mean": 5.0}}
-    found = profile_detector(Pipeline(Known().eval(), "fp32", False), [image], timing, precision="fp32")
+    found = profile_detector(Pipeline(Known().eval(), EXECUTION), [image], timing)
     backbone = 2 * 8 * 16 * 27 * 4
     assert found["stages"]["backbone"]["gflops"] == pytest.approx(backbone / 2e-3 / 1e9)
     assert found["stages"]["backbone"]["of_peak"] == pytest.approx(backbone / 2e-3 / 1e9)
@@ -65,4 +68,4 @@ def test_rates_are_operations_by_time(image: TimedImage, monkeypatch: pytest.Mon
 
 
 def test_the_peak_is_that_of_a_product() -> None:
-    assert 1e9 < matmul_peak(torch.device("cpu"), "fp32") < 1e15
+    assert 1e9 < matmul_peak(EXECUTION) < 1e15

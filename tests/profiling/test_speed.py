@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from detkit.core.structures import Batch, Detections
 from detkit.image.preprocess import ShortSide
+from detkit.infer.execution import Execution
 from detkit.model.detector import Detector
 from detkit.profiling import speed, timing
 from detkit.profiling.speed import TimedImage, measure_speed, measure_together
 
-SETTINGS = {"precision": "fp32", "channels_last": False}
+EXECUTION = Execution(torch.device("cpu"), channels_last=False)
 
 
 class Clock:
@@ -71,7 +72,7 @@ def paths(tmp_path: Path) -> list[str]:
 
 def test_totals_and_stages_add_up(clock: Clock, paths: list[str]) -> None:
     detector = Sleeper(clock, 0.03, 0.01, [], "a")
-    found = measure_speed(detector, [TimedImage(path) for path in paths], warmup=2, max_seconds=99, **SETTINGS)
+    found = measure_speed(detector, [TimedImage(path) for path in paths], EXECUTION, warmup=2, max_seconds=99)
     assert found["total_ms"] == pytest.approx({"mean": 40, "p50": 40, "p95": 40})
     wanted = {"decode": 0, "preprocess": 0, "transfer": 0, "backbone": 30, "other": 10}
     assert found["stages_ms"] == pytest.approx(wanted)
@@ -83,7 +84,7 @@ def test_totals_and_stages_add_up(clock: Clock, paths: list[str]) -> None:
 def test_proposals_from_outside_are_mapped_and_their_seconds_counted(clock: Clock, paths: list[str]) -> None:
     log: list[tuple[str, Batch]] = []
     images = [TimedImage(path, torch.tensor([[1.0, 2, 3, 4]]), 0.5) for path in paths]
-    found = measure_speed(Sleeper(clock, 0.03, 0.01, log, "a"), images, warmup=1, max_seconds=99, **SETTINGS)
+    found = measure_speed(Sleeper(clock, 0.03, 0.01, log, "a"), images, EXECUTION, warmup=1, max_seconds=99)
     assert found["total_ms"]["p50"] == pytest.approx(540)
     assert list(found["stages_ms"]) == ["decode", "preprocess", "transfer", "proposals", "backbone", "other"]
     assert found["stages_ms"]["proposals"] == pytest.approx(500)
@@ -100,7 +101,7 @@ def test_proposals_are_computed_in_the_timed_pass_of_the_whole_picture(clock: Cl
         return np.array([[1, 2, 3, 4]], np.float32)
 
     images = [TimedImage(path, torch.zeros(0, 4), 9.0, propose) for path in paths]  # what was recorded is not used
-    found = measure_speed(Sleeper(clock, 0.03, 0.01, log, "a"), images, warmup=1, max_seconds=99, **SETTINGS)
+    found = measure_speed(Sleeper(clock, 0.03, 0.01, log, "a"), images, EXECUTION, warmup=1, max_seconds=99)
     assert found["total_ms"]["p50"] == pytest.approx(240) and found["regions"] == "computed"
     assert found["stages_ms"]["proposals"] == pytest.approx(200) and found["stages_ms"]["preprocess"] == 0
     assert set(seen) == {(8, 16, 3)} and log[0][1].proposals[0].tolist() == [[2, 4, 6, 8]]
@@ -108,7 +109,7 @@ def test_proposals_are_computed_in_the_timed_pass_of_the_whole_picture(clock: Cl
 
 def test_an_unknown_time_of_proposals_is_no_time(clock: Clock, paths: list[str]) -> None:
     images = [TimedImage(path, torch.tensor([[1.0, 2, 3, 4]])) for path in paths]
-    found = measure_speed(Sleeper(clock, 0.03, 0.01, [], "a"), images, warmup=1, max_seconds=99, **SETTINGS)
+    found = measure_speed(Sleeper(clock, 0.03, 0.01, [], "a"), images, EXECUTION, warmup=1, max_seconds=99)
     assert found["regions"] == "unknown" and "proposals" not in found["stages_ms"]
     assert found["total_ms"]["p50"] == pytest.approx(40)
 
@@ -125,10 +126,10 @@ def test_models_take_turns_and_the_median_pass_counts(clock: Clock, paths: list[
     found = measure_together(
         detectors,
         {name: [TimedImage(path) for path in paths] for name in detectors},
+        EXECUTION,
         warmup=1,
         max_seconds=99,
         passes=3,
-        **SETTINGS,
     )
     assert [name for name, _ in log[:10]] == ["a", "b", "a", "a", "b", "b", "a", "a", "b", "b"]
     assert next(slow, None) is None, "the disturbance has happened"
@@ -143,10 +144,10 @@ def test_a_slow_model_decides_on_how_many_images_all_are_timed(clock: Clock, pat
     found = measure_together(
         detectors,
         {name: [TimedImage(path) for path in paths] for name in detectors},
+        EXECUTION,
         warmup=4,
         max_seconds=60,
         passes=2,
-        **SETTINGS,
     )
     assert (found["quick"]["images"], found["slow"]["images"]) == (3, 3)  # the same
     assert (found["quick"]["warmup"], found["slow"]["warmup"]) == (4, 2)

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from detkit.infer.detect import place_for_inference
+from detkit.infer.execution import Execution
 from detkit.model.backbone.resnet import ResNet
 from detkit.model.backbone.timm_backbone import TimmBackbone
 from detkit.model.layers.fold import fold_batch_norm
@@ -48,7 +49,7 @@ def test_a_norm_after_something_else_stays() -> None:
     "model", ["rcnn_light", "rfcn_light", "ssdlite", "yolo_v2_light", "yolo_v3_light", "yolox_light"]
 )
 def test_nothing_of_a_detector_is_left_unfolded(build, model) -> None:
-    detector = place_for_inference(build(f"model={model}"), torch.device("cpu"), channels_last=False)
+    detector = place_for_inference(build(f"model={model}"), Execution(torch.device("cpu"), channels_last=False))
     assert not [name for name, module in detector.named_modules() if hasattr(module, "running_var")]
 
 
