@@ -107,8 +107,7 @@ def measure(
     """
     task, annotations = task_of(detector), split.annotations
     detector.eval()
-    loading = {"batch_size": batch_size, "num_workers": num_workers}
-    loader = evaluation_loader(task, split, detector.preprocess, world, **loading)
+    loader = evaluation_loader(task, split, detector.preprocess, world, batch_size=batch_size, num_workers=num_workers)
     shown = world.is_main and sys.stderr.isatty()
     with tqdm(total=len(annotations), desc="evaluating", unit="img", disable=not shown, leave=False) as bar:
         metrics, results = validate(
@@ -118,7 +117,9 @@ def measure(
         metrics["protocol"] |= {"split": annotations.source, **about, "precision": execution.precision}
         metrics["protocol"] |= {"runtime": detector.runtime, "preprocess": detector.preprocess.to_dict()}
         if proposal_recall and hasattr(detector, "propose"):
-            metrics["proposals"] = measure_proposals(detector, split, execution, **loading)
+            metrics["proposals"] = measure_proposals(
+                detector, split, execution, batch_size=batch_size, num_workers=num_workers
+            )
         images = timed_images(split, timing_images)
         if images:
             metrics["timing"] = measure_speed(detector, images, execution, warmup=timing_warmup)

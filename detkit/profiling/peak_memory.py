@@ -36,17 +36,17 @@ def peak_memory(pipeline: Pipeline, images: Sequence[TimedImage]) -> int | None:
     On a GPU that of its allocator; on a CPU resident memory, None where the system does not let its peak be reset.
     """
     gc.collect()
-    if pipeline.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(pipeline.device)
-        before: int | None = torch.cuda.memory_allocated(pipeline.device)
+    if pipeline.execution.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(pipeline.execution.device)
+        before: int | None = torch.cuda.memory_allocated(pipeline.execution.device)
     else:
         before = _reset_peak()
     for image in images:
         pipeline(image)
     if before is None:
         return None
-    if pipeline.device.type == "cuda":
-        return torch.cuda.max_memory_allocated(pipeline.device) - before
+    if pipeline.execution.device.type == "cuda":
+        return torch.cuda.max_memory_allocated(pipeline.execution.device) - before
     return max(0, _resident("VmHWM") - before)
 
 

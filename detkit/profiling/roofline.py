@@ -82,7 +82,7 @@ def stage_flops(pipeline: Pipeline, image: TimedImage) -> dict[str, int]:
 
 def top_operators(pipeline: Pipeline, images: Sequence[TimedImage]) -> list[dict[str, Any]]:
     """The operators that most time is spent in, itself: name, ms and calls per image."""
-    on_gpu = pipeline.device.type == "cuda"
+    on_gpu = pipeline.execution.device.type == "cuda"
     kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
     with profile(activities=kinds) as recorded:
         for image in images:

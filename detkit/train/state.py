@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,7 +44,7 @@ class State:
     now: Progress
     stream: BatchStream
     best: Best = field(default_factory=Best)
-    metrics: Mapping[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
     unevaluated: bool = False
 
     def go_on_from(self, saved: Checkpoint | None) -> bool:
