@@ -1,10 +1,11 @@
 # make quickstart   train, evaluate and look at the default detector, from nothing: under 10 minutes after the install
 # make test         the tests that need nothing but a CPU; make test-all adds slow, real-data and GPU tests
-# PYTHON=python3.12 picks the interpreter, VENV=DIR the virtual environment.
+# PYTHON=python3.12 picks the interpreter, VENV=DIR the virtual environment, WORKERS=4 how many tests run at once.
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+WORKERS ?= auto
 INSTALLED := $(VENV)/installed-by-make
 ifndef RUN
 RUN := outputs/quickstart/$(shell date +%Y-%m-%d_%H-%M-%S)
@@ -31,8 +32,9 @@ quickstart: $(INSTALLED)
 	@echo "report:             $(RUN)/report.html"
 	@echo "use it on your own: $(BIN)/detkit predict checkpoint=$(RUN) source=FILE"
 
+# One thread for each worker: tests are small, and threads of several workers would wait for each other.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -q -m "not slow and not real_data and not gpu"
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "not slow and not real_data and not gpu"
 
 test-all: $(INSTALLED)
 	$(BIN)/python -m pytest -q

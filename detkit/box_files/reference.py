@@ -1,4 +1,4 @@
-"""Ground truth read from files, and how prediction files name its images and classes."""
+"""Hold ground truth read from files, and find its images and classes by the names that prediction files use."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Checkpoints: what they hold, how detkit's own are written and read, and the door to those of others."""
+"""Checkpoints: content, detkit's own file format, building a detector from one, readers of other projects' files."""

@@ -1,4 +1,4 @@
-"""From a resolved config to a detector, for training and from a checkpoint."""
+"""Build detectors from resolved configs and from checkpoints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a checkpoint holds, whatever kind of file it was read from."""
+"""Define what a checkpoint holds, whatever kind of file it was read from."""
 
 from __future__ import annotations
 

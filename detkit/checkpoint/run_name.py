@@ -1,4 +1,4 @@
-"""What a run is called that the user gives no name: after its model, or after what it fine-tunes."""
+"""Name a run after its model, or after the checkpoint that it fine-tunes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Detkit's own checkpoint files: written whole or not at all, read without running anything that is inside."""
+"""Write and read detkit's checkpoint files: atomically, and without running code that is inside."""
 
 from __future__ import annotations
 

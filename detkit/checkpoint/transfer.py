@@ -1,4 +1,4 @@
-"""The weights of one detector in another, for other classes: what is the same is kept, class by class."""
+"""Transfer weights to a detector for other classes: shared classes keep their rows."""
 
 from __future__ import annotations
 

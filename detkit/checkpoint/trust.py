@@ -1,4 +1,4 @@
-"""What a checkpoint may have built: parts of detkit, and those of modules that the user says to trust."""
+"""Restrict what a checkpoint may instantiate to detkit's parts and to modules that the user trusts."""
 
 from __future__ import annotations
 

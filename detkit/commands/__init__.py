@@ -1,1 +1,1 @@
-"""The verbs of the command line."""
+"""The command line: `detkit VERB key=value`."""

@@ -1,4 +1,4 @@
-"""The verb `check_data`."""
+"""Run `detkit check_data`: report every fault of a data set, and write a repaired copy."""
 
 from __future__ import annotations
 

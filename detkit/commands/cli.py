@@ -1,4 +1,4 @@
-"""The `detkit` command: verbs over Hydra configs; wrong input is answered in words, without a traceback."""
+"""Dispatch `detkit VERB ...` to functions of Hydra configs; user errors are printed in a line, without a traceback."""
 
 from __future__ import annotations
 

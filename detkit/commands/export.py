@@ -1,4 +1,4 @@
-"""`detkit export`: a checkpoint as one file without Python, and a report on whether it finds the same."""
+"""Run `detkit export`: write a checkpoint as ONNX or a PyTorch program and compare its detections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verb `fit_anchors`: anchor shapes of a data set for YOLO v2 and v3, and how well they fit."""
+"""Run `detkit fit_anchors`: cluster the boxes of a data set into anchor shapes for YOLO v2 and v3."""
 
 from __future__ import annotations
 

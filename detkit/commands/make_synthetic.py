@@ -1,4 +1,4 @@
-"""The verb `make_synthetic`."""
+"""Run `detkit make_synthetic`: draw a data set of scenes."""
 
 from __future__ import annotations
 

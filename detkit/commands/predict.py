@@ -1,4 +1,4 @@
-"""`detkit predict`: a checkpoint over pictures or a video; annotated copies and one JSON file come out."""
+"""Run `detkit predict`: detect in images or a video, write annotated copies and predictions.json."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verb `propose`: proposals for every image of a data set in files, and how good they are."""
+"""Run `detkit propose`: compute proposals for a data set and measure their recall."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`detkit truncate_svd`: a trained model with thin fully connected layers, as a checkpoint like any other."""
+"""Run `detkit truncate_svd`: compress the fully connected layers of a model by a truncated SVD."""
 
 from __future__ import annotations
 

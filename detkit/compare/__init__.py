@@ -1,1 +1,1 @@
-"""Several models, trained, measured and timed side by side."""
+"""Comparison of several models: trained, evaluated and timed side by side."""

@@ -1,4 +1,4 @@
-"""`detkit compare`: several detectors trained where needed, measured under one protocol, timed in turn; one table."""
+"""Run `detkit compare`: train models where needed, evaluate them under one protocol, time them interleaved."""
 
 from __future__ import annotations
 

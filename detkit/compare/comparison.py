@@ -1,4 +1,4 @@
-"""The table of a comparison: rows of numbers, what follows from all of them, and how they are written down."""
+"""Assemble the rows of a comparison, derive differences and speed-ups, write table and JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who takes part in a comparison: models to be trained, each composed as a command of its own, and checkpoints."""
+"""Compose the contenders of a comparison: models to be trained, each as a command of its own, and checkpoints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The jobs of a multirun of `compare` as one comparison, made anew after each of them."""
+"""Merge the jobs of a `compare` multirun into one comparison, again after each of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the rows of a comparison are measured on: the same split, with the same objects, in the same precision."""
+"""Check that all rows of a comparison are evaluated on the same objects and in the same precision."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The detectors of a comparison in one process: what each costs, how long each takes, what each sees."""
+"""Measure parameters, FLOPs, memory and interleaved time of all contenders, and draw their detections."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Configs: from what was typed to values that are checked and parts that are built."""
+"""Configs: composing, checking, instantiating, explaining what was mistyped."""

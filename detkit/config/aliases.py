@@ -1,4 +1,4 @@
-"""What is called otherwise now than in the configs that checkpoints and exported files keep.
+"""Rename what stored configs call otherwise: old `_target_` paths, arguments, keys and weight names.
 
 Who moves or renames what a stored config can name adds a row; a row stays for ever. What stands on the right is what is
 there today: where that moves again, the older rows are changed too.

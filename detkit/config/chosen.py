@@ -1,4 +1,4 @@
-"""What of a config the user has chosen, on the command line or in files of their own, and not the defaults."""
+"""Determine which parts of a config the user has chosen, on the command line or in own files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tab completion in bash: verbs, flags, groups and their options, keys and the values that they have now."""
+"""Complete verbs, flags, groups, options and keys in bash."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the configs are."""
+"""Find the folder of configs."""
 
 from __future__ import annotations
 

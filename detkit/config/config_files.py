@@ -1,4 +1,4 @@
-"""The user's own config files, held against the configs that they change."""
+"""Check the user's own config files against the configs that they change."""
 
 from __future__ import annotations
 

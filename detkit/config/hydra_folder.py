@@ -1,4 +1,4 @@
-"""The folder that Hydra makes for a job before anything is known of it: by what it is named, and whether it is used."""
+"""Inspect the output folder that Hydra makes for a job, and remove it where it stays empty."""
 
 from __future__ import annotations
 

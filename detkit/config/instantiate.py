@@ -1,4 +1,4 @@
-"""From config nodes to objects: what a `_target_` takes is looked up before it is called."""
+"""Instantiate `_target_` nodes, after checking that the target takes what the node says."""
 
 from __future__ import annotations
 

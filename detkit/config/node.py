@@ -1,4 +1,4 @@
-"""Nodes of a composed config, for the rooms that read one and know nothing of Hydra."""
+"""Read nodes of a composed config, for rooms that know nothing of Hydra."""
 
 from __future__ import annotations
 

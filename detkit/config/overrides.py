@@ -1,4 +1,4 @@
-"""What is wrong with a command line that does not fit the configs, said with the nearest valid word."""
+"""Explain a command line that does not fit the configs, with the nearest valid word."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each config key may hold: the table `configs/values.yaml`, and the check of a composed config against it."""
+"""Check the values of a composed config against the table `configs/values.yaml`."""
 
 from __future__ import annotations
 

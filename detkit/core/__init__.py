@@ -1,1 +1,1 @@
-"""What every room stands on: structures, errors, files that are whole, processes."""
+"""Foundations: shared structures, errors, atomic files, processes."""

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whoever reads them and whenever their writer stops."""
+"""Write files atomically: there whole or not at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the system says of files that cannot be written, as lines for the user."""
+"""Explain full and read-only disks, and check for free space before writing."""
 
 from __future__ import annotations
 

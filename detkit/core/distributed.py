@@ -1,4 +1,4 @@
-"""One process or many: started by torchrun, or alone; the training loop reads the same."""
+"""Abstract over one or several processes, so that the training loop reads the same."""
 
 from __future__ import annotations
 

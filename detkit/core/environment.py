@@ -1,4 +1,4 @@
-"""What a result was made with: machine, versions, command."""
+"""Describe what a result was made with: machine, versions, command."""
 
 from __future__ import annotations
 

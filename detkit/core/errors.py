@@ -1,4 +1,4 @@
-"""The one exception that a user's input can raise."""
+"""Define the one exception that a user's input can raise."""
 
 
 class UserError(ValueError):

@@ -1,4 +1,4 @@
-"""Signals that ask a process to end: answered at once, or when what is being done is done."""
+"""Handle signals that ask a process to end: at once, or after the current step."""
 
 from __future__ import annotations
 

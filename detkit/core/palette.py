@@ -1,4 +1,4 @@
-"""One colour per class: the same label has the same colour in every picture, plot and page."""
+"""Assign each class label one colour in every picture, plot and page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names for data whose shape is not ours to say: settings of configs, documents of JSON."""
+"""Name types of data whose keys are not detkit's to fix: settings of configs, JSON of others."""
 
 from __future__ import annotations
 

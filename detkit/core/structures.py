@@ -1,4 +1,4 @@
-"""The types that travel between data, models, metrics and tools; every box here is xyxy, 0-based, half-open."""
+"""Define the structures that travel between data, models and metrics; boxes are xyxy, 0-based, half-open."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was probably meant by a word that is not known."""
+"""Suggest the known word that a mistyped one probably meant."""
 
 from __future__ import annotations
 

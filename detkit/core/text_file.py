@@ -1,4 +1,4 @@
-"""Text files of other people's tools: in whatever encoding they say or show they are in."""
+"""Read text files of other tools in whatever encoding they declare or show."""
 
 from __future__ import annotations
 

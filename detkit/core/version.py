@@ -1,3 +1,3 @@
-"""The version of detkit."""
+"""State the version of detkit."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""Files of weights, of any project: read without running anything that is inside, or told apart in one line."""
+"""Read weight files of any project without running code, or say what they are instead."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data sets: reading, repairing, augmenting, batching."""
+"""Data sets: annotations, samples, batches."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Collects images and objects one by one, for the readers, and packs them."""
+"""Collect images and objects one by one, for the readers, and pack them."""
 
 from __future__ import annotations
 

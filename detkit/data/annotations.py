@@ -1,4 +1,4 @@
-"""The annotations of one split of a data set, packed into arrays."""
+"""Store the annotations of a split, packed in a few arrays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches in which every image has the canvas that it would have alone: what is found in it depends on no other."""
+"""Group images by canvas size, so that what is found in one does not depend on the others of its batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The numbers that COCO files give to classes."""
+"""Keep the category ids that COCO files give to classes."""
 
 from __future__ import annotations
 

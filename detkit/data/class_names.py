@@ -1,4 +1,4 @@
-"""Classes with two names: six that PASCAL VOC, and after it Darknet's coco.names, spell otherwise than COCO."""
+"""Match the six classes that PASCAL VOC, and Darknet's coco.names, spell otherwise than COCO."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Annotations and files as a torch data set of samples ready to be batched."""
+"""Serve the samples of a split as a torch data set: read, repaired, augmented, resized."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures kept as plain pixels, for those who have more memory or disk than processor."""
+"""Cache decoded images as plain pixels, in memory or on disk."""
 
 from __future__ import annotations
 

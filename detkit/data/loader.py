@@ -1,4 +1,4 @@
-"""From samples to batches: collating, the order of an epoch, and the torch loader."""
+"""Collate samples to batches, order the epochs, build the torch loader."""
 
 from __future__ import annotations
 

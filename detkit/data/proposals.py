@@ -1,4 +1,4 @@
-"""The proposals of a set of images, packed into arrays."""
+"""Store the proposals of a set of images, packed in arrays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The shared memory through which loader workers hand batches over: whether there is enough, and what to do if not."""
+"""Check the shared memory through which loader workers hand over batches, and fall back where there is too little."""
 
 from __future__ import annotations
 

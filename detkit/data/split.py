@@ -1,4 +1,4 @@
-"""From a data config to the annotations of one of its splits, and whether they serve what they are read for."""
+"""Read a split that a data config names, and check that it serves its purpose."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of what a model finds in a few images of a split, beside what there is."""
+"""Draw detections and ground truth on a few images of a split."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`detkit eval`: a checkpoint, or predictions in files, measured; one table and the files of a report come out."""
+"""Run `detkit eval`: evaluate a checkpoint, or predictions in files; write tables, plots and a report."""
 
 from __future__ import annotations
 

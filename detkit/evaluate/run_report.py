@@ -1,4 +1,4 @@
-"""One HTML file that tells a run: numbers, curves, pictures, what it was made with; it loads nothing from outside."""
+"""Write a run's report as one self-contained HTML file."""
 
 from __future__ import annotations
 

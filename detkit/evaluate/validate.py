@@ -1,4 +1,4 @@
-"""A model measured on a split: results from every process, numbers on the main one."""
+"""Evaluate a model on a split: results from every process, metrics on the main one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: one table, metrics.json, plots, pictures, a page."""
+"""Write the files of an evaluation: metrics.json, plots, annotated images, report; format its table."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Detectors as ONNX files and PyTorch programs."""
+"""Export of detectors as ONNX files and PyTorch programs."""

@@ -1,4 +1,4 @@
-"""Non-maximum suppression of a whole batch, whose result has the size of its input; and what it is in written files.
+"""Suppress duplicates in a whole batch with outputs of fixed size, as an operator that ONNX has too.
 
 Symbols: G groups with boxes of their own, D kinds of scores for the boxes of a group, N boxes of a group.
 """

@@ -1,4 +1,4 @@
-"""The way between canvas and file for a whole batch, in tensors: what `Preprocess` knows of one image."""
+"""Map boxes between canvas and file for a whole batch, in tensors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A detector as a function of tensors alone, whose outputs have a fixed size: what is written to a file.
+"""Express a detector as a function of tensors alone, with outputs of fixed size.
 
 Symbols: B images, N boxes of an image, C classes, P regions, K detections.
 """

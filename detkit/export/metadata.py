@@ -1,4 +1,4 @@
-"""What a written file says of itself: enough to use it without the config of the training."""
+"""Describe an exported file in its metadata, so that it is used without the training's config."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exported ONNX files, run by ONNX Runtime."""
+"""Run exported ONNX files by ONNX Runtime."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A detector's graph, with its metadata, written to one file."""
+"""Write a detector's graph, with its metadata, to an ONNX file."""
 
 from __future__ import annotations
 

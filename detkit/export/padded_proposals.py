@@ -1,4 +1,4 @@
-"""The regions of a whole batch, as many of every image, in tensors: where two-stage detectors look."""
+"""Compute the proposals of a batch, best first, padded to one number, with a validity mask."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether two detectors find the same: what an exported file is checked with."""
+"""Compare the detections of two detectors: the check of an exported file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`torch.export` programs: a detector's graph for PyTorch itself, without the code of the model."""
+"""Write a detector's graph as a `torch.export` program."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Images: read, found, turned into a model's input."""
+"""Images and videos: finding, reading, resizing."""

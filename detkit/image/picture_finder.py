@@ -1,4 +1,4 @@
-"""Finds picture files: all below a folder, and the one that an annotation names."""
+"""Find image files: all below a folder, and the one that an annotation names."""
 
 from __future__ import annotations
 

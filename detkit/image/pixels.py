@@ -1,4 +1,4 @@
-"""Images that are given as arrays or tensors, as uint8 RGB; values that could mean two things are refused."""
+"""Convert arrays and tensors to uint8 RGB images; ambiguous values are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the pixels of a file to the pixels a detector sees, and back: resizing and padding as one object."""
+"""Resize and pad images to a model's input, and map boxes back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decodes any picture to upright 8-bit RGB."""
+"""Decode any image file to upright 8-bit RGB."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `detkit predict` is asked to look at: files, folders, patterns, addresses, a camera."""
+"""Enumerate what `detkit predict` is given: files, folders, patterns, addresses, a camera."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Videos frame by frame: no more than one frame is held at a time."""
+"""Read and write videos frame by frame."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Inference: a checkpoint opened, placed on a device, run on images or a split."""
+"""Inference: opening a checkpoint, placing a model, running it on images or a split."""

@@ -1,4 +1,4 @@
-"""A model over a whole split, each process its share."""
+"""Prepare a model for inference and run it over a split, each process its share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a forward pass runs: on which device, in which precision and memory layout, by which runtime."""
+"""Define how a forward pass runs: device, precision, memory layout, runtime."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Detectors for programs: `detkit.load("best.pt").predict("photo.jpg")`."""
+"""Load detectors in programs: `detkit.load("best.pt").predict("photo.jpg")`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one door to checkpoints: detkit's own, and the files of others that are as good."""
+"""Open checkpoints of every kind: detkit's own, Darknet's, torchvision's, exported ONNX files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a detector runs: by PyTorch, its compilable parts as machine code, or all of it by ONNX Runtime."""
+"""Apply a runtime: eager, TorchInductor for the compilable parts, or ONNX Runtime for all."""
 
 from __future__ import annotations
 

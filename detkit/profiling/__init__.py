@@ -1,1 +1,1 @@
-"""Time, memory and FLOPs."""
+"""Profiling: time per stage, memory, FLOPs."""

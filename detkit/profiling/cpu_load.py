@@ -1,4 +1,4 @@
-"""Whether other work ran while something was timed."""
+"""Detect other work on the machine while something is timed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a detector costs besides time: parameters, operations, memory."""
+"""Count parameters and FLOPs, and measure the peak memory of inference without the weights, in bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far a detector is from what the machine can do: operations per second by stage, and where the time goes."""
+"""Relate a detector's operations per second, by stage, to the machine's peak."""
 
 from __future__ import annotations
 

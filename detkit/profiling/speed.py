@@ -1,4 +1,4 @@
-"""How long detectors take for one image file, and where the time goes; several are timed in turn, side by side."""
+"""Time detectors per image file at batch 1, by stage; several are interleaved image by image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the time of a detector goes: by stage, without a timing line in any model."""
+"""Time the stages of a model by forward hooks."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Regions that a two-stage detector is given from outside: selective search, files of proposals, their measure."""
+"""External region proposals: selective search, proposal files, a trained RPN; their recall."""

@@ -1,4 +1,4 @@
-"""Proposes for one image file, or recalls what was proposed for the same bytes with the same parameters."""
+"""Compute the proposals of an image file, or load them from the cache by content and parameters."""
 
 from __future__ import annotations
 

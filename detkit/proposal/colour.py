@@ -1,4 +1,4 @@
-"""The colour spaces in which an image falls apart in different ways (Uijlings et al. 2013, section 3.3)."""
+"""Convert images to the colour spaces of selective search (Uijlings et al. 2013, section 3.3)."""
 
 from __future__ import annotations
 

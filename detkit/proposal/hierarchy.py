@@ -1,4 +1,4 @@
-"""Merges the regions of a segmentation, the most similar neighbours first, until one is left.
+"""Merge the regions of a segmentation hierarchically, the most similar neighbours first.
 
 Uijlings et al., "Selective Search for Object Recognition", IJCV 2013, section 3.1 (Algorithm 1) and 3.2.
 """

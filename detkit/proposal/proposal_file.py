@@ -1,4 +1,4 @@
-"""Proposals in files: our npz, COCO results json, and the MATLAB files that R-CNN published."""
+"""Read and write proposals: detkit's npz, COCO results json, the MATLAB files that R-CNN published."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What selective search knows of each region of a segmentation: size, box, colour and texture histograms.
+"""Describe the regions of a segmentation: size, box, colour and texture histograms.
 
 Uijlings et al., "Selective Search for Object Recognition", IJCV 2013, section 3.2. Histograms are integers whose bins
 sum to about `WHOLE`: sums of them do not depend on the order of addition, so every machine merges alike.

@@ -1,4 +1,4 @@
-"""How well proposals cover the objects: numbers, a table and a picture."""
+"""Measure how well proposals cover the objects, as numbers, a table and a plot."""
 
 from __future__ import annotations
 

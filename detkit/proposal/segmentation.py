@@ -1,4 +1,4 @@
-"""Graph-based segmentation: regions of similar colour, in time linear in the number of pixels.
+"""Segment an image by graphs (Felzenszwalb and Huttenlocher 2004) in linear time.
 
 Felzenszwalb and Huttenlocher, "Efficient Graph-Based Image Segmentation", IJCV 2004. The one liberty: colour
 distances are rounded to 1/64, so that edges are put in order by counting instead of comparing.

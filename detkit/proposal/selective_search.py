@@ -1,4 +1,4 @@
-"""Selective search: every region of several hierarchies of merged segments is a proposal.
+"""Propose regions by selective search: every region of several hierarchies of merged segments.
 
 Uijlings et al., "Selective Search for Object Recognition", IJCV 2013. "fast" and "quality" are the settings of that
 paper (section 5), "fast" with the filters of R-CNN; see configs/proposal.

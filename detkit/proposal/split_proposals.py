@@ -1,4 +1,4 @@
-"""Proposals for the images of a split: made in parallel and cached, or taken from a file."""
+"""Compute the proposals of a split in parallel, or take them from a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a trained two-stage detector proposes, as proposals for another: half of the paper's alternating training."""
+"""Propose regions by a trained two-stage detector: half of the paper's alternating training."""
 
 from __future__ import annotations
 

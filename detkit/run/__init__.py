@@ -1,1 +1,1 @@
-"""Run folders: taken, recorded, resumed."""
+"""Run folders: locking, recording, resuming."""

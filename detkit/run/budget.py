@@ -1,4 +1,4 @@
-"""How long to train, and how often to do something: in epochs, optimizer steps or time, as text like "20ep"."""
+"""Parse lengths of training and intervals, in epochs, optimizer steps or time, like "20ep"."""
 
 from __future__ import annotations
 

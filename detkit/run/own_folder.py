@@ -1,4 +1,4 @@
-"""The folder that a command writes into: taken by one process at a time, and never one that holds something else."""
+"""Lock the output folder of a command, and refuse one that holds something else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where all random numbers of a training come from, as plain data that goes into a checkpoint and back."""
+"""Seed, save and restore all random number generators of a training."""
 
 from __future__ import annotations
 

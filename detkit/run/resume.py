@@ -1,4 +1,4 @@
-"""Going on with a run: what the command says must be what the run was, and what it does not say is as in the run."""
+"""Resume a run with the settings that it was begun with, but for those that may differ."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The folder of a run: which one, what is written at its start, and whether a checkpoint in it can be gone on from."""
+"""Find or create a run folder, record config and environment, check that it can be resumed."""
 
 from __future__ import annotations
 

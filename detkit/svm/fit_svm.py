@@ -1,4 +1,4 @@
-"""`detkit fit_svm`: the SVMs and box regressors of R-CNN on a trained network (Girshick et al. 2014, section 2.3)."""
+"""Run `detkit fit_svm`: fit R-CNN's SVMs and box regressors on a trained network (R-CNN, section 2.3)."""
 
 from __future__ import annotations
 

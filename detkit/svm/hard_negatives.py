@@ -1,4 +1,4 @@
-"""An SVM that keeps, of a stream of negatives too long for memory, those that matter (R-CNN, section 2.3)."""
+"""Fit an SVM with hard negative mining over a stream too long for memory (R-CNN, section 2.3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A linear support vector machine, by coordinate descent on its dual (Hsieh et al., ICML 2008, algorithm 1).
+"""Fit a linear support vector machine by dual coordinate descent (Hsieh et al., ICML 2008, algorithm 1).
 
 minimise over (w, v):  |w|^2 / 2 + v^2 / 2 + sum_i C_i max(0, 1 - y_i (w . x_i + v b))
 

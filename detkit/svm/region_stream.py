@@ -1,4 +1,4 @@
-"""What an R-CNN computes of the regions of a split, image by image."""
+"""Stream the features of the regions of a split, image by image."""
 
 from __future__ import annotations
 

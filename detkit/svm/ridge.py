@@ -1,4 +1,4 @@
-"""Ridge regression whose samples arrive in parts and need not all be kept (R-CNN, appendix C)."""
+"""Solve ridge regressions whose samples arrive in parts (R-CNN, appendix C)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""R-CNN's SVMs and box regressors from two passes over a data set (Girshick et al. 2014, section 2.3, appendix C).
+"""Fit R-CNN's SVMs and box regressors in two passes over a data set (R-CNN, section 2.3, appendix C).
 
 The first pass, over the ground truths and a sample of proposals, gives the positives and the scales of the features;
 the second, over all regions, the negatives and what the regressions learn from. Of an image's features those of

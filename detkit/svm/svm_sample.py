@@ -1,4 +1,4 @@
-"""Training samples of R-CNN's SVMs and box regressors (Girshick et al. 2014, appendices B and C)."""
+"""Sample training regions for R-CNN's SVMs and box regressors (R-CNN, appendices B and C)."""
 
 from __future__ import annotations
 

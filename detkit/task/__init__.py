@@ -1,1 +1,1 @@
-"""What models are for: detection, and whatever else is trained, measured and shown by the same commands."""
+"""Tasks: what models are for, and what the commands ask of it."""

@@ -1,4 +1,4 @@
-"""The seam between the commands and what a model is for: what a task answers, and how a model names its own."""
+"""Define the interface between the commands and a task: reading, accumulating, measuring, telling."""
 
 from __future__ import annotations
 

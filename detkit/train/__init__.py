@@ -1,1 +1,1 @@
-"""Training."""
+"""Training and fine-tuning."""

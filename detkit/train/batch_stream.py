@@ -1,4 +1,4 @@
-"""Batches epoch after epoch without end, from any position, and the position of what was taken."""
+"""Stream batches over epochs without end, from any position."""
 
 from __future__ import annotations
 

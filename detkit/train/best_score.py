@@ -1,4 +1,4 @@
-"""The best evaluation of a training so far, and for how long it has not been beaten."""
+"""Track the best evaluation of a training, and for how long it has not been beaten."""
 
 from __future__ import annotations
 

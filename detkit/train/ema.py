@@ -1,4 +1,4 @@
-"""An average of the weights over the last steps, which often detects better than the weights themselves."""
+"""Average the weights exponentially over the steps."""
 
 from __future__ import annotations
 

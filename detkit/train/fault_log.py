@@ -1,4 +1,4 @@
-"""What the data set had to repair while training, counted once per image however often it was seen."""
+"""Count the repairs of a data set during training, once per image."""
 
 from __future__ import annotations
 

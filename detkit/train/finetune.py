@@ -1,4 +1,4 @@
-"""Starting from what another training, or another project, has learned: its model, its frame and its weights."""
+"""Start a training from a checkpoint: take over its model, preprocess and weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training tells while it runs: a progress bar, metrics.jsonl, TensorBoard."""
+"""Log a training: progress bar, metrics.jsonl, TensorBoard."""
 
 from __future__ import annotations
 

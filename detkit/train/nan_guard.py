@@ -1,4 +1,4 @@
-"""Stops a training whose numbers are no longer numbers, before they reach the weights."""
+"""Abort when a loss or gradient is NaN or infinite, before the optimizer step."""
 
 from __future__ import annotations
 

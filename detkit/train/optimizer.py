@@ -1,4 +1,4 @@
-"""The optimizer, with a learning rate and a weight decay by kind of parameter and by part of the model."""
+"""Build the optimizer with learning rates and weight decays by kind of parameter and part of the model."""
 
 from __future__ import annotations
 

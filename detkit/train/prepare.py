@@ -1,4 +1,4 @@
-"""What a training needs before its first step: its data, its length, and what learns."""
+"""Prepare a training: data, length, model and optimizer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The learning rate over a training: a curve of progress in [0, 1], times a warm-up."""
+"""Schedule the learning rate: a curve over the budget used, times a warm-up."""
 
 from __future__ import annotations
 

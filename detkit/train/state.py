@@ -1,4 +1,4 @@
-"""Where a training is: what it saves, goes on from, and evaluates."""
+"""Hold the state of a training; save it, restore it, evaluate it."""
 
 from __future__ import annotations
 

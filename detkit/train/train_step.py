@@ -1,4 +1,4 @@
-"""One optimizer step: forward, backward, clipping, and a look at the numbers before they reach the weights."""
+"""Take one optimizer step: forward, backward, clipping, NaN check, update."""
 
 from __future__ import annotations
 

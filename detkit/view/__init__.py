@@ -1,1 +1,1 @@
-"""Pictures, plots and pages."""
+"""Visualisation: drawings, plots, HTML pages."""

@@ -1,4 +1,4 @@
-"""Small charts as text of an HTML page: no script, no picture files, readable in light and dark."""
+"""Render small charts as SVG and HTML text, without scripts, in light and dark."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One HTML file that shows detectors side by side: how fast, how good, where the time goes, what each saw."""
+"""Render a comparison as one HTML page: speed, accuracy, time per stage, detections."""
 
 from __future__ import annotations
 

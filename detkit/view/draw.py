@@ -1,4 +1,4 @@
-"""Boxes, names and scores drawn on a picture."""
+"""Draw boxes, names and scores on an image."""
 
 from __future__ import annotations
 

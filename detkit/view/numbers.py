@@ -1,4 +1,4 @@
-"""Numbers as people read them, and where they stand in nested results."""
+"""Format numbers for people, and select them in nested results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every HTML page of detkit is made of: one file that loads nothing, readable in light and dark."""
+"""Render the frame of HTML pages: one self-contained file, in light and dark."""
 
 from __future__ import annotations
 

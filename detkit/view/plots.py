@@ -1,4 +1,4 @@
-"""Plots of an evaluation and of a training, as matplotlib figures; no window and no global state."""
+"""Plot evaluations and trainings as matplotlib figures, without window or global state."""
 
 from __future__ import annotations
 

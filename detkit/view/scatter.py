@@ -1,4 +1,4 @@
-"""Points with names over a logarithmic axis, and which of them no other one beats; as text of an HTML page."""
+"""Render labelled points over a logarithmic axis, the non-dominated ones marked, as HTML text."""
 
 from __future__ import annotations
 

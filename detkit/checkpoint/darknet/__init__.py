@@ -1,1 +1,1 @@
-"""Darknet's .cfg and .weights, read as a checkpoint."""
+"""Read Darknet's .cfg and .weights files as checkpoints."""

@@ -1,4 +1,4 @@
-"""Darknet's `.cfg` files: text to sections, and back."""
+"""Parse and write Darknet's `.cfg` files."""
 
 from __future__ import annotations
 

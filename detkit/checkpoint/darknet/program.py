@@ -1,4 +1,4 @@
-"""How the two programs called Darknet test a network: what they do to its images, and what they keep of its boxes."""
+"""Reproduce the test settings (resizing, thresholds, NMS) of the two programs called Darknet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Darknet `.cfg`, with its `.weights` and `.names`, as a checkpoint; and back."""
+"""Read a Darknet `.cfg`, with its `.weights` and `.names`, as a checkpoint, and write one back."""
 
 from __future__ import annotations
 

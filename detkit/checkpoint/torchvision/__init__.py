@@ -1,1 +1,1 @@
-"""torchvision's detectors, read as a checkpoint."""
+"""Read weights of torchvision's detectors as checkpoints."""

@@ -1,4 +1,4 @@
-"""The detectors of torchvision that detkit can be: which config is which, and what each of their weights is called."""
+"""List the importable torchvision detectors: their detkit config and how their weights are renamed."""
 
 from __future__ import annotations
 

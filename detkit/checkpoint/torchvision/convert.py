@@ -1,4 +1,4 @@
-"""State dicts of torchvision's detectors under the names, and with the classes, of detkit's."""
+"""Convert state dicts of torchvision's detectors to detkit's names and class rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights of a torchvision detector as a checkpoint, which predicts, is measured and exported."""
+"""Read weights of a torchvision detector as a checkpoint for inference, evaluation and export."""
 
 from __future__ import annotations
 

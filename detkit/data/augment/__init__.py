@@ -1,1 +1,1 @@
-"""Augmentation of images with their boxes."""
+"""Augmentation of images and their boxes."""

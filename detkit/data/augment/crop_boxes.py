@@ -1,4 +1,4 @@
-"""Boxes as shares of one picture's sides, in another picture."""
+"""Re-express normalised boxes after cropping or padding an image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How Darknet moves and stretches training pictures: `jitter`, as of YOLO v1 and v2, and as of v3."""
+"""Distort the aspect ratio and paste the image at a random position, as Darknet's `jitter` does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Colours changed in hue, saturation and value, the way SSD and Darknet do it."""
+"""Jitter hue, saturation and value as SSD and Darknet do."""
 
 from __future__ import annotations
 

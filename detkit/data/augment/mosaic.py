@@ -1,4 +1,4 @@
-"""Training pictures made of several: four around a point (Bochkovskiy et al. 2020), a fifth blended in (mixup).
+"""Combine four images to a mosaic (Bochkovskiy et al. 2020) and blend in a fifth (mixup).
 
 As YOLOX trains (Ge et al. 2021, section 2.1): strong, and so far from a real picture that the last part of a training
 goes without.

@@ -1,4 +1,4 @@
-"""The augmentations of SSD that change what is where: smaller objects and larger ones (Liu et al. 2016, 3.6).
+"""SSD's zoom-out and IoU-constrained random crop (Liu et al. 2016, section 3.6).
 
 `augment=ssd` has `ZoomCrop`, which is the two others and a resize in one; they are for lists of one's own, and for runs
 from before there was that.

@@ -1,4 +1,4 @@
-"""Augmentation: Albumentations on an image and everything that is known about it."""
+"""Apply Albumentations transforms to an image with its boxes and proposals."""
 
 from __future__ import annotations
 

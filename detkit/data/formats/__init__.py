@@ -1,1 +1,1 @@
-"""Readers of annotation formats."""
+"""Readers of annotation formats: PASCAL VOC, COCO, YOLO."""

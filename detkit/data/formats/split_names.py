@@ -1,4 +1,4 @@
-"""The names that tools give to the same split."""
+"""List the names that tools give to the same split."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Faults of data sets: found, told, repaired."""
+"""Data quality: finding, reporting and repairing faults."""

@@ -1,4 +1,4 @@
-"""One pass over a data set that names every fault."""
+"""Check a data set in one pass that names every fault."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a split holds what it takes to learn from it, or to measure on it."""
+"""Check that a split has what training or evaluation needs."""
 
 from __future__ import annotations
 

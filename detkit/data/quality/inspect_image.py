@@ -1,4 +1,4 @@
-"""Looks at one image of a data set: can it be read, is it as declared, are its boxes sound."""
+"""Inspect an image of a data set: readable, of the declared size, with sound boxes."""
 
 from __future__ import annotations
 

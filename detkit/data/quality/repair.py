@@ -1,4 +1,4 @@
-"""What is wrong with a box, and the three policies for it."""
+"""Classify faults of boxes and repair them by policy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes a data set anew, in VOC layout and without its faults."""
+"""Write a repaired copy of a data set in VOC layout."""
 
 from __future__ import annotations
 

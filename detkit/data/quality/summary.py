@@ -1,4 +1,4 @@
-"""What is in a split: counts per class, box sizes, image sizes."""
+"""Summarise a split: counts per class, box sizes, image sizes."""
 
 from __future__ import annotations
 

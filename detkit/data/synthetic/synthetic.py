@@ -1,4 +1,4 @@
-"""A data set of drawn scenes in VOC layout, for a first run without any download."""
+"""Read, and first draw, a data set of synthetic scenes in VOC layout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Draws one synthetic scene: textured ground, shaded shapes that cover each other, clutter, light and sensor noise."""
+"""Draw a synthetic scene: textured ground, shaded occluding shapes, clutter, light and sensor noise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Outlines of the shapes in synthetic scenes: what is to be found, and clutter that is not."""
+"""Generate the outlines of shapes in synthetic scenes: objects and clutter."""
 
 from __future__ import annotations
 

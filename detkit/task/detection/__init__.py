@@ -1,1 +1,1 @@
-"""Detection as a task: boxes gathered over a split, VOC and COCO metrics, and how both are told."""
+"""The detection task: detections gathered over a split, VOC and COCO metrics."""

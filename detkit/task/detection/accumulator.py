@@ -1,4 +1,4 @@
-"""Detections gathered over a split as packed columns, with what R-CNN's limit over the whole set needs."""
+"""Accumulate detections over a split as packed columns, with R-CNN's cap over the whole set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a detector finds in an image of a split, drawn beside what there is."""
+"""Draw the detections of an image of a split beside its ground truth."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files of an evaluation of a detector: its detections as COCO results, and plots."""
+"""Write the detections of a split as COCO results, and the plots of its metrics."""
 
 from __future__ import annotations
 

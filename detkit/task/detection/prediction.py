@@ -1,4 +1,4 @@
-"""What `predict` of a loaded detector gives."""
+"""Define what `predict` of a loaded detector returns."""
 
 from __future__ import annotations
 

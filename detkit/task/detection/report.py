@@ -1,4 +1,4 @@
-"""What a report says of a detector's metrics."""
+"""Render a detector's metrics as sections of the report."""
 
 from __future__ import annotations
 

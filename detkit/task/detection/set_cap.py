@@ -1,4 +1,4 @@
-"""R-CNN's limit on how many detections of a class a whole test set has (rbgirshick/rcnn, rcnn_test.m)."""
+"""Cap the detections per class over a whole test set, as R-CNN's test does (rbgirshick/rcnn, rcnn_test.m)."""
 
 from __future__ import annotations
 

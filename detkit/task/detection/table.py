@@ -1,4 +1,4 @@
-"""The metrics of a detector as text: overall with their protocol, and by class."""
+"""Format a detector's metrics as text: overall with their protocol, and by class."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Detection: what the commands ask of it."""
+"""Implement the detection task."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The objects that a detector is asked for."""
+"""Select the ground truth that a detector is measured on."""
 
 from __future__ import annotations
 

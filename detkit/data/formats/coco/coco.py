@@ -1,4 +1,4 @@
-"""COCO json files and the image folders beside them."""
+"""Read COCO json files and the image folders beside them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The entries of a COCO json file as typed rows: one parser for whoever reads such files."""
+"""Parse the entries of a COCO json file into typed rows; training and evaluation share it."""
 
 from __future__ import annotations
 

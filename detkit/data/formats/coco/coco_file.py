@@ -1,4 +1,4 @@
-"""What a COCO json file holds, as typed rows."""
+"""Define the typed rows of a COCO json file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The box around a COCO segmentation: polygons, or run lengths, plain or packed into a string."""
+"""Compute the box around a COCO segmentation: polygons, or run lengths, plain or compressed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The values that COCO files of many tools hold: ids, names and numbers, in more than one spelling."""
+"""Parse ids, names and numbers of COCO files as many tools spell them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders in PASCAL VOC layout: ImageSets/Main/<split>.txt, Annotations/<id>.xml, JPEGImages/<id>.<any image>."""
+"""Read folders in PASCAL VOC layout: ImageSets/Main/<split>.txt, Annotations/<id>.xml, JPEGImages/<id>.*."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a data set in PASCAL VOC form keeps its lists, its annotation files and its pictures."""
+"""Locate the lists, annotation files and images of a data set in PASCAL VOC form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes folders in PASCAL VOC layout: the inverse of `detkit.data.formats.voc.voc`."""
+"""Write folders in PASCAL VOC layout: the inverse of `detkit.data.formats.voc.voc`."""
 
 from __future__ import annotations
 

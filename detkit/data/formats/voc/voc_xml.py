@@ -1,4 +1,4 @@
-"""Annotation files in PASCAL VOC form, as the many tools that export them write them."""
+"""Parse annotation files in PASCAL VOC form, as the many tools that export them write them."""
 
 from __future__ import annotations
 

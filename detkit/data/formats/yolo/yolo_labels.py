@@ -1,4 +1,4 @@
-"""Where the label files of pictures in YOLO form are."""
+"""Find the label file of an image in YOLO form."""
 
 from __future__ import annotations
 

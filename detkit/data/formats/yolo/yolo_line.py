@@ -1,4 +1,4 @@
-"""One line of a YOLO label file."""
+"""Parse one line of a YOLO label file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which pictures a split of a data set in YOLO form is of."""
+"""List the images of a split in YOLO form."""
 
 from __future__ import annotations
 

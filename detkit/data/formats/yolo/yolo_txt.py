@@ -1,4 +1,4 @@
-"""YOLO text: images/<split>/x.jpg with labels/<split>/x.txt, and a data.yaml that names classes and splits."""
+"""Read YOLO text labels: images/<split>/x.jpg with labels/<split>/x.txt, and a data.yaml of classes and splits."""
 
 from __future__ import annotations
 

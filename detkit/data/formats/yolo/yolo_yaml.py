@@ -1,4 +1,4 @@
-"""The yaml file that describes a data set in YOLO form: class names, splits, keypoints."""
+"""Parse the yaml file of a data set in YOLO form: class names, splits, keypoints."""
 
 from __future__ import annotations
 
