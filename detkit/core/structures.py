@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Size = tuple[int, int]  # (height, width) in pixels
+VOID = 255  # in a mask: a pixel that is not asked for, and what padding is filled with
 
 
 class Target(TypedDict, total=False):
@@ -22,6 +23,7 @@ class Target(TypedDict, total=False):
     difficult: bool [N]; VOC difficult or COCO crowd: never a positive, never a negative, ignored by AP.
     proposals: float32 [P, 4], best first, only of models that take them from outside, and only until images are
         put together: a batch has them in `Batch.proposals`.
+    mask: uint8 [h, w], the class of each pixel, VOID where none is asked for; of data with masks.
     faults: (kind, image id) of what had to be repaired; absent where nothing was.
     """
 
@@ -29,6 +31,7 @@ class Target(TypedDict, total=False):
     labels: Tensor
     difficult: Tensor
     proposals: Tensor
+    mask: Tensor
     image_id: str
     original_size: Size
     faults: tuple[tuple[str, str], ...]
@@ -119,6 +122,24 @@ class Detections:
             class_id=labels,
             data={"class_name": [self.name(int(label)) for label in labels]},
         )
+
+
+@dataclass
+class Segmentation:
+    """The class of every pixel of one image, in the frame of the original file.
+
+    mask: uint8 [H, W], 0..C-1. scores: float32 [C, H, W], softmax probabilities, where they were asked for.
+    names: class names by label, where known.
+    """
+
+    mask: Tensor
+    scores: Tensor | None = None
+    names: Sequence[str] | None = None
+
+    def to(self, device: torch.device | str) -> Segmentation:
+        """Copy the segmentation with its tensors to `device`."""
+        scores = None if self.scores is None else self.scores.to(device)
+        return replace(self, mask=self.mask.to(device), scores=scores)
 
 
 class FeatureSpec(NamedTuple):
