@@ -123,7 +123,7 @@ def take_step(detector: Detector) -> None:
     assert batch.targets is not None and batch.proposals is not None
     # a few regions on objects and a few beside: an R-CNN runs its whole network on each
     batch.proposals = [torch.cat([regions[:6], regions[12::12]]) for regions in batch.proposals]
-    detector.train().prepare(
+    detector.train().fit_statistics(
         {**target, "proposals": regions}  # type: ignore[typeddict-unknown-key]
         for target, regions in zip(batch.targets, batch.proposals, strict=True)
     )

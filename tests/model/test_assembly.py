@@ -128,7 +128,7 @@ def test_fast_rcnn_learns_eight_scenes(build: Callable[..., Detector]) -> None:
     light = ("model=fast_rcnn_light", "model.backbone.name=resnet10t", "preprocess.short=96")
     model = build(*light, "model.roi_head.bg_iou=[0.0,0.5]", "model.roi_head.box_std=null", num_classes=2)
     scenes = eight_scenes()
-    model.prepare({**target, "proposals": proposals(target)} for _, target in scenes)
+    model.fit_statistics({**target, "proposals": proposals(target)} for _, target in scenes)
     assert overfit(model, scenes, steps=60, lr=2e-3) > 0.9
 
 

@@ -75,7 +75,7 @@ def test_no_objects_and_no_proposals() -> None:
 def test_measured_offsets_have_unit_variance_and_fold_into_the_layer() -> None:
     proposals, target = scene()
     measuring = head(num_samples=None, box_std=None, fg_iou=0.3, bg_iou=(0.0, 0.3))
-    measuring.prepare([{**target, "proposals": proposals}])
+    measuring.fit_statistics([{**target, "proposals": proposals}])
     _, labels, offsets = measuring.sample(proposals, target)
     for label in (0, 1):
         of_class = offsets[labels[: len(offsets)] == label]
@@ -87,7 +87,7 @@ def test_measured_offsets_have_unit_variance_and_fold_into_the_layer() -> None:
     nn.init.normal_(measuring.predictor.delta.bias)
     before, _ = measuring([], [proposals])
     saved = measuring.state_dict()
-    measuring.fold()
+    measuring.fuse_for_inference()
     after, _ = measuring([], [proposals])
     assert torch.allclose(before[0], after[0], rtol=1e-4, atol=1e-2)
     assert saved["box_std"].shape == (3, 4) and "box_std" not in head().state_dict()

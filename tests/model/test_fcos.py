@@ -65,7 +65,7 @@ def owner(point: list[float], level: int, one: Target) -> int:
 
 def test_loss_equals_loops_over_points() -> None:
     head, features = small_head()
-    logits, distances, centre = (torch.cat(parts, dim=1) for parts in head.read(features))
+    logits, distances, centre = (torch.cat(parts, dim=1) for parts in head.raw_outputs(features))
     class_loss = box_loss = centre_loss = 0.0
     positives = 0
     for image, one in enumerate(TARGETS):
@@ -119,6 +119,6 @@ def test_scores_and_boxes() -> None:
     boxes, scores = head(features, make_batch(*TARGETS))
     assert boxes[0].shape == (20, 1, 4) and scores[0].shape == (20, 3)
     assert ((scores[0] > 0).sum(dim=1) == 1).all() and (boxes[0][:, 0, 2:] >= boxes[0][:, 0, :2]).all()
-    logits, _, centre = (torch.cat(parts, dim=1) for parts in head.read(features))
+    logits, _, centre = (torch.cat(parts, dim=1) for parts in head.raw_outputs(features))
     best = (logits.sigmoid() * centre.sigmoid()).sqrt()[0].max()
     assert torch.allclose(scores[0].max(), best)

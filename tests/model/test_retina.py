@@ -58,7 +58,7 @@ TARGETS = [
 @pytest.mark.parametrize("box_loss", ["l1", "giou"])
 def test_loss_equals_loops_over_anchors_and_classes(box_loss: str) -> None:
     head, features = small_head(box_loss=box_loss, gamma=1.5, alpha=0.3)
-    logits, deltas = (torch.cat(parts, dim=1) for parts in head.read(features))
+    logits, deltas = (torch.cat(parts, dim=1) for parts in head.raw_outputs(features))
     anchors = torch.cat(head.anchors(features, CANVAS))
     class_loss, box_loss_sum, positives = 0.0, 0.0, 0
     for image, one in enumerate(TARGETS):
@@ -100,7 +100,7 @@ def test_loss_equals_loops_over_anchors_and_classes(box_loss: str) -> None:
 def test_candidates_are_the_best_pairs_of_each_level() -> None:
     head, features = small_head(num_candidates=20)
     boxes, scores = head(features, make_batch(*TARGETS))
-    logits, _ = head.read(features)
+    logits, _ = head.raw_outputs(features)
     assert boxes[0].shape == (40, 1, 4) and scores[0].shape == (40, 3)
     for image in range(2):
         for level in range(2):

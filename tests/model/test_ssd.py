@@ -238,7 +238,7 @@ def test_loss_equals_loops_over_boxes_and_objects() -> None:
         target([[5.2, 30.9, 15, 40]], [1]),
     ]
     batch = small_batch(*targets)
-    logits, deltas, _ = head.read(features, batch)
+    logits, deltas, _ = head.raw_outputs(features, batch)
     losses = head.loss(features, batch)
     expected = loss_by_loops(logits, deltas, anchors, targets)
     assert losses["class"].item() == pytest.approx(expected[0], rel=1e-5)
@@ -281,7 +281,7 @@ def test_what_a_difficult_object_covers_is_no_hard_negative() -> None:
 def test_scores_leave_background_out() -> None:
     head, features, anchors = small_head()
     boxes, scores = head(features, small_batch(target([], []), target([], [])))
-    logits, *_ = head.read(features, small_batch(target([], []), target([], [])))
+    logits, *_ = head.raw_outputs(features, small_batch(target([], []), target([], [])))
     assert boxes[0].shape == (len(anchors), 1, 4) and scores[0].shape == (len(anchors), 3)
     assert torch.allclose(scores[1][7], logits[1, 7].exp()[1:] / logits[1, 7].exp().sum(), atol=1e-6)
 

@@ -66,7 +66,7 @@ def composed(compose_train: Callable[..., DictConfig]) -> Callable[[str, str], t
     return made
 
 
-@pytest.mark.parametrize("multi_image", MIXES)
+@pytest.mark.parametrize("mix", MIXES)
 @pytest.mark.parametrize("augment", AUGMENTS)
 @pytest.mark.parametrize("model", [*FAMILIES, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
 def test_what_is_chosen_beside_a_checkpoint_sees_its_frame(

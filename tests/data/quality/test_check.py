@@ -11,12 +11,13 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from PIL import Image
 
+from detkit.commands.check_data import run_check
 from detkit.core.errors import UserError
 from detkit.data.annotations import Annotations
 from detkit.data.dataset import DetectionDataset
 from detkit.data.formats.coco.coco import read_coco
 from detkit.data.formats.voc.voc import read_voc
-from detkit.data.quality.check import check_dataset, read_splits, run_check
+from detkit.data.quality.check import check_dataset, read_splits
 from detkit.data.quality.inspect_image import inspect_image
 from detkit.data.quality.repaired_copy import write_repaired
 from detkit.data.quality.summary import SIDES, summarise, summary_text

@@ -7,13 +7,14 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
+from detkit.commands.make_synthetic import run_make_synthetic
 from detkit.core.errors import UserError
 from detkit.data.annotations import Objects
 from detkit.data.formats.voc.voc import read_voc
 from detkit.data.formats.voc.voc_writer import voc_xml
 from detkit.data.formats.voc.voc_xml import parse_voc
 from detkit.data.split import read_split
-from detkit.data.synthetic.synthetic import read_synthetic, run_make_synthetic, write_synthetic
+from detkit.data.synthetic.synthetic import read_synthetic, write_synthetic
 from detkit.data.synthetic.synthetic_scene import CLASSES, SMALLEST_SIDE, Scene, draw_scene
 from detkit.data.synthetic.synthetic_shape import CLUTTER, SHAPES, Stencil, cut_stencil
 from detkit.image.read import read_image
