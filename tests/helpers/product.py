@@ -133,7 +133,7 @@ def take_step(detector: Detector) -> None:
     torch.stack(list(losses.values())).sum().backward()
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    detector.eval().fold()
+    detector.eval().fuse_for_inference()
     with torch.inference_mode():
         (found,) = detector.predict(batch)
     assert found.boxes.shape == (len(found), 4)
