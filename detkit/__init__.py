@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from detkit.core.version import __version__
+from detkit.core import __version__
 
 if TYPE_CHECKING:
     from detkit.infer.loaded_detector import LoadedDetector, load

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from detkit.checkpoint.content import OF_A_TRAINING, Checkpoint, Position, TrainingState
 from detkit.config.aliases import renamed, renamed_config, renamed_weights
+from detkit.core import __version__
 from detkit.core.atomic_file import atomic_file
 from detkit.core.disk import FULL
 from detkit.core.errors import UserError
-from detkit.core.version import __version__
 from detkit.core.weight_file import read_weight_file
 
 Parts: TypeAlias = tuple[tuple[tuple[str, ...], type, str], ...]

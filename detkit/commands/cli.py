@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from detkit.config.config_dir import config_dir
+from detkit.core import __version__
 from detkit.core.errors import UserError
 from detkit.core.interrupt import answered_at_once
 from detkit.core.suggest import did_you_mean
-from detkit.core.version import __version__
 
 
 class Verb(NamedTuple):

@@ -20,10 +20,10 @@ from detkit.compare.protocol import check_one_protocol
 from detkit.compare.side_by_side import measure_side_by_side
 from detkit.config.hydra_folder import sweep_folder
 from detkit.config.node import Config, plain, read_yaml
+from detkit.core import __version__
 from detkit.core.distributed import choose_device
 from detkit.core.environment import describe_environment, device_name
 from detkit.core.errors import UserError
-from detkit.core.version import __version__
 from detkit.evaluate.evaluate import run_eval
 from detkit.infer.execution import Execution
 from detkit.run.own_folder import COMPARISON, own_folder

@@ -1,1 +1,3 @@
 """Foundations: shared structures, errors, atomic files, processes."""
+
+__version__ = "0.1.0"

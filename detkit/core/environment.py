@@ -18,7 +18,7 @@ PACKAGES = ("torch", "torchvision", "numpy", "albumentations", "timm", "hydra-co
 
 def describe_environment(device: torch.device) -> dict[str, Any]:
     """JSON-ready facts about this process: machine, device, threads, versions, git commit, command line."""
-    from detkit.core.version import __version__
+    from detkit.core import __version__
 
     return {
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),

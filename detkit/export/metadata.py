@@ -8,8 +8,8 @@ from typing import Any
 
 from detkit.checkpoint.content import Checkpoint, Position
 from detkit.config.aliases import renamed
+from detkit.core import __version__
 from detkit.core.errors import UserError
-from detkit.core.version import __version__
 from detkit.model.detector import Detector
 
 FORMAT = 2  # what is written; the first differs in nothing but the names that `aliases` knows
