@@ -37,6 +37,20 @@ def test_names_and_versions_agree():
     assert f"## {detkit.__version__}" in (ROOT / "CHANGELOG.md").read_text()
 
 
+def test_the_public_names_are_what_a_star_gives() -> None:
+    given: dict[str, object] = {}
+    exec("from detkit import *", given)
+    assert given.keys() - {"__builtins__"} == set(detkit.__all__)
+    assert set(detkit.__all__) == {"Detections", "LoadedDetector", "UserError", "__version__", "load"}
+    assert given["Detections"] is detkit.Detections and given["load"] is detkit.load
+
+
+def test_a_program_that_imports_detkit_waits_for_no_torch() -> None:
+    program = "import sys, detkit; detkit.UserError, detkit.__version__; sys.exit('torch' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert (found.returncode, found.stdout, found.stderr) == (0, "", "")
+
+
 def test_the_licence_is_the_whole_text_of_apache_2():
     text = (ROOT / "LICENSE").read_bytes()
     assert hashlib.sha256(text).hexdigest() == "cfc7749b96f63bd31c3c42b5c471bf756814053e847c10f3eb003417bc523d30"

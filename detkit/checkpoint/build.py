@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Literal, overload
 
 import torch
 from torch import nn
 
-from detkit.checkpoint.content import Checkpoint
+from detkit.checkpoint.content import Checkpoint, Weights
 from detkit.checkpoint.trust import check_targets, names_of
 from detkit.config.instantiate import build, check_part, complete
 from detkit.core.errors import UserError
+from detkit.core.plain import Settings
+from detkit.core.structures import ProposalSource
 from detkit.core.weight_file import without_wrappers
+from detkit.data.proposals import Proposals
 from detkit.image.preprocess import Preprocess
 from detkit.model.detector import Detector
 from detkit.model.graph_detector import GraphDetector
@@ -22,18 +25,18 @@ SOURCES = ("detkit.proposal.selective_search.SelectiveSearch", "detkit.proposal.
 FILE_SOURCE = "detkit.proposal.proposal_file.read_proposals"
 
 
-def build_preprocess(config: Mapping[str, Any], trust: Sequence[str] = ()) -> Preprocess:
+def build_preprocess(config: Settings, trust: Sequence[str] = ()) -> Preprocess:
     """The preprocess that a config node or a checkpoint describes by `_target_` and values; trust: see there."""
     check_targets(config, trust, "preprocess")
     return build(config, "preprocess")
 
 
-def build_detector(model: Mapping[str, Any], num_classes: int, preprocess: Preprocess) -> Detector:
+def build_detector(model: Settings, num_classes: int, preprocess: Preprocess) -> Detector:
     """The detector of a `model` config node for `num_classes` classes; raises UserError where its parts do not fit."""
     return complete(build(model, "model", _partial_=True), "model", num_classes=num_classes, preprocess=preprocess)
 
 
-def check_assembly(settings: Mapping[str, Any]) -> Detector:
+def check_assembly(settings: Settings) -> Detector:
     """The model of a resolved config of a training, without memory for its weights: a matter of a second.
 
     No weights are made or fetched, no data are read. Raises UserError where it cannot be put together.
@@ -73,7 +76,7 @@ def _assemble(checkpoint: Checkpoint) -> Detector:
     return build_detector(model, num_classes, build_preprocess(checkpoint.preprocess, trust))
 
 
-def load_weights(detector: nn.Module, weights: Mapping[str, Any]) -> None:
+def load_weights(detector: nn.Module, weights: Weights) -> None:
     """Fill a detector with all its weights, in place; raises UserError naming those that do not fit."""
     try:
         detector.load_state_dict(without_wrappers(weights, detector.state_dict()))
@@ -84,9 +87,7 @@ def load_weights(detector: nn.Module, weights: Mapping[str, Any]) -> None:
         ) from error
 
 
-def with_inference_settings(
-    checkpoint: Checkpoint, *, preprocess: Mapping[str, Any], postprocess: Mapping[str, Any]
-) -> Checkpoint:
+def with_inference_settings(checkpoint: Checkpoint, *, preprocess: Settings, postprocess: Settings) -> Checkpoint:
     """A copy of a checkpoint with other settings (`configs/inference.yaml`), where those are not None.
 
     preprocess: `side`, as of `Preprocess.at`, and `decode`. postprocess: arguments of the model's postprocess.
@@ -111,7 +112,15 @@ def with_inference_settings(
     )
 
 
-def build_source(checkpoint: Checkpoint, *, for_any_image: bool) -> Any:
+@overload
+def build_source(checkpoint: Checkpoint, *, for_any_image: Literal[True]) -> ProposalSource | None: ...
+
+
+@overload
+def build_source(checkpoint: Checkpoint, *, for_any_image: Literal[False]) -> ProposalSource | Proposals | None: ...
+
+
+def build_source(checkpoint: Checkpoint, *, for_any_image: bool) -> ProposalSource | Proposals | None:
     """What proposed the regions that the detector of a checkpoint learnt from; None where it proposes them itself.
 
     for_any_image: also None where they came from a file, which knows only its own images.
@@ -124,7 +133,7 @@ def build_source(checkpoint: Checkpoint, *, for_any_image: bool) -> Any:
     return build(node, "proposal")
 
 
-def check_source(node: Mapping[str, Any], trust: Sequence[str]) -> None:
+def check_source(node: Settings, trust: Sequence[str]) -> None:
     """Raise UserError where a source of regions that a checkpoint names is neither detkit's nor trusted."""
     target = str(node["_target_"])
     if target in (*SOURCES, FILE_SOURCE) and not any(isinstance(value, Mapping) for value in node.values()):
@@ -137,7 +146,15 @@ def check_source(node: Mapping[str, Any], trust: Sequence[str]) -> None:
     check_targets(node, trust, "proposal")
 
 
-def without_pretrained(model: Any) -> Any:
+@overload
+def without_pretrained(model: Settings) -> dict[str, object]: ...
+
+
+@overload
+def without_pretrained(model: object) -> object: ...
+
+
+def without_pretrained(model: object) -> object:
     """A copy of a model config that asks for no ImageNet weights."""
     if isinstance(model, Mapping):
         return {

@@ -8,14 +8,15 @@ from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from torch import Tensor
+from torch.optim.optimizer import StateDict
 
+from detkit.core.plain import Settings
 from detkit.model.graph_detector import Runner
 
 Weights: TypeAlias = Mapping[str, Tensor]
-Node: TypeAlias = Mapping[str, Any]  # of a config: plain data
 
 # The data config of a checkpoint that says nothing of its data.
-NO_DATA: Node = MappingProxyType(dict.fromkeys(("train_split", "val_split", "test_split", "classes")))
+NO_DATA: Settings = MappingProxyType(dict.fromkeys(("train_split", "val_split", "test_split", "classes")))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +42,8 @@ class TrainingState:
     latest evaluation. best: the fields of `detkit.train.best_score.Best`.
     """
 
-    optimizer: dict[str, Any]
-    scaler: dict[str, Any]
+    optimizer: StateDict
+    scaler: StateDict
     rng: list[dict[str, Any]]
     metrics: dict[str, Any]
     best: dict[str, Any]
@@ -61,9 +62,9 @@ class Checkpoint:
     """
 
     model: Weights = field(repr=False)
-    config: Node
+    config: Settings
     classes: list[str]
-    preprocess: Node
+    preprocess: Settings
     ema: Weights | None = field(default=None, repr=False)
     category_ids: list[int | str | None] | None = None
     position: Position = Position()
@@ -89,17 +90,17 @@ class Checkpoint:
         return self.config.get("name")
 
     @property
-    def model_config(self) -> Node:
+    def model_config(self) -> Settings:
         """The node that the detector is built of; empty for an exported file."""
         return self.config.get("model") or {}
 
     @property
-    def data_config(self) -> Node:
+    def data_config(self) -> Settings:
         """The node of the data that it learnt from; nulls where that is not known."""
         return self.config.get("data") or NO_DATA
 
     @property
-    def proposal_config(self) -> Node | None:
+    def proposal_config(self) -> Settings | None:
         """The node of what proposed its regions from outside, None where its model proposes them."""
         return self.config.get("proposal")
 
@@ -108,7 +109,7 @@ class Checkpoint:
         """How many processes saved it, as each had its random state; 0 where no training can go on from it."""
         return 0 if self.training is None else len(self.training.rng)
 
-    def tested_with(self, *, preprocess: Node, postprocess: Node, tested_as: str | None) -> Checkpoint:
+    def tested_with(self, *, preprocess: Settings, postprocess: Settings, tested_as: str | None) -> Checkpoint:
         """A copy with other nodes of preprocess and postprocess, and what is said of them."""
         config = {**self.config, "model": {**self.model_config, "postprocess": postprocess}}
         return replace(self, preprocess=preprocess, config=config, tested_as=tested_as)

@@ -8,20 +8,48 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import IO, Any, TypeAlias, TypedDict, TypeGuard, cast
 
 import torch
 from torch import Tensor
+from torch.optim.optimizer import StateDict
 
-from detkit.checkpoint.content import OF_A_TRAINING, Checkpoint, Position, TrainingState
+from detkit.checkpoint.content import Checkpoint, Position, TrainingState, Weights
 from detkit.config.aliases import renamed, renamed_config, renamed_weights
 from detkit.core import __version__
 from detkit.core.atomic_file import atomic_file
 from detkit.core.disk import FULL
 from detkit.core.errors import UserError
+from detkit.core.plain import Settings
 from detkit.core.weight_file import read_weight_file
 
 Parts: TypeAlias = tuple[tuple[tuple[str, ...], type, str], ...]
+
+
+class Content(TypedDict, total=False):
+    """What a file holds, in this layout; `check_parts` says which of it there must be.
+
+    Of a `Checkpoint`, with position as a mapping, which of another version may have other keys; optimizer and what
+    follows are its `training`, and are there together or not at all.
+    """
+
+    format: int
+    detkit_version: str
+    model: Weights
+    ema: Weights | None
+    config: Settings
+    classes: list[str]
+    category_ids: list[int | str | None] | None
+    preprocess: Settings
+    position: Mapping[str, Any]
+    tested_as: str | None
+    unused: str
+    optimizer: StateDict
+    scaler: StateDict
+    rng: list[dict[str, Any]]
+    metrics: dict[str, Any]
+    best: dict[str, Any]
+
 
 FORMAT = 2  # what is written; the first differs in nothing but the names that `aliases` knows
 FORMATS = (1, 2)  # what is read
@@ -55,7 +83,8 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
     with _told_of_full_disk(Path(path), size), atomic_file(path) as unfinished, open(unfinished, "wb") as file:
         writer = _Writer(file)
         try:
-            torch.save({"format": FORMAT, "detkit_version": __version__, **content}, writer)  # type: ignore[arg-type]
+            whole = {"format": FORMAT, "detkit_version": __version__, **content}
+            torch.save(whole, cast("IO[bytes]", writer))  # which has of one what is called here
         except RuntimeError as error:
             raise (writer.error or error) from error
         file.flush()
@@ -63,9 +92,9 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
     _sync_folder(Path(path).parent)
 
 
-def _plain(checkpoint: Checkpoint) -> dict[str, Any]:
+def _plain(checkpoint: Checkpoint) -> Content:
     """Tensors and plain data, in the layout of the file."""
-    content: dict[str, Any] = {
+    content: Content = {
         "model": checkpoint.model,
         "ema": checkpoint.ema,
         "config": checkpoint.config,
@@ -76,12 +105,18 @@ def _plain(checkpoint: Checkpoint) -> dict[str, Any]:
         "tested_as": checkpoint.tested_as,
         "unused": checkpoint.unused,
     }
-    if checkpoint.training is not None:
-        content |= {name: getattr(checkpoint.training, name) for name in OF_A_TRAINING}
+    if (training := checkpoint.training) is not None:
+        content |= {
+            "optimizer": training.optimizer,
+            "scaler": training.scaler,
+            "rng": training.rng,
+            "metrics": training.metrics,
+            "best": training.best,
+        }
     return content
 
 
-def bytes_of(content: Any) -> int:
+def bytes_of(content: object) -> int:
     """How many bytes the tensors in nested plain data take."""
     if isinstance(content, Tensor):
         return content.numel() * content.element_size()
@@ -141,12 +176,12 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return checkpoint_of(content, path)
 
 
-def is_checkpoint(content: Any) -> bool:
+def is_checkpoint(content: object) -> TypeGuard[Content]:
     """Whether what `read_weight_file` gives is of a checkpoint of detkit's, in any format."""
     return isinstance(content, dict) and "format" in content
 
 
-def checkpoint_of(content: Mapping[str, Any], path: Path) -> Checkpoint:
+def checkpoint_of(content: Content, path: Path) -> Checkpoint:
     """The checkpoint in what was read from `path`, in the names of today.
 
     Raises UserError for a format that this version does not read, and for what is not whole.
@@ -157,9 +192,16 @@ def checkpoint_of(content: Mapping[str, Any], path: Path) -> Checkpoint:
         raise UserError(f"{path} was written by {made_by} in format {content['format']}; this version reads {read}")
     content = {"position": {}, **content}  # there may be no training behind it
     check_parts(content, path)
-    trains, known = "optimizer" in content, {entry.name for entry in fields(Position)}
-    if trains:
+    known, training = {entry.name for entry in fields(Position)}, None
+    if "optimizer" in content:
         check_parts(content, path, PARTS_OF_A_TRAINING)
+        training = TrainingState(
+            optimizer=content["optimizer"],
+            scaler=content["scaler"],
+            rng=content["rng"],
+            metrics=content["metrics"],
+            best=content["best"],
+        )
     return Checkpoint(
         model=renamed_weights(content["model"]),
         ema=renamed_weights(ema) if (ema := content.get("ema")) else None,
@@ -168,18 +210,18 @@ def checkpoint_of(content: Mapping[str, Any], path: Path) -> Checkpoint:
         category_ids=content.get("category_ids"),
         preprocess=renamed(content["preprocess"]),
         position=Position(**{key: value for key, value in content["position"].items() if key in known}),
-        training=TrainingState(**{name: content[name] for name in OF_A_TRAINING}) if trains else None,
+        training=training,
         tested_as=content.get("tested_as"),
         unused=content.get("unused", ""),
     )
 
 
-def check_parts(content: Mapping[str, Any], path: Path, parts: Parts = PARTS) -> None:
+def check_parts(content: Mapping[str, object], path: Path, parts: Parts = PARTS) -> None:
     """Raise UserError naming what a checkpoint of detkit's lacks, or has of another kind."""
     for keys, kind, meaning in parts:
-        node: Any = content
+        node: object = content
         for key in keys:
-            node = node.get(key)
+            node = node.get(key) if isinstance(node, Mapping) else None
         if not isinstance(node, kind):
             state = "is missing" if node is None else f"is a {type(node).__name__}"
             raise UserError(f"{path} is no whole checkpoint: {'.'.join(keys)}, {meaning}, {state}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
-from typing import Any
 
 from detkit.core.errors import UserError
 
@@ -22,7 +21,7 @@ OF_A_TRAINING = (
 READER = re.compile(r"detkit\.data\.(?:\w+\.)+read_\w+")
 
 
-def check_targets(config: Any, trust: str | Sequence[str] = (), where: str = "config") -> None:
+def check_targets(config: object, trust: str | Sequence[str] = (), where: str = "config") -> None:
     """Raise UserError for a `_target_` outside the trusted packages, anywhere below `config`.
 
     trust: modules, packages or parts of the user's own, by their dotted names, which may be built too.
@@ -38,7 +37,7 @@ def check_targets(config: Any, trust: str | Sequence[str] = (), where: str = "co
             check_targets(value, trust, f"{where}[{index}]")
 
 
-def check_own_targets(config: Any, trust: str | Sequence[str], where: str) -> None:
+def check_own_targets(config: object, trust: str | Sequence[str], where: str) -> None:
     """Raise UserError for a `_target_` that is neither detkit's, nor an optimizer of torch's, nor trusted.
 
     For the config of a whole training, which names more than the parts of a detector.
@@ -48,7 +47,7 @@ def check_own_targets(config: Any, trust: str | Sequence[str], where: str) -> No
             check_target(target, trust, f"{where}: _target_={target}")
 
 
-def check_reader(reader: Any, trust: str | Sequence[str]) -> None:
+def check_reader(reader: object, trust: str | Sequence[str]) -> None:
     """Raise UserError unless the reader that a checkpoint names, a config node, may be built.
 
     It, and whatever its arguments name, is a reader of detkit (a function `read_*` of a module below `detkit.data`), or
@@ -86,7 +85,7 @@ def names_of(trust: str | Sequence[str] | None) -> list[str]:
     return [trust] if isinstance(trust, str) else [str(name) for name in trust or ()]
 
 
-def named_in(config: Any) -> Iterator[str]:
+def named_in(config: object) -> Iterator[str]:
     """Every `_target_` below a config: what a command itself names, it trusts."""
     if isinstance(config, Mapping):
         if isinstance(config.get("_target_"), str):

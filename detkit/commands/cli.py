@@ -5,17 +5,23 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from detkit.commands.console import logged_to_console
 from detkit.config.config_dir import config_dir
 from detkit.core import __version__
 from detkit.core.errors import UserError
 from detkit.core.interrupt import answered_at_once
 from detkit.core.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from detkit.config.node import Config
+    from detkit.config.overrides import ConfigLoader
 
 
 class Verb(NamedTuple):
@@ -104,36 +110,93 @@ def _run(name: str, arguments: list[str]) -> int:
     import hydra
     from hydra._internal.utils import get_args_parser
     from hydra.errors import HydraException
-    from omegaconf import MissingMandatoryValue
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
     from detkit.checkpoint.run_name import register
-    from detkit.config import overrides
-    from detkit.config.chosen import for_finetuning
-    from detkit.config.config_files import check_config_files, explain_yaml, typed_text
-    from detkit.config.hydra_folder import remove_empty
+    from detkit.config.config_files import explain_yaml
 
     register()
-    verb = VERBS[name]
     options = get_args_parser().parse_intermixed_args(arguments)
-    extra_dir = Path(options.config_dir).absolute() if options.config_dir else None
-    if extra_dir is not None and not extra_dir.is_dir():
+    configs = _find_configs(options, VERBS[name].config)
+    codes = [0]
+    try:
+        arguments, typed = _check_arguments(configs, options, arguments)
+        job = _job(name, typed, codes, sweeps=bool(options.multirun))
+        with _process_as_hydra_expects(name, arguments), answered_at_once():
+            hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=VERBS[name].config)(job)()
+    except YAMLError as error:
+        raise explain_yaml(error) from error
+    except (HydraException, OmegaConfBaseException) as error:
+        raise _explained(error, configs, options.overrides) from error
+    return 1 if 1 in codes else max(codes)
+
+
+class Configs(NamedTuple):
+    """What a command is composed from: its config, found by the loader, before that in the user's own folder."""
+
+    loader: ConfigLoader
+    name: str
+    own: Path | None
+
+
+def _find_configs(options: Namespace, default: str) -> Configs:
+    """The configs that a command line names; raises UserError for a folder or a file that is not there."""
+    from detkit.config.overrides import config_loader
+
+    own = Path(options.config_dir).absolute() if options.config_dir else None
+    if own is not None and not own.is_dir():
         raise UserError(f"--config-dir={options.config_dir} is no folder (current folder: {Path.cwd()})")
     folder = Path(options.config_path or config_dir()).absolute()
-    loader = overrides.config_loader(str(folder), None if extra_dir is None else str(extra_dir))
-    config_name = options.config_name or verb.config
-    places = [place / f"{config_name.removesuffix('.yaml')}.yaml" for place in (extra_dir, folder) if place is not None]
+    loader = config_loader(str(folder), None if own is None else str(own))
+    name = options.config_name or default
+    places = [place / f"{name.removesuffix('.yaml')}.yaml" for place in (own, folder) if place is not None]
     if not any(place.is_file() for place in places):
         raise UserError(f"--config-name={options.config_name}: no such file; tried {', '.join(map(str, places))}")
-    sweeps = bool(options.multirun)
-    codes = [0]
+    return Configs(loader, name, own)
 
-    def job(config: Any) -> Any:
+
+def _check_arguments(configs: Configs, options: Namespace, arguments: list[str]) -> tuple[list[str], dict[str, object]]:
+    """The arguments as Hydra takes them, and by key what the user's own config files say to the letter.
+
+    Raises UserError for what Hydra would not notice, or answer in its own words. options: their overrides are put in
+    place, as they are taken.
+    """
+    from detkit.config import overrides
+    from detkit.config.chosen import for_finetuning
+    from detkit.config.config_files import check_config_files, typed_text
+
+    loader, typed = configs.loader, dict[str, object]()
+    overrides.check_replaced_groups(loader, options.overrides)
+    overrides.check_options(loader, options.overrides)
+    options.overrides, arguments = overrides.without_null_groups(loader, configs.name, options.overrides, arguments)
+    overrides.check_deleted(loader, configs.name, options.overrides)
+    if not (options.help or options.hydra_help or options.info or options.shell_completion):
+        single = for_finetuning(loader, overrides.first_of_sweep(options.overrides), options.overrides)
+        if configs.own is not None or any(one.startswith("experiment=") for one in single):
+            check_config_files(loader, configs.name, single, configs.own)
+        typed |= typed_text(loader, configs.name, single) if configs.own is not None else {}
+    return for_finetuning(loader, _flags_first(arguments, options.overrides), options.overrides), typed
+
+
+def _job(name: str, typed: Mapping[str, object], codes: list[int], *, sweeps: bool) -> Callable[[Config], object]:
+    """What Hydra calls with the composed config, of a sweep with each: the verb, whose exit code joins `codes`.
+
+    sweeps: whether others follow, which go on after one that fails.
+    """
+    from omegaconf import MissingMandatoryValue
+
+    from detkit.config import overrides
+    from detkit.config.hydra_folder import remove_empty
+
+    verb = VERBS[name]
+
+    def job(config: Config) -> object:
         refused = True
         try:
-            _check(config, name, typed)
-            outcome = _load(verb.function)(config)
+            with logged_to_console():
+                _check(config, name, typed)
+                outcome = _load(verb.function)(config)
             refused = False
         except Exception as error:
             cause = overrides.missing(config) if isinstance(error, MissingMandatoryValue) else _user_error(error)
@@ -149,31 +212,22 @@ def _run(name: str, arguments: list[str]) -> int:
         codes.append(outcome if isinstance(outcome, int) else 0)
         return outcome if verb.number is None else _load(verb.number)(outcome, config)
 
-    typed: dict[str, Any] = {}
-    try:
-        overrides.check_replaced_groups(loader, options.overrides)
-        overrides.check_options(loader, options.overrides)
-        options.overrides, arguments = overrides.without_null_groups(loader, config_name, options.overrides, arguments)
-        overrides.check_deleted(loader, config_name, options.overrides)
-        if not (options.help or options.hydra_help or options.info or options.shell_completion):
-            single = for_finetuning(loader, overrides.first_of_sweep(options.overrides), options.overrides)
-            if extra_dir is not None or any(one.startswith("experiment=") for one in single):
-                check_config_files(loader, config_name, single, extra_dir)
-            typed.update(typed_text(loader, config_name, single) if extra_dir is not None else {})
-        arguments = for_finetuning(loader, _flags_first(arguments, options.overrides), options.overrides)
-        with _process_as_hydra_expects(name, arguments), answered_at_once():
-            hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=verb.config)(job)()
-    except YAMLError as error:
-        raise explain_yaml(error) from error
-    except (HydraException, OmegaConfBaseException) as error:
-        reason = overrides.explain(loader, config_name, options.overrides)
-        if reason is None and isinstance(error, OmegaConfBaseException) and error.full_key:
-            reason = f"{error.full_key}: {str(error).partition(chr(10))[0]}"
-        raise UserError(reason or "\n".join(filter(None, (str(error), str(error.__cause__ or ""))))) from error
-    return 1 if 1 in codes else max(codes)
+    return job
 
 
-def _check(config: Any, name: str, typed: Mapping[str, Any]) -> None:
+def _explained(error: Exception, configs: Configs, overrides: list[str]) -> UserError:
+    """What Hydra or OmegaConf has against a command, in the words of the configs where those know it."""
+    from omegaconf.errors import OmegaConfBaseException
+
+    from detkit.config.overrides import explain
+
+    reason = explain(configs.loader, configs.name, overrides)
+    if reason is None and isinstance(error, OmegaConfBaseException) and error.full_key:
+        reason = f"{error.full_key}: {str(error).partition(chr(10))[0]}"
+    return UserError(reason or "\n".join(filter(None, (str(error), str(error.__cause__ or "")))))
+
+
+def _check(config: Config, name: str, typed: Mapping[str, object]) -> None:
     """Hold the composed config of a job against what its keys may hold; a value read otherwise is put in place."""
     from detkit.config import overrides, values
 
@@ -212,9 +266,10 @@ def _process_as_hydra_expects(verb: str, arguments: list[str]) -> Iterator[None]
                 os.environ[key] = environment[key]
 
 
-def _load(path: str) -> Callable[..., Any]:
-    module, _, function = path.partition(":")
-    return getattr(import_module(module), function)
+def _load(path: str) -> Callable[..., object]:
+    module, _, name = path.partition(":")
+    function: Callable[..., object] = getattr(import_module(module), name)
+    return function
 
 
 def _user_error(error: BaseException | None) -> UserError | None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -26,18 +26,49 @@ from detkit.evaluate.draw_examples import spread
 from detkit.evaluate.evaluate import merge_data, read_test_split
 from detkit.export.graph import Graph
 from detkit.export.metadata import describe
-from detkit.export.onnx_runtime import OnnxGraph
+from detkit.export.onnx_runtime import Arrays, OnnxGraph
 from detkit.export.onnx_writer import OPSETS, write_onnx
-from detkit.export.parity import difference, summarise
+from detkit.export.parity import Parity, difference, summarise
 from detkit.export.torch_program import Program, write_program
 from detkit.image.read import read_image
 from detkit.image.source import find_sources
 from detkit.infer.loaded_detector import LoadedDetector, load
 from detkit.infer.open_checkpoint import load_checkpoint
 from detkit.model.graph_detector import GraphDetector
+from detkit.model.postprocess import NMSPostprocess
 from detkit.profiling.timing import interleaved_ms
-from detkit.task.base import Task
 from detkit.task.detection.task import DetectionTask
+
+
+class Allowed(TypedDict):
+    """How far a detection may be from its partner."""
+
+    box_px: float
+    score: float
+
+
+class Checked(TypedDict):
+    """Whether an exported detector finds the same; batches: by the number of images in one."""
+
+    passed: bool
+    allowed: Allowed
+    batches: dict[str, Parity]
+
+
+class Latency(TypedDict, total=False):
+    """Milliseconds of an image by how it runs, and of the graph of an ONNX file by kind of operator."""
+
+    latency_ms: dict[str, float]
+    operator_ms: dict[str, float]
+
+
+class Report(Checked, Latency):
+    """What is written beside a file; images: where those are from that it was checked on."""
+
+    file: str
+    images: str
+    environment: Mapping[str, object]
+
 
 FORMATS = {"onnx": (".onnx", write_onnx), "torch": (".pt2", write_program)}
 
@@ -72,9 +103,13 @@ def run_export(config: DictConfig) -> int:
         exported = LoadedDetector(written, classes=saved.classes, device="cpu", source=source)
     else:
         exported = load(path, device="cpu", source=source, trust=config.trust)
-    report = check(eager, exported, images, **config.parity)
-    report |= latency(eager, exported, images[0], config.repeats)
-    report = {"file": path.name, "images": where, **report, "environment": describe_environment(torch.device("cpu"))}
+    report: Report = {
+        "file": path.name,
+        "images": where,
+        **check(eager, exported, images, **config.parity),
+        **latency(eager, exported, images[0], config.repeats),
+        "environment": describe_environment(torch.device("cpu")),
+    }
     path.with_suffix(".parity.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(format_report(report))
     if not any(row["detections"] for row in report["batches"].values()):
@@ -102,7 +137,7 @@ def output_path(output: str | None, checkpoint: Path, suffix: str) -> Path:
     return path
 
 
-def test_images(config: DictConfig, saved: Checkpoint, task: Task[Any, Any]) -> tuple[list[NDArray[np.uint8]], str]:
+def test_images(config: DictConfig, saved: Checkpoint, task: DetectionTask) -> tuple[list[NDArray[np.uint8]], str]:
     """The pictures that a file is checked on, and where they are from: `source`, the data of the checkpoint, or drawn.
 
     Raises UserError where `source` holds none.
@@ -128,9 +163,10 @@ def check(
     batch_sizes: Sequence[int],
     box_px: float,
     score: float,
-) -> dict[str, Any]:
-    """JSON-ready: how far apart two detectors are at each batch size; box_px, score: the differences allowed."""
-    settings: Any = eager.detector.postprocess
+) -> Checked:
+    """How far apart two detectors are at each batch size; box_px, score: the differences allowed."""
+    settings = eager.detector.get_submodule("postprocess")
+    assert isinstance(settings, NMSPostprocess)
     threshold, most = settings.score_threshold, settings.most_detections(eager.detector.num_classes)
     batches = {}
     for size in batch_sizes:
@@ -148,8 +184,8 @@ def check(
     }
 
 
-def latency(eager: LoadedDetector, exported: LoadedDetector, image: NDArray[np.uint8], repeats: int) -> dict[str, Any]:
-    """JSON-ready: how long an image takes eagerly, compiled where there is a compiler, and exported.
+def latency(eager: LoadedDetector, exported: LoadedDetector, image: NDArray[np.uint8], repeats: int) -> Latency:
+    """How long an image takes eagerly, compiled where there is a compiler, and exported.
 
     In turn, `repeats` times. Of an ONNX file also where its time goes, by kind of operator.
     """
@@ -161,10 +197,10 @@ def latency(eager: LoadedDetector, exported: LoadedDetector, image: NDArray[np.u
     runs = {side: partial(loaded.predict, image) for side, loaded in sides.items()}
     for run in runs.values():  # compiles
         run()
-    found: dict[str, Any] = {"latency_ms": interleaved_ms(runs, repeats)}
+    found: Latency = {"latency_ms": interleaved_ms(runs, repeats)}
     graph = exported.detector.graph
     if isinstance(graph, OnnxGraph):
-        feeds: list[Any] = []
+        feeds: list[Arrays] = []
         hook = graph.register_forward_pre_hook(lambda _, inputs: feeds.append(inputs[0]))
         exported.predict(image)
         hook.remove()
@@ -172,7 +208,7 @@ def latency(eager: LoadedDetector, exported: LoadedDetector, image: NDArray[np.u
     return found
 
 
-def format_report(report: dict[str, Any]) -> str:
+def format_report(report: Report) -> str:
     """The report as a table, one line per batch size, and the latencies."""
     lines = [f"on {report['images']}", "batch  images  detections  box px   score    count  unmatched"]
     for size, row in report["batches"].items():

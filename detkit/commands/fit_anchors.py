@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -24,12 +23,23 @@ from detkit.ops.kmeans import best_iou, fit_shapes
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8)
 
 
-def fit_anchors(config: DictConfig) -> dict[str, Any]:
+class AnchorReport(TypedDict):
+    """Anchors (width, height) in pixels of the network's input, per level, and how well they fit.
+
+    fit: for each number of anchors up to that, `num_anchors` and what `measure_fit` gives.
+    """
+
+    source: str
+    num_objects: int
+    anchors: list[list[list[float]]]
+    fit: list[dict[str, float]]
+
+
+def fit_anchors(config: DictConfig) -> AnchorReport:
     """Fit `num_anchors` shapes to the objects of a split, print them as config, and report recall with them.
 
-    Returns what `config.report` gets: the anchors in pixels of the network's input, per level, and for each number of
-    anchors up to that, mean IoU and recall. Raises UserError where the split has no objects, or where the levels do
-    not divide the anchors.
+    Returns what `config.report` gets. Raises UserError where the split has no objects, or where the levels do not
+    divide the anchors.
     """
     num_anchors, levels = int(config.num_anchors), int(config.levels)
     if num_anchors < 1 or levels < 1 or num_anchors % levels != 0:
@@ -44,7 +54,7 @@ def fit_anchors(config: DictConfig) -> dict[str, Any]:
     fitted = {k: fit_shapes(shapes, k, seed=config.seed) for k in range(1, num_anchors + 1)}
     anchors = [[round(side, 1) for side in shape] for shape in fitted[num_anchors].tolist()]
     per_level = num_anchors // levels
-    report = {
+    report: AnchorReport = {
         "source": annotations.source,
         "num_objects": len(shapes),
         "anchors": [anchors[i : i + per_level] for i in range(0, num_anchors, per_level)],
@@ -84,7 +94,7 @@ def measure_fit(shapes: Tensor, anchors: Tensor) -> dict[str, float]:
     return {"mean_iou": float(iou.mean())} | {f"recall_{t}": float((iou > t).double().mean()) for t in THRESHOLDS}
 
 
-def describe(report: dict[str, Any]) -> str:
+def describe(report: AnchorReport) -> str:
     """The report as text: a table, and the anchors as a config has them."""
     lines = [
         f"{report['source']}: {report['num_objects']} objects; IoU of shapes, each with the anchor most like it",
@@ -93,6 +103,6 @@ def describe(report: dict[str, Any]) -> str:
     for row in report["fit"]:
         recalls = "".join(f"{100 * row[f'recall_{t}']:12.1f}" for t in THRESHOLDS)
         lines.append(f"{row['num_anchors']:7d}{row['mean_iou']:10.3f}{recalls}")
-    levels: Sequence[Any] = report["anchors"]
+    levels = report["anchors"]
     anchors = levels if len(levels) > 1 else levels[0]
     return "\n".join([*lines, f"model.dense_head.anchors={json.dumps(anchors, separators=(',', ':'))}"])

@@ -8,11 +8,12 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,15 +22,48 @@ from tqdm import tqdm
 
 from detkit.checkpoint.build import build
 from detkit.core.errors import UserError
+from detkit.core.structures import Size
 from detkit.image.read import read_frames
 from detkit.image.source import Input, find_inputs
 from detkit.image.video import VIDEO_SUFFIXES, VideoReader, VideoWriter
 from detkit.infer.loaded_detector import LoadedDetector, load
 from detkit.run.own_folder import PREDICTIONS, own_folder
-from detkit.task.base import Task
 
 
-def run_predict(cfg: DictConfig) -> dict[str, Any]:
+class Options(TypedDict):
+    """How a detector is asked: see `LoadedDetector.predict`."""
+
+    score_threshold: float | None
+    batch_size: int
+    classes: Sequence[str] | None
+
+
+class Place(TypedDict, total=False):
+    """Which picture it is: a file, or one of the pictures in it, or a frame of a video."""
+
+    image: str
+    video: str
+    frame: int
+    time_s: float
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What was found in a picture of this size, or why it could not be read."""
+
+    place: Place
+    size: Size = (0, 0)
+    found: Sequence[Mapping[str, object]] = ()
+    error: str | None = None
+
+    def to_row(self, noun: str) -> Mapping[str, object]:
+        """The row of predictions.json; noun: what is found, in the plural."""
+        if self.error is not None:
+            return {**self.place, "error": self.error}
+        return {**self.place, "height": self.size[0], "width": self.size[1], noun: self.found}
+
+
+def run_predict(cfg: DictConfig) -> Mapping[str, float]:
     """Predict as `configs/predict.yaml` says, into `cfg.run_dir`; returns the summary that it prints."""
     source = cfg.source if isinstance(cfg.source, (str, int)) else list(cfg.source)
     with TemporaryDirectory(prefix="detkit_") as fetched:
@@ -71,7 +105,7 @@ def predict_files(
     batch_size: int = 1,
     classes: Sequence[str] | None = None,
     pictures: bool = True,
-) -> dict[str, Any]:
+) -> Mapping[str, float]:
     """Write `predictions.json` and, if asked, `pictures/` into `run_dir`; a file that cannot be read is skipped.
 
     inputs: files and cameras, as mapping with the name of each for the rows. root: names of pictures are relative to
@@ -80,12 +114,12 @@ def predict_files(
     Returns files, images, detections (the noun of the task), unreadable, seconds.
     Raises UserError where no file could be read.
     """
-    start = time.perf_counter()
+    start, noun = time.perf_counter(), detector.task.noun
     counts: Counter[str] = Counter()
     per_class: Counter[str] = Counter()
     files = list(inputs)
     called = inputs if isinstance(inputs, Mapping) else {file: str(file) for file in files}
-    options: dict[str, Any] = {"score_threshold": score_threshold, "batch_size": batch_size, "classes": classes}
+    options: Options = {"score_threshold": score_threshold, "batch_size": batch_size, "classes": classes}
     faults: list[str] = []
     run_dir.mkdir(parents=True, exist_ok=True)
     names = picture_names(files, root)
@@ -95,19 +129,22 @@ def predict_files(
         folder = run_dir / "pictures" if pictures else None
         found = [_predict_images(detector, images, names, called, folder, options)]
         found += [_predict_video(detector, video, called[video], names[video], folder, options) for video in videos]
-        for row in chain.from_iterable(found):
-            _count(row, detector.task.noun, counts, per_class)
-            rows.add(row)
-            if "error" in row:
-                faults.append(row["error"])
-                if len(files) > 1:
-                    tqdm.write(f"skipped: {row['error']}", file=sys.stderr)
+        for one in chain.from_iterable(found):
+            rows.add(one.to_row(noun))
+            if one.error is None:
+                counts["images"] += 1
+                counts[noun] += len(one.found)
+                per_class.update(str(item["name"]) for item in one.found)
+                continue
+            counts["unreadable"] += 1
+            faults.append(one.error)
+            if len(files) > 1:
+                tqdm.write(f"skipped: {one.error}", file=sys.stderr)
     seconds = time.perf_counter() - start
     if not counts["images"]:
         first = faults[0] if faults else f"{called[files[0]]} has no pictures"
         raise UserError(first if len(files) == 1 else f"none of the {len(files)} files could be read: {first}")
     listed = ", ".join(f"{name} {count}" for name, count in per_class.most_common())
-    noun = detector.task.noun
     print(f"{counts['images']} images, {counts[noun]} {noun}" + (f" ({listed})" if listed else ""))
     if counts["unreadable"]:
         print(f"{counts['unreadable']} files could not be read; predictions.json names them")
@@ -144,7 +181,7 @@ class JsonRows:
         self._file = path.open("w", encoding="utf-8")
         self._separator = "["
 
-    def add(self, row: dict[str, Any]) -> None:
+    def add(self, row: Mapping[str, object]) -> None:
         """Append one row."""
         self._file.write(f"{self._separator}\n{json.dumps(row, ensure_ascii=False)}")
         self._separator = ","
@@ -173,11 +210,11 @@ def _predict_images(
     names: Mapping[Input, Path],
     called: Mapping[Input, str],
     folder: Path | None,
-    options: dict[str, Any],
-) -> Iterator[dict[str, Any]]:
+    options: Options,
+) -> Iterator[Predicted]:
     again = detector.preprocess.decode == "reduced"  # what is drawn on has all pixels, what the detector sees has not
     pictures: deque[Picture] = deque()
-    errors: list[dict[str, Any]] = []
+    errors: list[Predicted] = []
 
     def read() -> Iterator[Path | NDArray[np.uint8]]:
         for file in tqdm(files, unit="image", disable=len(files) < 2, file=sys.stderr):
@@ -186,7 +223,7 @@ def _predict_images(
                     pictures.append(Picture(file, frame, image))
                     yield file if again and frame is None else image
             except UserError as error:
-                errors.append({"image": called[file], "error": str(error)})
+                errors.append(Predicted({"image": called[file]}, error=str(error)))
 
     for found in detector.stream(read(), **options):
         file, frame, image = pictures.popleft()
@@ -195,20 +232,20 @@ def _predict_images(
             picture = folder / name
             picture.parent.mkdir(parents=True, exist_ok=True)
             detector.task.draw(image, found).save(picture, quality=90)
-        numbered = {} if frame is None else {"frame": frame}
-        yield {"image": called[file], **numbered, **_row(detector.task, image, found)}
+        place: Place = {"image": called[file]} if frame is None else {"image": called[file], "frame": frame}
+        yield Predicted(place, (image.shape[0], image.shape[1]), detector.task.rows(found))
         yield from errors
         errors.clear()
     yield from errors
 
 
 def _predict_video(
-    detector: LoadedDetector, file: Input, called: str, name: Path, folder: Path | None, options: dict[str, Any]
-) -> Iterator[dict[str, Any]]:
+    detector: LoadedDetector, file: Input, called: str, name: Path, folder: Path | None, options: Options
+) -> Iterator[Predicted]:
     try:
         reader = VideoReader(file)
     except UserError as error:
-        yield {"video": called, "error": str(error)}
+        yield Predicted({"video": called}, error=str(error))
         return
     if folder is not None:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -216,22 +253,11 @@ def _predict_video(
         suppress(KeyboardInterrupt) if isinstance(file, int) else nullcontext(),  # which ends a camera, and in order
         VideoWriter(folder / name, reader.fps) if folder is not None else nullcontext() as writer,
     ):
+        one_by_one: Options = {**options, "batch_size": 1}
         frames = tqdm(reader, total=reader.num_frames or None, unit="frame", desc=called, file=sys.stderr)
         for index, frame in enumerate(frames):
-            found = detector.predict(frame, **{**options, "batch_size": 1})
+            found = detector.predict(frame, **one_by_one)
             if writer is not None:
                 writer.write(np.asarray(detector.task.draw(frame, found)))
-            yield {"video": called, "frame": index, "time_s": index / reader.fps, **_row(detector.task, frame, found)}
-
-
-def _row(task: Task[Any, Any], image: NDArray[np.uint8], found: Any) -> dict[str, Any]:
-    return {"height": image.shape[0], "width": image.shape[1], task.noun: task.rows(found)}
-
-
-def _count(row: dict[str, Any], noun: str, counts: Counter[str], classes: Counter[str]) -> None:
-    if "error" in row:
-        counts["unreadable"] += 1
-        return
-    counts["images"] += 1
-    counts[noun] += len(row[noun])
-    classes.update(item["name"] for item in row[noun])
+            place: Place = {"video": called, "frame": index, "time_s": index / reader.fps}
+            yield Predicted(place, (frame.shape[0], frame.shape[1]), detector.task.rows(found))

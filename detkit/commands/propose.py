@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -18,7 +18,7 @@ from detkit.proposal.split_proposals import find_proposals
 from detkit.view.plots import save_plot
 
 
-def run_propose(config: DictConfig) -> dict[str, Any]:
+def run_propose(config: DictConfig) -> Mapping[str, Mapping[str, object]]:
     """The verb `propose`: for each split a file of proposals, a report as json and as picture; gives the reports."""
     source = build(OmegaConf.to_container(config.proposal, throw_on_missing=True), "proposal")
     chosen = config.split

@@ -5,7 +5,7 @@ from __future__ import annotations
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from omegaconf import DictConfig
 
@@ -17,8 +17,16 @@ from detkit.model.box_head import TwoFC
 from detkit.run.own_folder import RUN, own_folder
 
 
-def run_truncate_svd(config: DictConfig) -> dict[str, Any]:
-    """Write checkpoints/best.pt into `config.run_dir`; returns its path and the parameters before and after.
+class Truncated(TypedDict):
+    """The path of a truncated checkpoint, and how many parameters its model had and has."""
+
+    checkpoint: str
+    parameters_before: int
+    parameters_after: int
+
+
+def run_truncate_svd(config: DictConfig) -> Truncated:
+    """Write checkpoints/best.pt into `config.run_dir`.
 
     Raises UserError where the model of the checkpoint has no plain two_fc box head.
     """
@@ -31,7 +39,7 @@ def run_truncate_svd(config: DictConfig) -> dict[str, Any]:
     ranks = (int(config.ranks[0]), int(config.ranks[1]))
     box_head.truncate(ranks)
     after = sum(parameter.numel() for parameter in detector.parameters())
-    settings: Any = deepcopy(saved.config)
+    settings = deepcopy(dict(saved.config))
     settings["model"]["box_head"]["ranks"] = list(ranks)
     truncated = replace(saved, model=detector.state_dict(), ema=None, config=settings, training=None)
     with own_folder(Path(config.run_dir), RUN) as folder:

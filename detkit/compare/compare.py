@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import gc
 import json
+import logging
 import os
 import traceback
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import torch
 
-from detkit.compare.comparison import Row, accuracy_of, describe_task, relate, tables_of, write_comparison
+from detkit.compare.comparison import (
+    AnyTask,
+    Comparison,
+    ComparisonProtocol,
+    MeasuredOn,
+    Metrics,
+    Row,
+    accuracy_of,
+    describe_task,
+    relate,
+    tables_of,
+    write_comparison,
+)
 from detkit.compare.contender import Contender, compose_contenders
 from detkit.compare.merge_multirun import write_sweep
 from detkit.compare.protocol import check_one_protocol
@@ -29,12 +42,13 @@ from detkit.infer.execution import Execution
 from detkit.run.own_folder import COMPARISON, own_folder
 from detkit.run.run_folder import INCIDENTAL, differences
 from detkit.svm.fit_svm import fit_svm
-from detkit.task.base import Task
 from detkit.train.train import train
 from detkit.view.compare_page import write_compare_page
 
+LOGGER = logging.getLogger(__name__)
 
-def run_compare(config: Config) -> dict[str, Any]:
+
+def run_compare(config: Config) -> Comparison:
     """Compare as `config` (configs/compare.yaml) says, into `config.run_dir`; returns what compare.json holds.
 
     Trainings that are there already are not repeated, and those that were stopped go on. One that fails leaves its
@@ -47,45 +61,45 @@ def run_compare(config: Config) -> dict[str, Any]:
         try:
             return _compare(config, folder)
         except KeyboardInterrupt:
-            print(f"stopped: the same command with run_dir={folder} goes on")
+            LOGGER.info(f"stopped: the same command with run_dir={folder} goes on")
             raise
 
 
-def _compare(config: Config, folder: Path) -> dict[str, Any]:
+def _compare(config: Config, folder: Path) -> Comparison:
     device = choose_device(config.device)
     contenders = compose_contenders(config, folder)
     task = check_one_protocol(contenders)
     for contender in contenders:
         for job in contender.trainings:
             finished_metrics(job)  # raises where another training is in its place
-    print(f"should this be stopped: the same command with run_dir={folder} goes on")
+    LOGGER.info(f"should this be stopped: the same command with run_dir={folder} goes on")
 
     rows: list[Row] = []
     for number, contender in enumerate(contenders, 1):
-        print(f"\n[{number}/{len(contenders)}] {contender.name}")
+        LOGGER.info(f"\n[{number}/{len(contenders)}] {contender.name}")
         rows.append(measure_accuracy(contender, task))
     note_other_images(rows)
     trainer = config.trainer
     execution = Execution(device, trainer.precision, trainer.channels_last, config.runtime)
     measure_side_by_side(rows, contenders, config, execution, folder)
     relate(rows, task.main)
-    comparison = {
+    comparison: Comparison = {
         "protocol": describe_protocol(rows, contenders, config, device),
         "task": describe_task(task),
         "rows": rows,
         "environment": describe_environment(device),
     }
-    print(f"\n{write_comparison(folder, comparison)}")
+    LOGGER.info(f"\n{write_comparison(folder, comparison)}")
     page = write_compare_page(folder, comparison, tables_of(comparison))
     if (sweep := sweep_folder()) is not None:
         page = write_sweep(sweep)
-    print(f"written to {page}")
+    LOGGER.info(f"written to {page}")
     if all(row["checkpoint"] is None for row in rows):
         raise UserError("nothing could be measured: " + "; ".join(error for row in rows for error in row["errors"]))
     return comparison
 
 
-def finished_metrics(job: Config) -> dict[str, Any] | None:
+def finished_metrics(job: Config) -> Metrics | None:
     """metrics.json of a training that is done, None for one that is not.
 
     Raises UserError where its folder holds one with other settings.
@@ -102,19 +116,20 @@ def finished_metrics(job: Config) -> dict[str, Any] | None:
         )
     if not (folder / "metrics.json").is_file() or not (folder / "checkpoints" / "best.pt").is_file():
         return None
-    return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    metrics: Metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    return metrics
 
 
-def measure_accuracy(contender: Contender, task: Task[Any, Any]) -> Row:
+def measure_accuracy(contender: Contender, task: AnyTask) -> Row:
     """The row of a contender, trained where it is not yet: accuracies, errors, and the checkpoint to be timed."""
     row: Row = {"name": contender.name, "overrides": contender.overrides, "seeds": [], "errors": [], "checkpoint": None}
-    found = []
+    found: list[Metrics] = []
     for number, job in enumerate(contender.jobs):
         try:
             if contender.fits and not (Path(job.checkpoint) / "checkpoints" / "best.pt").is_file():
                 fit_svm(contender.fits[number])
             done = finished_metrics(job) if contender.trainings else None
-            metrics = done or (train(job, contender.overrides) if contender.trainings else run_eval(job))
+            metrics = done or cast(Metrics, train(job, contender.overrides) if contender.trainings else run_eval(job))
             row["seeds"] += [job.seed] if "seed" in job else []
         except Exception as error:  # the others go on, and what they reach is not lost
             row["errors"].append(_note_error(error, Path(job.run_dir)))
@@ -123,7 +138,8 @@ def measure_accuracy(contender: Contender, task: Task[Any, Any]) -> Row:
             gc.collect()
         found.append(metrics)
         row["checkpoint"] = row["checkpoint"] or str(job.run_dir if contender.trainings else job.checkpoint)
-    return row | accuracy_of(task, found)
+    row |= accuracy_of(task, found)
+    return row
 
 
 def note_other_images(rows: Sequence[Row]) -> None:
@@ -143,19 +159,21 @@ def _note_error(error: Exception, folder: Path) -> str:
     (folder / "error.txt").write_text("".join(traceback.format_exception(error)), encoding="utf-8")
     first = str(error).strip().partition("\n")[0]
     text = f"{folder.name}: {type(error).__name__}: {first}"
-    print(f"failed, {text} (see {folder / 'error.txt'})")
+    LOGGER.info(f"failed, {text} (see {folder / 'error.txt'})")
     return text
 
 
 def describe_protocol(
     rows: Sequence[Row], contenders: Sequence[Contender], config: Config, device: torch.device
-) -> dict[str, Any]:
+) -> ComparisonProtocol:
     """What has to be known to read the numbers."""
     trainings = [job for contender in contenders for job in contender.trainings]
-    measured: dict[str, Any] = next((row["protocol"] for row in rows if row["protocol"]), {})
+    measured: MeasuredOn = next((row["protocol"] for row in rows if row["protocol"]), MeasuredOn())
     return {
         "data": measured.get("split"),
-        **{key: measured.get(key) for key in ("num_images", "num_objects", "num_difficult")},
+        "num_images": measured.get("num_images"),
+        "num_objects": measured.get("num_objects"),
+        "num_difficult": measured.get("num_difficult"),
         "difficult": "ignored",
         "budget": sorted({str(job.trainer.budget) for job in trainings}),
         "seeds": sorted({int(job.seed) for job in trainings}),

@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from detkit.checkpoint.build import check_assembly
 from detkit.checkpoint.run_name import run_name
 from detkit.checkpoint.store import find_checkpoint
+from detkit.compare.comparison import AnyTask
 from detkit.config.chosen import chosen_by, for_finetuning
 from detkit.config.node import Config, accept_new_keys, as_node, missing_keys, plain, select, without_hydra
 from detkit.config.overrides import (
@@ -26,7 +26,7 @@ from detkit.config.values import check_values
 from detkit.core.errors import UserError
 from detkit.core.suggest import did_you_mean
 from detkit.model.roi_head.rcnn import RCNNHead
-from detkit.task.base import Task, task_of
+from detkit.task.base import task_of
 from detkit.train.finetune import find_start
 
 BACKBONES = re.compile(r"model/backbone(@.+)?")  # R-CNN has its own behind the crops, in another place of the model
@@ -49,7 +49,7 @@ class Contender:
     overrides: tuple[str, ...] = ()
     jobs: tuple[Config, ...] = ()
     fits: tuple[Config, ...] = ()
-    task: Task[Any, Any] | None = None
+    task: AnyTask | None = None
 
     @property
     def trainings(self) -> tuple[Config, ...]:
@@ -131,7 +131,7 @@ def _fitted(loader: ConfigLoader, trained: Contender, config: Config, data: Conf
     return replace(contender, fits=tuple(fits), jobs=tuple(jobs))
 
 
-def read_entries(models: Any, options: Sequence[str]) -> Iterator[tuple[str, list[str] | Path]]:
+def read_entries(models: object, options: Sequence[str]) -> Iterator[tuple[str, list[str] | Path]]:
     """(name, training overrides or path of a checkpoint) of each entry of `models`.
 
     models: names of `options` (the configs of model/), overrides, paths, or mappings of a name to one or several of
@@ -140,13 +140,13 @@ def read_entries(models: Any, options: Sequence[str]) -> Iterator[tuple[str, lis
     if models is None:
         yield "", []
         return
-    models = plain(models)
-    for item in [models] if isinstance(models, (Mapping, str)) else models:
+    entries = plain(models)
+    for item in [entries] if isinstance(entries, (Mapping, str)) else entries:
         for name, entry in item.items() if isinstance(item, Mapping) else [("", item)]:
             yield _read_entry(str(name), entry, options)
 
 
-def _read_entry(name: str, entry: Any, options: Sequence[str]) -> tuple[str, list[str] | Path]:
+def _read_entry(name: str, entry: object, options: Sequence[str]) -> tuple[str, list[str] | Path]:
     if isinstance(entry, str) and "=" in entry and not Path(entry).exists():
         said = "" if entry.startswith("finetune=") else entry.rpartition("=")[2].rpartition("/")[2]
         return name or said, [entry]
@@ -180,7 +180,7 @@ def compose(loader: ConfigLoader, name: str, overrides: Iterable[str]) -> Config
     return config
 
 
-def _with_backbone(backbone: str | None, choices: Mapping[str, Any]) -> list[str]:
+def _with_backbone(backbone: str | None, choices: Mapping[str, object]) -> list[str]:
     """The overrides that put `backbone` where a model has one; null and pixels are no networks."""
     if backbone is None:
         return []
@@ -200,7 +200,7 @@ def _training(loader: ConfigLoader, contender: Contender, seed: int, folder: Pat
     return config
 
 
-def _check_training(name: str, job: Config) -> Task[Any, Any]:
+def _check_training(name: str, job: Config) -> AnyTask:
     """The task of a model. Raises UserError where it cannot be put together: now, not once those before are trained."""
     if missing_keys(job.model):
         raise missing(as_node({"model": job.model}))

@@ -6,29 +6,31 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from detkit.compare.comparison import Row, relate, tables_of, write_comparison
+from detkit.compare.comparison import Comparison, Row, relate, tables_of, write_comparison
 from detkit.view.compare_page import write_compare_page
 
 
 def write_sweep(folder: Path) -> Path:
     """Write the table and the page of all jobs in `folder` that are done, in their order; returns the page."""
-    found = {
+    found: dict[str, Comparison] = {
         path.parent.name: json.loads(path.read_text()) for path in sorted(folder.glob("*/compare.json"), key=_number)
     }
-    rows = []
-    for job, comparison in found.items():
-        for row in comparison["rows"]:
-            rows.append(row | {"pictures": [f"{job}/{path}" for path in row.get("pictures", ())]})
+    rows: list[Row] = []
+    for job, done in found.items():
+        for row in done["rows"]:
+            rows.append({**row, "pictures": [f"{job}/{path}" for path in row.get("pictures", ())]})
     for row, name in zip(rows, distinct_names(rows), strict=True):
         row["name"] = name
     first = next(iter(found.values()))
     relate(rows, first["task"]["main"])
-    protocol = first["protocol"] | {"order": "one job after the other"}
-    protocol |= {
-        key: sorted({value for one in found.values() for value in one["protocol"][key]}) for key in ("budget", "seeds")
-    }
-    comparison = {
-        "protocol": protocol,
+    protocols = [one["protocol"] for one in found.values()]
+    comparison: Comparison = {
+        "protocol": {
+            **first["protocol"],
+            "order": "one job after the other",
+            "budget": sorted({budget for protocol in protocols for budget in protocol["budget"]}),
+            "seeds": sorted({seed for protocol in protocols for seed in protocol["seeds"]}),
+        },
         "task": first["task"],
         "rows": rows,
         "environment": first["environment"],

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from detkit.checkpoint.build import model_without_weights
+from detkit.compare.comparison import AnyTask
 from detkit.compare.contender import Contender
 from detkit.core.errors import UserError
+from detkit.core.plain import Settings
 from detkit.data.annotations import Annotations
 from detkit.data.split import read_split
 from detkit.evaluate.evaluate import merge_data, read_test_split
 from detkit.infer.open_checkpoint import load_checkpoint
-from detkit.task.base import Task, task_of
+from detkit.task.base import task_of
 
 
-def check_one_protocol(contenders: Sequence[Contender]) -> Task[Any, Any]:
+def check_one_protocol(contenders: Sequence[Contender]) -> AnyTask:
     """The task of all contenders.
 
     Raises UserError where they have several, or would be measured on different images or objects, or in different
@@ -50,7 +51,7 @@ def check_one_protocol(contenders: Sequence[Contender]) -> Task[Any, Any]:
     return tasks[0]
 
 
-def _asked(contender: Contender) -> tuple[Mapping[str, Any], str, Sequence[str] | None, Task[Any, Any]]:
+def _asked(contender: Contender) -> tuple[Settings, str, Sequence[str] | None, AnyTask]:
     """The data config of a row, the precision, its classes where they are known by a checkpoint, and its task."""
     job = contender.jobs[0]
     if contender.checkpoint is None:  # nothing is there yet whose classes one could read
@@ -62,9 +63,7 @@ def _asked(contender: Contender) -> tuple[Mapping[str, Any], str, Sequence[str] 
     return data, str(job.precision), saved.classes, task_of(model_without_weights(saved))
 
 
-def _read(
-    name: str, data: Mapping[str, Any], split: str, classes: Sequence[str] | None, task: Task[Any, Any]
-) -> Annotations:
+def _read(name: str, data: Settings, split: str, classes: Sequence[str] | None, task: AnyTask) -> Annotations:
     try:
         if classes is None:  # those of a training are those of what it trains on
             classes = read_split(data, data["train_split"]).classes

@@ -24,8 +24,11 @@ from detkit.proposal.split_proposals import with_proposals
 from detkit.task.base import task_of
 
 
-class Entrant(NamedTuple):
-    """A detector ready to run. images: to be timed on; shown: those of the pictures, spread over the annotations."""
+class Prepared(NamedTuple):
+    """The detector of a contender, ready to run.
+
+    images: to be timed on. shown: those of the pictures, spread over the annotations.
+    """
 
     pipeline: Pipeline
     annotations: Annotations
@@ -42,42 +45,42 @@ def measure_side_by_side(
     paths from `folder`. An R-CNN's name says then how it scores. What fails with one is noted in its row; the others
     go on.
     """
-    entrants: dict[str, Entrant] = {}
+    prepared: dict[str, Prepared] = {}
     for row, contender in zip(rows, contenders, strict=True):
         if row["checkpoint"] is None:
             continue
         try:
-            entrant, row["parameters"] = _enter(row["checkpoint"], contender, config, execution)
-            row["side"] = entrant.pipeline.detector.preprocess.side
-            row["pictures"] = _save_pictures(entrant, folder, contender.file_name)
-            if entrant.images:
+            own, row["parameters"] = _prepare(row["checkpoint"], contender, config, execution)
+            row["side"] = own.pipeline.detector.preprocess.side
+            row["pictures"] = _save_pictures(own, folder, contender.file_name)
+            if own.images:
                 # an ONNX graph does not tell
-                given = [image._replace(propose=None) for image in entrant.images[:FEWEST_IMAGES]]
-                row["flops"] = count_flops(entrant.pipeline, given[0]) or None
-                row["peak_memory"] = peak_memory(entrant.pipeline, given)
-                entrants[row["name"]] = entrant
+                given = [image._replace(propose=None) for image in own.images[:FEWEST_IMAGES]]
+                row["flops"] = count_flops(own.pipeline, given[0]) or None
+                row["peak_memory"] = peak_memory(own.pipeline, given)
+                prepared[row["name"]] = own
         except Exception as error:
             row["errors"].append(f"not timed: {type(error).__name__}: {str(error).partition(chr(10))[0]}")
     timings = measure_together(
-        {name: entrant.pipeline.detector for name, entrant in entrants.items()},
-        {name: entrant.images for name, entrant in entrants.items()},
+        {name: own.pipeline.detector for name, own in prepared.items()},
+        {name: own.images for name, own in prepared.items()},
         execution,
         warmup=config.evaluation.timing_warmup,
         **config.timing,
     )
     for row in rows:
-        row["timing"] = timings.get(row["name"])
-        row["stages"] = stage_columns(row["timing"]["stages_ms"]) if row["timing"] else None
-        variant = _variant(entrants[row["name"]]) if row["name"] in entrants else None
+        row["timing"] = timing = timings.get(row["name"])
+        row["stages"] = stage_columns(timing["stages_ms"]) if timing else None
+        variant = _variant(prepared[row["name"]]) if row["name"] in prepared else None
         if variant is not None and variant not in row["name"]:
             row["name"] = f"{row['name']} ({variant})"
 
 
-def _variant(entrant: Entrant) -> str | None:
-    return getattr(getattr(entrant.pipeline.detector, "roi_head", None), "variant", None)
+def _variant(prepared: Prepared) -> str | None:
+    return getattr(getattr(prepared.pipeline.detector, "roi_head", None), "variant", None)
 
 
-def _enter(checkpoint: str, contender: Contender, config: Config, execution: Execution) -> tuple[Entrant, int]:
+def _prepare(checkpoint: str, contender: Contender, config: Config, execution: Execution) -> tuple[Prepared, int]:
     """The detector of a checkpoint with its images, and its number of parameters, counted before norms are folded."""
     own = plain(contender.jobs[0])  # a training's own config, which names its parts
     saved = load_checkpoint(checkpoint, trust=[*names_of(config.trust), *named_in(own)])
@@ -90,17 +93,17 @@ def _enter(checkpoint: str, contender: Contender, config: Config, execution: Exe
     detector = place_for_inference(detector, execution)
     pipeline = Pipeline(detector, execution)
     timed, shown = (timed_images(split, count) for count in (config.evaluation.timing_images, config.pictures))
-    return Entrant(pipeline, annotations, timed, shown), parameters
+    return Prepared(pipeline, annotations, timed, shown), parameters
 
 
-def _save_pictures(entrant: Entrant, folder: Path, name: str) -> list[str]:
+def _save_pictures(prepared: Prepared, folder: Path, name: str) -> list[str]:
     """Write what the detector finds in the shown images, beside what there is; paths from `folder`."""
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
     paths: list[str] = []
-    annotations, task = entrant.annotations, task_of(entrant.pipeline.detector)
-    for index, image in zip(spread(len(annotations), len(entrant.shown)), entrant.shown, strict=True):
-        with task.accumulator(entrant.pipeline.detector, annotations) as accumulator:
-            accumulator.add([index], [entrant.pipeline(image)[1]])
+    annotations, task = prepared.annotations, task_of(prepared.pipeline.detector)
+    for index, image in zip(spread(len(annotations), len(prepared.shown)), prepared.shown, strict=True):
+        with task.accumulator(prepared.pipeline.detector, annotations) as accumulator:
+            accumulator.add([index], [prepared.pipeline(image)[1]])
         results = accumulator.merge([accumulator.part()])
         paths.append(f"pictures/{name}_{len(paths)}.jpg")
         task.draw_example(read_image(image.path), results, annotations, index).save(folder / paths[-1], quality=90)

@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 
 from detkit.core.errors import UserError
-from detkit.profiling.roofline import format_profile
+from detkit.profiling.roofline import Profile, format_profile
 from detkit.task.base import Task
 from detkit.view.chart import Point, line_chart, meter, stacked_bar
 from detkit.view.numbers import value_at
@@ -138,7 +138,7 @@ def _timing(timing: Mapping[str, Any] | None) -> str:
     )
 
 
-def _profile(profile: Mapping[str, Any] | None) -> str:
+def _profile(profile: Profile | None) -> str:
     text = f"<pre>{escape(format_profile(profile))}</pre>" if profile else ""
     return section("Against the machine", text)
 

@@ -43,7 +43,7 @@ def survivors_in_torch(boxes: Tensor, scores: Tensor, iou: float) -> Tensor:
 
 
 def survivors_in_onnx(boxes: Any, scores: Any, iou: float) -> Any:
-    """`survivors` in operators of ONNX, for the exporter's table of translations."""
+    """`survivors` in operators of ONNX, for the exporter's table of translations, which reads these annotations."""
     import numpy as np
     from onnxscript import opset18
 

@@ -5,7 +5,7 @@ Symbols: B images, N boxes of an image, C classes, P regions, K detections.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,8 @@ from detkit.model.layers.padding import has_whole_strides, settle_padding
 from detkit.model.one_stage import OneStageDetector
 from detkit.model.postprocess import NMSPostprocess
 from detkit.model.proposer.precomputed import PrecomputedProposals
+from detkit.model.proposer.rpn import RPN
+from detkit.model.roi_head.fast_rcnn import FastRCNNHead
 from detkit.model.roi_pool import CropWarp, PSRoIAlign, PSRoIPool, RoIAlign, RoIPool
 from detkit.model.two_stage import TwoStageDetector
 
@@ -40,9 +42,10 @@ class Graph(nn.Module):
         if not isinstance(detector, (OneStageDetector, TwoStageDetector)):
             raise UserError(f"{type(detector).__name__} cannot be exported: only one-stage and two-stage detectors can")
         self.detector = detector
-        self.settings: Any = detector.postprocess
-        if not isinstance(self.settings, NMSPostprocess):
-            raise UserError(f"model.postprocess={type(self.settings).__name__} cannot be exported, NMSPostprocess can")
+        settings = detector.postprocess
+        if not isinstance(settings, NMSPostprocess):
+            raise UserError(f"model.postprocess={type(settings).__name__} cannot be exported, NMSPostprocess can")
+        self.settings = settings
         if self.settings.nms_kind != "iou":
             raise UserError(
                 f"postprocess.nms_kind={self.settings.nms_kind} cannot be exported: ONNX has no operator for it; with "
@@ -89,12 +92,11 @@ class Graph(nn.Module):
         if isinstance(detector, OneStageDetector):
             boxes, scores = detector.dense_head(features, Batch(images, [], [], []))
         else:
-            proposer: Any = detector.proposer  # an RPN; `PrecomputedProposals` where the proposals are given
             if proposals is None:
-                regions, real = propose(proposer, features, images, sizes, original_sizes)
+                regions, real = propose(cast(RPN, detector.proposer), features, images, sizes, original_sizes)
             else:
-                regions, real = select(proposer, proposals, sizes)
-            boxes, scores = read_regions(detector.roi_head, features, regions)
+                regions, real = select(cast(PrecomputedProposals, detector.proposer), proposals, sizes)
+            boxes, scores = read_regions(cast(FastRCNNHead, detector.roi_head), features, regions)
             scores = scores * real[:, :, None]
         return self.postprocess(boxes, scores, sizes, original_sizes)
 
@@ -124,7 +126,7 @@ class Graph(nn.Module):
         column = index if boxes.shape[1] > 1 else index - label * num_boxes
         boxes = found.flatten(1, 2).gather(1, column[..., None].expand(-1, -1, 4))
         real = best > -torch.inf
-        rest: Any = self.most - count
+        rest = cast(int, self.most - count)  # a symbol while it is traced
         return (
             F.pad(torch.where(real[..., None], boxes, 0.0), (0, 0, 0, rest)),
             F.pad(torch.where(real, best, 0.0), (0, rest)),

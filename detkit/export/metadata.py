@@ -4,17 +4,41 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from detkit.checkpoint.content import Checkpoint, Position
 from detkit.config.aliases import renamed
 from detkit.core import __version__
 from detkit.core.errors import UserError
+from detkit.core.plain import Settings
 from detkit.model.detector import Detector
+from detkit.model.postprocess import NMSPostprocess
 
 FORMAT = 2  # what is written; the first differs in nothing but the names that `aliases` knows
 FORMATS = (1, 2)  # what is read
 KEY = "detkit"  # of the one entry among the metadata of the file, which is JSON
+
+
+class Thresholds(TypedDict):
+    """What of a postprocess decides how many detections there are."""
+
+    score_threshold: float
+    nms_iou: float
+    max_detections: int | None
+
+
+class About(TypedDict):
+    """What a written file says of itself; preprocess and proposal: config nodes. step: of the training."""
+
+    format: int
+    detkit_version: str
+    model: str
+    classes: list[str]
+    preprocess: Settings
+    thresholds: Thresholds
+    weights_licence: str | None
+    proposal: Settings | None
+    step: int
 
 
 def describe(detector: Detector, saved: Checkpoint, *, name: str, licence: str | None) -> str:
@@ -22,14 +46,19 @@ def describe(detector: Detector, saved: Checkpoint, *, name: str, licence: str |
 
     name: of the model. licence: of the weights, None where it is not known.
     """
-    settings: Any = detector.postprocess
-    about = {
+    settings = detector.get_submodule("postprocess")
+    assert isinstance(settings, NMSPostprocess)
+    about: About = {
         "format": FORMAT,
         "detkit_version": __version__,
         "model": name,
         "classes": list(saved.classes),
         "preprocess": detector.preprocess.to_dict(),
-        "thresholds": {key: getattr(settings, key) for key in ("score_threshold", "nms_iou", "max_detections")},
+        "thresholds": {
+            "score_threshold": settings.score_threshold,
+            "nms_iou": settings.nms_iou,
+            "max_detections": settings.max_detections,
+        },
         "weights_licence": licence,
         "proposal": saved.proposal_config,
         "step": saved.step,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -21,6 +23,11 @@ from detkit.export.metadata import KEY, read_content
 from detkit.export.onnx_writer import INSTALL, write_onnx
 from detkit.model.detector import Detector
 from detkit.model.graph_detector import GraphDetector
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+Arrays: TypeAlias = Mapping[str, NDArray[np.generic]]  # the inputs of a graph, by name
 
 CPU = torch.device("cpu")
 
@@ -59,13 +66,13 @@ class OnnxGraph(nn.Module):
         self.metadata: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
         self.inputs = [node.name for node in self.session.get_inputs()]
 
-    def forward(self, feed: dict[str, NDArray[Any]], device: torch.device) -> list[NDArray[Any]]:
+    def forward(self, feed: Arrays, device: torch.device) -> list[NDArray[np.generic]]:
         """The outputs, in order, for inputs by name."""
         if device != self.device:
             self.session, self.device = _open(self.path, device), device
         return self.session.run(None, feed)
 
-    def operator_ms(self, feed: dict[str, NDArray[Any]], repeats: int) -> dict[str, float]:
+    def operator_ms(self, feed: Arrays, repeats: int) -> dict[str, float]:
         """Milliseconds of a run by kind of operator, the longest first: the mean of `repeats` after a warm-up."""
         with TemporaryDirectory() as folder:
             session = _open(self.path, self.device, profile_into=folder)
@@ -79,7 +86,7 @@ class OnnxGraph(nn.Module):
         return dict(total.most_common())
 
 
-def _open(path: Path, device: torch.device, profile_into: str | None = None) -> Any:
+def _open(path: Path, device: torch.device, profile_into: str | None = None) -> InferenceSession:
     try:
         import onnxruntime
     except ImportError as error:
@@ -98,7 +105,9 @@ def _open(path: Path, device: torch.device, profile_into: str | None = None) -> 
             f"ONNX Runtime cannot run on {device} here (it has {', '.join(onnxruntime.get_available_providers())}): "
             "use device=cpu, or install onnxruntime-gpu"
         )
-    providers: list[Any] = [(provider, {} if device.index is None else {"device_id": device.index})]
+    providers: list[str | tuple[str, dict[str, int]]] = [
+        (provider, {} if device.index is None else {"device_id": device.index})
+    ]
     if device.type != "cpu":
         providers.append("CPUExecutionProvider")  # what the device has no operator for
     try:

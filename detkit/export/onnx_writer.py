@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -25,6 +25,8 @@ EXAMPLE_SIZE = (416, 544)  # of a canvas that may be of any size
 OPSETS = (18, 20)  # of ONNX, at which detectors were written and found the same
 LONGEST = 8192  # side of a canvas, in pixels
 
+OpenSizes: TypeAlias = dict[int, object]  # which dimensions of an input may change, as torch.export has it
+
 
 def write_onnx(graph: Graph, path: Path, metadata: str, opset: int | None = None) -> None:
     """Write `graph` as ONNX: any number of images and, where images keep their shape, canvases of any size.
@@ -40,7 +42,7 @@ def write_onnx(graph: Graph, path: Path, metadata: str, opset: int | None = None
         raise UserError(f"opset={opset}: choose one of {', '.join(map(str, OPSETS))}")
     inputs, shapes = example_inputs(graph)
     with quiet():
-        program: Any = torch.onnx.export(
+        program = torch.onnx.export(
             graph,
             inputs,
             dynamo=True,
@@ -51,12 +53,13 @@ def write_onnx(graph: Graph, path: Path, metadata: str, opset: int | None = None
             opset_version=opset,
             verbose=False,
         )
+    assert program is not None
     program.model.metadata_props[KEY] = metadata
     with atomic_file(path) as unfinished:
         program.save(unfinished, external_data=False)
 
 
-def example_inputs(graph: Graph) -> tuple[tuple[Tensor, ...], tuple[dict[int, Any], ...]]:
+def example_inputs(graph: Graph) -> tuple[tuple[Tensor, ...], tuple[OpenSizes, ...]]:
     """Inputs to trace the graph with, and which dimensions of them may change."""
     canvas = fixed_canvas(graph.detector.preprocess)
     step = graph.detector.preprocess.pad_multiple
@@ -64,7 +67,7 @@ def example_inputs(graph: Graph) -> tuple[tuple[Tensor, ...], tuple[dict[int, An
     sizes = torch.tensor([[height, width], [height, width - 1]])
     inputs = [torch.zeros(2, 3, height, width, dtype=torch.uint8), sizes, sizes + 7]
     any_size = torch.export.Dim.DYNAMIC
-    shapes: list[dict[int, Any]] = [{0: any_size}, {0: any_size}, {0: any_size}]
+    shapes: list[OpenSizes] = [{0: any_size}, {0: any_size}, {0: any_size}]
     if canvas is None:  # known multiples keep the arithmetic of paddings simple; without, tracing takes minutes
         shapes[0] |= {2: _sides("height", step), 3: _sides("width", step)}
     if graph.takes_regions:
@@ -73,7 +76,7 @@ def example_inputs(graph: Graph) -> tuple[tuple[Tensor, ...], tuple[dict[int, An
     return tuple(inputs), tuple(shapes)
 
 
-def _sides(name: str, step: int) -> Any:
+def _sides(name: str, step: int) -> object:
     """Any multiple of `step`."""
     return torch.export.Dim.DYNAMIC if step == 1 else step * torch.export.Dim(name, min=2, max=LONGEST // step)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -13,8 +13,9 @@ from detkit.export.batched_nms import survivors
 from detkit.export.frame import clip
 from detkit.model.proposer.precomputed import PrecomputedProposals
 from detkit.model.proposer.rpn import RPN
+from detkit.model.roi_head.fast_rcnn import FastRCNNHead
 from detkit.model.roi_head.rfcn import RFCNHead
-from detkit.model.roi_pool import CropWarp, PSRoIAlign, PSRoIPool
+from detkit.model.roi_pool import CropWarp, PSRoIAlign, PSRoIPool, RoIAlign, RoIPool
 from detkit.ops.coder import decode
 from detkit.ops.pool.crop_warp import add_context
 
@@ -58,17 +59,17 @@ def select(proposer: PrecomputedProposals, proposals: Tensor, sizes: Tensor) -> 
     return boxes, used
 
 
-def read_regions(head: Any, features: list[Tensor], boxes: Tensor) -> tuple[Tensor, Tensor]:
+def read_regions(head: FastRCNNHead, features: list[Tensor], boxes: Tensor) -> tuple[Tensor, Tensor]:
     """What a region head says of boxes [B, P, 4]: boxes [B, P, C or 1, 4] on the canvas and scores [B, P, C]."""
     num_images, num_regions = boxes.shape[:2]
     images = torch.arange(num_images, device=boxes.device, dtype=boxes.dtype)[:, None, None]
     regions = torch.cat([images.expand(-1, num_regions, 1), boxes], dim=2).flatten(0, 1)  # [B * P, 5]
     if isinstance(head, RFCNHead):
-        pool: Any = head.roi_pool
-        maps = head.predictor(head.box_head(features[0]))
-        logits, deltas = head.predictor.vote(*(vote_map(pool, one, regions) for one in maps))
+        voting = cast(PSRoIAlign | PSRoIPool, head.roi_pool)
+        logits, deltas = head.predictor(head.box_head(features[0]))
+        logits, deltas = head.predictor.vote(vote_map(voting, logits, regions), vote_map(voting, deltas, regions))
     else:
-        pool = head.roi_pool
+        pool = cast(RoIAlign | RoIPool | CropWarp, head.roi_pool)
         pooled = crops(pool, features[0], regions) if isinstance(pool, CropWarp) else pool.read(features, regions)
         logits, deltas = head.predictor(head.box_head(pooled))
     moved = decode(deltas * head.box_std + head.box_mean, regions[:, None, 1:])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 import torch
 
@@ -21,6 +21,21 @@ class Difference(NamedTuple):
     score: float
     counts: tuple[int, int]
     unmatched: int
+
+
+class Parity(TypedDict):
+    """How far two detectors are apart over some images: the largest of each `Difference`, and sums.
+
+    detections: that were wanted. passed: whether every one has a partner within what is allowed.
+    """
+
+    images: int
+    detections: int
+    box_px: float
+    score: float
+    count_mismatch: int
+    unmatched: int
+    passed: bool
 
 
 def difference(
@@ -51,15 +66,18 @@ def difference(
     return Difference(box, gap, (len(wanted), len(found)), unmatched)
 
 
-def summarise(differences: Sequence[Difference], *, box_px: float, score: float) -> dict[str, Any]:
+def summarise(differences: Sequence[Difference], *, box_px: float, score: float) -> Parity:
     """JSON-ready: the largest differences over images, and whether they are allowed."""
     counts = [one.counts for one in differences]
-    summary = {
+    farthest = max((one.box_px for one in differences), default=0.0)
+    gap = max((one.score for one in differences), default=0.0)
+    unmatched = sum(one.unmatched for one in differences)
+    return {
         "images": len(differences),
         "detections": sum(wanted for wanted, _ in counts),
-        "box_px": max((one.box_px for one in differences), default=0.0),
-        "score": max((one.score for one in differences), default=0.0),
+        "box_px": farthest,
+        "score": gap,
         "count_mismatch": max((abs(wanted - found) for wanted, found in counts), default=0),
-        "unmatched": sum(one.unmatched for one in differences),
+        "unmatched": unmatched,
+        "passed": unmatched == 0 and farthest <= box_px and gap <= score,
     }
-    return summary | {"passed": summary["unmatched"] == 0 and summary["box_px"] <= box_px and summary["score"] <= score}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -34,10 +34,10 @@ class Program:
 
     def __init__(self, path: Path) -> None:
         with quiet():
-            self.run: Any = torch.export.load(path).module()
+            self.run = torch.export.load(path).module()
         self.inputs: Sequence[str] = INPUTS[: len(self.run.graph.find_nodes(op="placeholder"))]
 
-    def __call__(self, feed: dict[str, NDArray[Any]], device: torch.device) -> list[NDArray[Any]]:
+    def __call__(self, feed: Mapping[str, NDArray[np.generic]], device: torch.device) -> list[NDArray[np.generic]]:
         """The outputs, in order, for inputs by name; on the device that the program was written for."""
         found = self.run(*(torch.from_numpy(feed[name]) for name in self.inputs))
         return [column.numpy() for column in found]

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 TASKS = Path("/proc/self/task")
 NOTICED = 0.05  # the share of the time spent in wait for a core, from which on times are called too high
+
+
+class Load(TypedDict):
+    """The load of the machine during a time of work.
+
+    waiting: the share of the time that a thread was ready to run and had no core. average: of the system's queue over
+    the last minute, None where the system does not tell. busy: whether other work ran, so that times are too high.
+    """
+
+    waiting: float
+    average: float | None
+    cores: int
+    busy: bool
 
 
 class LoadWatch:
@@ -18,8 +30,8 @@ class LoadWatch:
     def __init__(self) -> None:
         self._start = time.perf_counter(), time.process_time(), waits()
 
-    def report(self) -> dict[str, Any]:
-        """JSON-ready: `load_of` since then."""
+    def report(self) -> Load:
+        """`load_of` since then."""
         started, used, before = self._start
         seconds, after = time.perf_counter() - started, waits()
         most = None
@@ -29,14 +41,12 @@ class LoadWatch:
         return load_of(seconds, time.process_time() - used, most, average, cores())
 
 
-def load_of(
-    seconds: float, cpu_seconds: float, waited: float | None, average: float | None, cores: int
-) -> dict[str, Any]:
-    """{"waiting", "average", "cores", "busy"} of a time of work.
+def load_of(seconds: float, cpu_seconds: float, waited: float | None, average: float | None, cores: int) -> Load:
+    """The load during a time of work.
 
     waited: the most seconds that one thread was ready to run and had no core; None where the system does not tell:
     then what the process did not compute of that time counts, where more wants to run than there are cores.
-    average: of the system's queue over the last minute. busy: whether other work ran, so that times are too high.
+    average: as in `Load`.
     """
     if waited is None:
         crowded = average is not None and average > cores
@@ -46,7 +56,7 @@ def load_of(
     return {"waiting": waiting, "average": known, "cores": cores, "busy": waiting > NOTICED}
 
 
-def describe_load(load: Mapping[str, Any] | None) -> str:
+def describe_load(load: Load | None) -> str:
     """A line for the reader of the times; "" where the machine was quiet."""
     if not load or not load["busy"]:
         return ""

@@ -3,36 +3,66 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TypedDict
 
 import torch
 from torch import nn
+from torch.autograd.profiler_util import FunctionEventAvg
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from detkit.infer.execution import Execution
-from detkit.profiling.speed import Pipeline, TimedImage
+from detkit.profiling.speed import Pipeline, TimedImage, Timing
 from detkit.profiling.timing import clock_of
 
 SIDE, TRIES = 1024, 7  # of the matrices whose product is the measure of the machine
 TOP = 12  # operators that are listed
 
 
-def profile_detector(pipeline: Pipeline, images: Sequence[TimedImage], timing: Mapping[str, Any]) -> dict[str, Any]:
-    """What `timing` (of `measure_speed`, on these images) means for the machine, and the operators behind it.
+class Work(TypedDict):
+    """What a stage computes of an image: 10^9 multiplications and additions, of convolutions and matrix products."""
 
-    Returns peak_gflops, of a matrix product in the precision of the detector, per second; stages and total, each with
-    ms, gflop and, where there are any, gflops (per second) and of_peak (0..1); operators, those of most time, with
-    name, ms and calls per image. Operations are those of convolutions and matrix products alone, 2 for a multiply-add.
+    ms: float
+    gflop: float
+
+
+class Rate(Work, total=False):
+    """Where there is something to compute, also how fast: gflops per second, of_peak as a share 0..1."""
+
+    gflops: float
+    of_peak: float
+
+
+class Operator(TypedDict):
+    """Milliseconds and calls of an operator, per image, itself alone."""
+
+    name: str
+    ms: float
+    calls: float
+
+
+class Profile(TypedDict):
+    """How far a detector is from what the machine can do; operators: those of most time.
+
+    peak_gflops: of a matrix product, per second.
     """
+
+    peak_gflops: float
+    stages: dict[str, Rate]
+    total: Rate
+    operators: list[Operator]
+
+
+def profile_detector(pipeline: Pipeline, images: Sequence[TimedImage], timing: Timing) -> Profile:
+    """What `timing`, on these images, means for the machine, and the operators behind it."""
     peak = matmul_peak(pipeline.execution)
     flops = stage_flops(pipeline, images[0])
-    rows = {name: _row(ms, flops.get(name, 0), peak) for name, ms in timing["stages_ms"].items()}
+    rows = {name: _rate(ms, flops.get(name, 0), peak) for name, ms in timing["stages_ms"].items()}
     return {
         "peak_gflops": peak / 1e9,
         "stages": rows,
-        "total": _row(timing["total_ms"]["mean"], sum(flops.values()), peak),
+        "total": _rate(timing["total_ms"]["mean"], sum(flops.values()), peak),
         "operators": top_operators(pipeline, images),
     }
 
@@ -60,10 +90,10 @@ def stage_flops(pipeline: Pipeline, image: TimedImage) -> dict[str, int]:
     batch = pipeline.read(image)
     with torch.compiler.set_stance("force_eager"), FlopCounterMode(display=False) as counter:
 
-        def begin(name: str) -> Any:
+        def begin(name: str) -> Callable[..., None]:
             return lambda *_: begun.__setitem__(name, counter.get_total_flops())
 
-        def finish(name: str) -> Any:
+        def finish(name: str) -> Callable[..., None]:
             return lambda *_: flops.__setitem__(name, flops[name] + counter.get_total_flops() - begun[name])
 
         for name in stages:
@@ -80,7 +110,7 @@ def stage_flops(pipeline: Pipeline, image: TimedImage) -> dict[str, int]:
     }
 
 
-def top_operators(pipeline: Pipeline, images: Sequence[TimedImage]) -> list[dict[str, Any]]:
+def top_operators(pipeline: Pipeline, images: Sequence[TimedImage]) -> list[Operator]:
     """The operators that most time is spent in, itself: name, ms and calls per image."""
     on_gpu = pipeline.execution.device.type == "cuda"
     kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
@@ -89,7 +119,7 @@ def top_operators(pipeline: Pipeline, images: Sequence[TimedImage]) -> list[dict
             pipeline(image)
     events = recorded.key_averages()
 
-    def microseconds(event: Any) -> float:
+    def microseconds(event: FunctionEventAvg) -> float:
         return event.self_device_time_total if on_gpu else event.self_cpu_time_total
 
     return [
@@ -98,7 +128,7 @@ def top_operators(pipeline: Pipeline, images: Sequence[TimedImage]) -> list[dict
     ]
 
 
-def format_profile(found: Mapping[str, Any]) -> str:
+def format_profile(found: Profile) -> str:
     """What `profile_detector` found, as text."""
     lines = [
         f"{'profile':<24}{'ms':>9}{'GFLOP':>9}{'GFLOP/s':>9}{'of peak':>9}"
@@ -114,8 +144,8 @@ def format_profile(found: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _row(ms: float, flops: int, peak: float) -> dict[str, float]:
-    row = {"ms": ms, "gflop": flops / 1e9}
+def _rate(ms: float, flops: int, peak: float) -> Rate:
+    row: Rate = {"ms": ms, "gflop": flops / 1e9}
     if flops and ms > 0:
         rate = 1000 * flops / ms
         row |= {"gflops": rate / 1e9, "of_peak": rate / peak}

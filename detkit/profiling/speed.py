@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from detkit.data.loader import collate
 from detkit.image.read import read_image
 from detkit.infer.execution import Execution
 from detkit.model.detector import Detector
-from detkit.profiling.cpu_load import LoadWatch
+from detkit.profiling.cpu_load import Load, LoadWatch
 from detkit.profiling.timing import StageTimer, clock_of
 
 FEWEST_IMAGES = 3  # timed whatever it takes: below that a median says nothing
@@ -48,6 +48,48 @@ class TimedImage(NamedTuple):
         return "unknown" if self.proposal_seconds is None else "recorded"
 
 
+class Percentiles(TypedDict):
+    """Milliseconds of an image."""
+
+    mean: float
+    p50: float
+    p95: float
+
+
+class Times(TypedDict):
+    """How long an image takes: total_ms of the runs without hooks, stages_ms of those with hooks, means by stage.
+
+    stages_ms has the unexplained rest as "other", so that it sums to the mean with hooks; stage_gap: by what share that
+    is off the mean without. first_ms: of the first image of all, which may wait for a compiler.
+    """
+
+    total_ms: Percentiles
+    stages_ms: dict[str, float]
+    stage_gap: float
+    first_ms: float
+
+
+class Timing(Times):
+    """How long a detector takes for an image, and what was measured: the detector, how it ran, and the machine.
+
+    warmup, images, passes: how many. regions: `TimedImage.regions`; total_ms lacks those that are "unknown".
+    load: of the machine meanwhile.
+    """
+
+    device: str
+    device_name: str
+    runtime: str
+    precision: str
+    channels_last: bool
+    batch: int
+    warmup: int
+    images: int
+    passes: int
+    threads: int
+    regions: str | None
+    load: Load
+
+
 def measure_speed(
     detector: Detector,
     images: Sequence[TimedImage],
@@ -55,7 +97,7 @@ def measure_speed(
     *,
     warmup: int = 10,
     max_seconds: float = 30.0,
-) -> dict[str, Any]:
+) -> Timing:
     """`measure_together` of one detector, each image once."""
     (timing,) = measure_together(
         {"": detector}, {"": images}, execution, warmup=warmup, max_seconds=max_seconds, passes=1
@@ -71,7 +113,7 @@ def measure_together(
     warmup: int,
     max_seconds: float,
     passes: int,
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Timing]:
     """Milliseconds per image at batch 1 of each detector, from the file on disk to detections in memory.
 
     detectors: by name, in eval mode, placed as `execution` says. images: for each, at least one. All take their
@@ -79,13 +121,7 @@ def measure_together(
     run twice, without hooks for the total and with hooks for the stages, in alternating order; and that in `passes`
     rounds, of which for each image the one of median time counts. All are timed on as many images as fit into
     `max_seconds` of the slowest, but on FEWEST_IMAGES at least; `warmup` of them run before, for a quarter of the
-    time, the first of them aside, which may wait for a compiler.
-
-    Returns by name: total_ms {mean, p50, p95} of the runs without hooks; stages_ms, means by stage in order, the
-    unexplained rest as "other", so that they sum to the mean with hooks; stage_gap, by what share that is off the
-    mean without; first_ms of the first image of all; and what was measured: device, device_name, runtime, precision,
-    channels_last, batch, warmup, images, passes, threads, regions (`TimedImage.regions`; total_ms lacks those that are
-    "unknown"); and the load of the machine meanwhile (`load_of`).
+    time, the first of them aside, which may wait for a compiler. Returns the timings by name.
     """
     runs = {
         name: _Run(Pipeline(detector, execution), images[name], max_seconds / passes)
@@ -104,8 +140,8 @@ def measure_together(
                 break
     load = watch.report()
     return {
-        name: run.summary()
-        | {
+        name: {
+            **run.summary(),
             "device": str(execution.device),
             "device_name": device_name(execution.device),
             "runtime": run.pipeline.detector.runtime,
@@ -209,7 +245,7 @@ class _Run:
                 self._totals[index].append(self.pipeline(self.images[index])[0]["total"])
         self.seconds_left -= time.perf_counter() - start
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> Times:
         count = len(self.images)
         totals = 1000 * np.array([sorted(passes)[(len(passes) - 1) // 2] for passes in self._totals[:count]])
         rows = [sorted(passes, key=lambda row: row["total"])[(len(passes) - 1) // 2] for passes in self._stages[:count]]

@@ -6,23 +6,25 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any, TypeVar
+from typing import TypeAlias, TypeVar
 
 import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+from detkit.model.detector import Detector
+
 Name = TypeVar("Name")
-Moment = Any  # a float in seconds on a CPU, an event of its stream on a GPU
+Moment: TypeAlias = "float | torch.cuda.Event"  # in seconds on a CPU; of its stream on a GPU
 
 
 @dataclass
 class _Visit:
-    """One forward of one stage. `inside`: the stages that ran within it."""
+    """One forward of one stage. end: its start, until it has ended. inside: the stages that ran within it."""
 
     stage: str
     start: Moment
-    end: Moment = None
+    end: Moment
     inside: list[_Visit] = field(default_factory=list)
 
 
@@ -34,9 +36,9 @@ class StageTimer:
     stream; it is waited for only in `take`.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: Detector) -> None:
         modules = dict(model.named_modules(remove_duplicate=False))
-        self._modules = {name: modules[name] for name in model.stages if name in modules}  # type: ignore[union-attr]
+        self._modules = {name: modules[name] for name in model.stages if name in modules}
         self._clock = clock_of(model)
         self._visits: list[_Visit] = []
         self._open: list[_Visit] = []
@@ -71,15 +73,16 @@ class StageTimer:
         return seconds
 
     def _begin(self, stage: str) -> Callable[..., None]:
-        def hook(module: nn.Module, inputs: Any) -> None:
-            visit = _Visit(stage, self._clock.now())
+        def hook(module: nn.Module, inputs: object) -> None:
+            now = self._clock.now()
+            visit = _Visit(stage, now, now)
             if self._open:
                 self._open[-1].inside.append(visit)
             self._open.append(visit)
 
         return hook
 
-    def _finish(self, module: nn.Module, inputs: Any, output: Any) -> None:
+    def _finish(self, module: nn.Module, inputs: object, output: object) -> None:
         visit = self._open.pop()
         visit.end = self._clock.now()
         self._visits.append(visit)
@@ -91,7 +94,8 @@ class CpuClock:
     def now(self) -> float:
         return time.perf_counter()
 
-    def between(self, start: float, end: float) -> float:
+    def between(self, start: Moment, end: Moment) -> float:
+        assert not isinstance(start, torch.cuda.Event) and not isinstance(end, torch.cuda.Event)
         return end - start
 
     def wait(self) -> None:
@@ -109,7 +113,8 @@ class CudaClock:
         event.record(torch.cuda.current_stream(self._device))
         return event
 
-    def between(self, start: torch.cuda.Event, end: torch.cuda.Event) -> float:
+    def between(self, start: Moment, end: Moment) -> float:
+        assert isinstance(start, torch.cuda.Event) and isinstance(end, torch.cuda.Event)
         return start.elapsed_time(end) / 1000
 
     def wait(self) -> None:
@@ -122,7 +127,7 @@ def clock_of(model: nn.Module) -> CpuClock | CudaClock:
     return CudaClock(tensor.device) if tensor is not None and tensor.is_cuda else CpuClock()
 
 
-def interleaved_ms(runs: Mapping[Name, Callable[[], Any]], repeats: int) -> dict[Name, float]:
+def interleaved_ms(runs: Mapping[Name, Callable[[], object]], repeats: int) -> dict[Name, float]:
     """Median milliseconds of each, in turn, so that whatever else the machine does meets all; each runs once before."""
     taken: dict[Name, list[float]] = {name: [] for name in runs}
     for run in runs.values():

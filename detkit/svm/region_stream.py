@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -13,6 +13,8 @@ from detkit.core.structures import Target
 from detkit.data.canvas import CanvasLoader
 from detkit.evaluate.draw_examples import spread
 from detkit.infer.execution import Execution
+from detkit.model.roi_head.rcnn import RCNNHead
+from detkit.model.two_stage import TwoStageDetector
 
 
 class ImageRegions(NamedTuple):
@@ -30,7 +32,7 @@ class ImageRegions(NamedTuple):
 
 @torch.inference_mode()
 def stream_regions(
-    detector: Any,
+    detector: TwoStageDetector,
     loader: CanvasLoader,
     execution: Execution,
     *,
@@ -39,11 +41,12 @@ def stream_regions(
 ) -> Iterator[ImageRegions]:
     """The regions of each image of a split, in order; nothing of an image is kept.
 
-    detector: a `TwoStageDetector` whose `roi_head` is an `RCNNHead`, in eval mode. loader: of `evaluation_loader`,
+    detector: one whose `roi_head` is an `RCNNHead`, in eval mode. loader: of `evaluation_loader`,
     one image a batch.
     most: how many proposals, evenly spread over their ranks, of the images it names by index, and none of the
     others; None for all proposals of all images. description: of the progress bar.
     """
+    head = cast(RCNNHead, detector.roi_head)
     with tqdm(total=len(loader), desc=description, unit="img", disable=None) as bar:
         for index, batch in enumerate(loader):
             batch = execution.place(batch)
@@ -55,6 +58,6 @@ def stream_regions(
                 if most is not None:
                     proposals = proposals[spread(len(proposals), most.get(index, 0))]
                 boxes = torch.cat([proposals, target["boxes"][~target["difficult"]]])
-                features = detector.roi_head.describe(maps, [boxes]).float()
+                features = head.describe(maps, [boxes]).float()
             yield ImageRegions(boxes, features, len(proposals), target)
             bar.update()

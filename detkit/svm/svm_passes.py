@@ -9,10 +9,12 @@ Symbols: N regions of an image, C classes, D features that the SVMs read, E that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
+from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from detkit.evaluate.draw_examples import spread
@@ -23,7 +25,11 @@ from detkit.svm.svm_sample import box_examples, svm_negatives
 
 SCALE_IMAGES, SCALE_PROPOSALS = 200, 32  # whose features have the mean norm that is measured
 
-Stream = Callable[..., Iterator[ImageRegions]]  # description=..., most=... of `stream_regions`
+
+class Stream(Protocol):
+    """`stream_regions` of a detector and a split."""
+
+    def __call__(self, *, description: str, most: Mapping[int, int] | None) -> Iterator[ImageRegions]: ...
 
 
 def fit_boxes_and_svms(
@@ -75,7 +81,7 @@ def fit_boxes_and_svms(
 
 def first_pass(
     stream: Stream, num_images: int, num_classes: int, split: tuple[int, int], feature_norm: float
-) -> tuple[list[np.ndarray], tuple[float, float]]:
+) -> tuple[list[NDArray[np.float32]], tuple[float, float]]:
     """Per class the scaled features of its objects, float32 [P, D], and the scales that give the wanted mean norm.
 
     split: (D, E), each with a scale of its own.

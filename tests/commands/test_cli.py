@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,9 @@ def fake_train(config):
         raise UserError("seed=99 is unlucky; take another")
     if config.seed == 98:
         raise KeyboardInterrupt
+    if config.seed == 97:
+        logging.getLogger("detkit.a_room").info("told")
+        logging.getLogger("detkit.a_room").warning("beware")
     return {"loss": 1.0}
 
 
@@ -139,6 +143,16 @@ def test_the_traceback_can_be_asked_for(configs, capsys, monkeypatch):
 
 def test_an_interrupt_is_130(configs):
     assert cli.main(["train", "seed=98"]) == 130
+
+
+def test_what_is_logged_is_told_while_a_command_runs(configs, capsys):
+    for _ in range(2):  # the second finds a logger that Hydra disables
+        assert cli.main(["train", "seed=97", "hydra/job_logging=disabled"]) == 0
+        assert capsys.readouterr() == ("told\n", "beware\n")
+    detkit = logging.getLogger("detkit")
+    assert detkit.propagate and detkit.level == logging.NOTSET
+    logging.getLogger("detkit.a_room").warning("nobody asked")
+    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from detkit.checkpoint.content import Checkpoint
 from detkit.core.errors import UserError
+from detkit.core.plain import Settings
 from detkit.image.preprocess import Letterbox, Preprocess, Warp
 from detkit.model.darknet.build_layer import HEADS
 from detkit.model.darknet.section import Section, Sections, number_sections
@@ -18,7 +19,7 @@ class Testing(NamedTuple):
     """preprocess: of the images. postprocess: the config of one. said: both, and whose they are, in a sentence."""
 
     preprocess: Preprocess
-    postprocess: dict[str, Any]
+    postprocess: Settings
     said: str
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
@@ -34,7 +33,7 @@ def read_darknet(cfg: str | Path) -> Checkpoint:
     """
     cfg = Path(cfg)
     sections = read_cfg(cfg)
-    model: dict[str, Any] = {
+    model: dict[str, object] = {
         "_target_": BUILDER,
         "_convert_": "all",
         "sections": [[name, options] for name, options in sections],
@@ -49,14 +48,16 @@ def read_darknet(cfg: str | Path) -> Checkpoint:
         raise UserError(f"{cfg}, line {line_of_section(cfg, error.index)}: {error}") from error
     except UserError as error:
         raise UserError(f"{cfg}: {error}") from error
-    load_weights(detector.backbone, cfg.with_suffix(".weights"))  # type: ignore[arg-type]
+    network = detector.get_submodule("backbone")
+    assert isinstance(network, DarknetNetwork)
+    load_weights(network, cfg.with_suffix(".weights"))
     return Checkpoint(
         model=detector.state_dict(),
         config={"model": model},
         classes=classes,
         preprocess=testing.preprocess.to_dict(),
         tested_as=testing.said,
-        unused=describe_unused(detector.backbone),  # type: ignore[arg-type]
+        unused=describe_unused(network),
     )
 
 

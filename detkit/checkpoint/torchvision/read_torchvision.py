@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torchvision
 from torch import Tensor
 
 from detkit.checkpoint.build import without_pretrained
-from detkit.checkpoint.content import Checkpoint
+from detkit.checkpoint.content import Checkpoint, Weights
 from detkit.checkpoint.torchvision.architecture import Architecture
 from detkit.checkpoint.torchvision.convert import by_name, convert, recognise
 from detkit.config.config_dir import config_dir
 from detkit.config.node import plain
 from detkit.config.overrides import config_loader, load_config
 from detkit.core.errors import UserError
+from detkit.core.plain import Settings
 from detkit.core.text_file import read_lines
 
 # of the detectors that torchvision publishes: "background", 80 names and as many numbers without a meaning as make 91
@@ -24,10 +24,12 @@ COCO: list[str] = torchvision.models.detection.FasterRCNN_ResNet50_FPN_Weights.D
 NO_CLASS = ("__background__", "N/A")
 
 
-def read_torchvision(name: str, *, classes: Sequence[str] | None = None, weights: Any = "DEFAULT") -> Checkpoint:
+def read_torchvision(
+    name: str, *, classes: Sequence[str] | None = None, weights: str | Weights = "DEFAULT"
+) -> Checkpoint:
     """The checkpoint of a detector that torchvision publishes, by its name there.
 
-    weights: as torchvision's `get_model` takes them, or a state dict. classes: as in `import_state`.
+    weights: what torchvision calls them, or a state dict. classes: as in `import_state`.
     `save_checkpoint(path, read_torchvision("retinanet_resnet50_fpn"))` writes a file that every verb reads.
     """
     architecture = by_name(name)
@@ -83,17 +85,17 @@ def import_state(
     names = [str(label) for label in range(count - 1)] if classes is None else list(classes)
     if len(names) != len(columns):
         raise UserError(f"{len(names)} class names for {architecture.name} with {len(columns)} classes")
-    config = compose([*architecture.overrides, *architecture.details(state)])
+    model, preprocess = compose([*architecture.overrides, *architecture.details(state)])
     return Checkpoint(
         model=convert(architecture, state, columns=columns, exact_norms=exact_norms),
-        config={"model": config["model"]},
+        config={"model": model},
         classes=names,
-        preprocess=config["preprocess"],
+        preprocess=preprocess,
     )
 
 
-def compose(overrides: Sequence[str]) -> dict[str, Any]:
+def compose(overrides: Sequence[str]) -> tuple[Settings, Settings]:
     """`model` and `preprocess` of the training config under `overrides`, resolved."""
     loader = config_loader(str(config_dir()))
     config = load_config(loader, "train", list(overrides))
-    return {"model": without_pretrained(plain(config.model)), "preprocess": plain(config.preprocess)}
+    return without_pretrained(plain(config.model)), plain(config.preprocess)
