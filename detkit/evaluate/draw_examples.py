@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from PIL import Image
 
 from detkit.core.errors import UserError
 from detkit.data.annotations import Annotations
 from detkit.image.read import read_image
-from detkit.task.base import Task
+from detkit.task.base import AnyTask
 
 
-def draw_examples(task: Task[Any, Any], results: Any, annotations: Annotations, count: int) -> list[Image.Image]:
+def draw_examples(task: AnyTask, results: object, annotations: Annotations, count: int) -> list[Image.Image]:
     """`count` images, evenly spread over the split, with what was found and what there is; unreadable files left out.
 
     results: of the whole split, as the task's accumulator gives them.

@@ -19,6 +19,7 @@ from detkit.config.node import Config, is_missing
 from detkit.core.distributed import World, join_world
 from detkit.core.environment import describe_environment
 from detkit.core.errors import UserError
+from detkit.core.plain import Metrics, Settings
 from detkit.core.suggest import among
 from detkit.data.annotations import Annotations
 from detkit.data.category_ids import fill_category_ids
@@ -35,12 +36,12 @@ from detkit.profiling.roofline import profile_detector
 from detkit.profiling.speed import FEWEST_IMAGES, Pipeline, TimedImage, measure_speed
 from detkit.proposal.split_proposals import with_proposals
 from detkit.run.own_folder import EVALUATION, own_folder
-from detkit.task.base import Task, task_of
+from detkit.task.base import AnyTask, task_of
 from detkit.task.detection.task import DetectionTask
 from detkit.task.detection.truth import ground_truth_of
 
 
-def run_eval(config: Config) -> dict[str, Any]:
+def run_eval(config: Config) -> Metrics:
     """Evaluate as `config` (configs/eval.yaml) says, into `config.run_dir`; returns what metrics.json holds.
 
     Raises UserError for what the config gets wrong, or where checkpoint and data have different classes.
@@ -63,7 +64,7 @@ def run_eval(config: Config) -> dict[str, Any]:
         annotations = fill_category_ids(annotations, saved.category_ids)
         for line in describe_reading(annotations) if world.is_main else ():
             print(line, file=sys.stderr)
-        about: dict[str, Any] = {"checkpoint": str(config.checkpoint), "step": saved.step}
+        about: dict[str, object] = {"checkpoint": str(config.checkpoint), "step": saved.step}
         if saved.tested_as is not None:
             about["tested_as"] = saved.tested_as
             if world.is_main:
@@ -90,7 +91,7 @@ def measure(
     execution: Execution,
     folder: Path,
     *,
-    about: Mapping[str, Any],
+    about: Mapping[str, object],
     batch_size: int,
     num_workers: int,
     timing_images: int,
@@ -98,7 +99,7 @@ def measure(
     proposal_recall: bool,
     pictures: int,
     profile: bool = False,
-) -> dict[str, Any]:
+) -> Metrics:
     """Accuracy, speed and pictures of a detector on a split: prints the table, fills `folder`, returns the metrics.
 
     With several processes all call this; the main one writes, and measures the time alone.
@@ -139,7 +140,7 @@ def measure(
 @torch.inference_mode()
 def measure_proposals(
     detector: Any, split: Split, execution: Execution, *, batch_size: int, num_workers: int
-) -> dict[str, Any]:
+) -> Metrics:
     """Recall of the regions in which a two-stage detector looks, best 100, 300 and 1000, on this process alone."""
     annotations, alone = split.annotations, World(0, 1, execution.device)
     loader = evaluation_loader(
@@ -182,9 +183,7 @@ def timed_images(split: Split, count: int) -> list[TimedImage]:
     ]
 
 
-def read_test_split(
-    data: Mapping[str, Any], split: str | None, classes: Sequence[str], task: Task[Any, Any]
-) -> Annotations:
+def read_test_split(data: Settings, split: str | None, classes: Sequence[str], task: AnyTask) -> Annotations:
     """The split to evaluate on: `split`, else data.test_split, else data.val_split.
 
     Raises UserError where the data has its own class list and it is not that of the model, or where no object of
@@ -198,7 +197,7 @@ def read_test_split(
     return task.read_test_split(data, split or data["test_split"] or data["val_split"], classes)
 
 
-def merge_data(given: Mapping[str, Any], saved: Mapping[str, Any], trust: Sequence[str] = ()) -> dict[str, Any]:
+def merge_data(given: Settings, saved: Settings, trust: Sequence[str] = ()) -> dict[str, Any]:
     """The data config of the command line, filled up with that of the checkpoint where it is missing (???).
 
     What is null was chosen to be, on the command line or by a data config. trust: as the checkpoint was loaded with.
@@ -215,7 +214,7 @@ def merge_data(given: Mapping[str, Any], saved: Mapping[str, Any], trust: Sequen
     return data
 
 
-def _evaluate_files(config: Config, run_dir: Path) -> dict[str, Any]:
+def _evaluate_files(config: Config, run_dir: Path) -> Metrics:
     if config.predictions is None or config.ground_truth is None or config.checkpoint is not None:
         raise UserError("predictions=... and ground_truth=... go together, and without checkpoint=")
     metrics = evaluate_files(

@@ -12,8 +12,9 @@ from typing import Any
 from PIL import Image
 
 from detkit.core.errors import UserError
+from detkit.core.plain import Metrics
 from detkit.profiling.roofline import Profile, format_profile
-from detkit.task.base import Task
+from detkit.task.base import AnyTask
 from detkit.view.chart import Point, line_chart, meter, stacked_bar
 from detkit.view.numbers import value_at
 from detkit.view.page import embedded, html_page, section
@@ -21,7 +22,7 @@ from detkit.view.page import embedded, html_page, section
 SHOWN_AS_TEXT = {"confusion", "stages", "loss"}  # plots that the page has as tables and charts of its own
 
 
-def write_report(run_dir: str | Path, task: Task[Any, Any], pictures: Sequence[Image.Image] = ()) -> Path:
+def write_report(run_dir: str | Path, task: AnyTask, pictures: Sequence[Image.Image] = ()) -> Path:
     """Write `report.html` into a run folder from what is there, and return its path.
 
     Taken are metrics.json, metrics.jsonl, config.yaml, environment.json and plots/*.png; what is missing is left out.
@@ -57,7 +58,7 @@ def run_name(run_dir: Path) -> str:
     return " / ".join(run_dir.resolve().parts[-2:])
 
 
-def read_history(path: Path) -> list[dict[str, Any]]:
+def read_history(path: Path) -> list[Metrics]:
     """The rows of a metrics.jsonl; a last line that was cut off by a crash is left out, no file is no rows."""
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
@@ -68,9 +69,7 @@ def read_history(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _header(
-    run_dir: Path, metrics: Mapping[str, Any], environment: Mapping[str, Any], of_task: Mapping[str, str]
-) -> str:
+def _header(run_dir: Path, metrics: Metrics, environment: Metrics, of_task: Mapping[str, str]) -> str:
     tiles = dict(of_task)
     median = value_at(metrics, "timing", "total_ms", "p50")
     if median is not None:
@@ -89,7 +88,7 @@ def _header(
     )
 
 
-def _curves(history: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> str:
+def _curves(history: Sequence[Metrics], names: Mapping[str, str]) -> str:
     def line(key: str, scale: float = 1) -> list[Point]:
         return [(float(row["step"]), scale * row[key]) for row in history if _is_number(row.get(key))]
 
@@ -115,7 +114,7 @@ def _plots(paths: Sequence[Path]) -> str:
     return section("Plots", f'<div class="two plots">{shown}</div>' if shown else "")
 
 
-def _proposals(proposals: Mapping[str, Any] | None) -> str:
+def _proposals(proposals: Metrics | None) -> str:
     columns = {"recall_50": "recall@0.5", "recall_70": "recall@0.7", "average_recall": "average recall"}
     rows = "".join(
         f"<tr><th>best {escape(count)}</th>{''.join(f'<td>{meter(row.get(key))}</td>' for key in columns)}</tr>"
@@ -143,7 +142,7 @@ def _profile(profile: Profile | None) -> str:
     return section("Against the machine", text)
 
 
-def _details(run_dir: Path, metrics: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
+def _details(run_dir: Path, metrics: Metrics, environment: Metrics) -> str:
     config = run_dir / "config.yaml"
     blocks = {
         "Protocol": json.dumps(metrics["protocol"], indent=2) if "protocol" in metrics else "",
@@ -158,13 +157,13 @@ def _details(run_dir: Path, metrics: Mapping[str, Any], environment: Mapping[str
     return section("What it was made with", folded)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> Metrics:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
-def _mean_ms(value: Any) -> float:
+def _mean_ms(value: object) -> float:
     return float(value["mean"] if isinstance(value, Mapping) else value)
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value

@@ -10,6 +10,7 @@ from torch import nn
 
 from detkit.core.distributed import World
 from detkit.core.interrupt import Asked
+from detkit.core.plain import Metrics
 from detkit.data.annotations import Annotations
 from detkit.data.canvas import CanvasLoader
 from detkit.infer.detect import detect_split
@@ -26,7 +27,7 @@ def validate(
     *,
     progress: Callable[[int], object] | None = None,
     asked: Asked | None = None,
-) -> tuple[dict[str, Any], Any]:
+) -> tuple[Metrics, Any]:
     """(metrics of the whole split, results): the metrics on every process, the results on the main one alone.
 
     loader: of `evaluation_loader`. The detector is put in eval mode for the time and back. asked: of `detect_split`.

@@ -9,27 +9,28 @@ from typing import Any
 
 from PIL import Image
 
+from detkit.core.plain import Metrics
 from detkit.evaluate.run_report import write_report
 from detkit.profiling.cpu_load import describe_load
 from detkit.profiling.roofline import format_profile
-from detkit.task.base import Task
+from detkit.task.base import AnyTask
 from detkit.view.numbers import percent
 from detkit.view.plots import plot_stages, save_plot
 
 
-def write_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
+def write_metrics(folder: Path, metrics: Metrics) -> None:
     """Write metrics.json into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
 
 
-def write_stages(folder: Path, metrics: Mapping[str, Any]) -> None:
+def write_stages(folder: Path, metrics: Metrics) -> None:
     """Draw plots/stages.png into `folder` where time was measured."""
     if "timing" in metrics:
         save_plot(plot_stages(metrics["timing"]["stages_ms"]), folder / "plots" / "stages.png")
 
 
-def write_pictures(folder: Path, task: Task[Any, Any], pictures: Sequence[Image.Image]) -> None:
+def write_pictures(folder: Path, task: AnyTask, pictures: Sequence[Image.Image]) -> None:
     """Write pictures/000.jpg, ... into `folder`, and report.html, which shows them and whatever else is there."""
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
     for index, picture in enumerate(pictures):
@@ -37,7 +38,7 @@ def write_pictures(folder: Path, task: Task[Any, Any], pictures: Sequence[Image.
     write_report(folder, task, pictures)
 
 
-def format_table(task: Task[Any, Any], metrics: Mapping[str, Any]) -> str:
+def format_table(task: AnyTask, metrics: Metrics) -> str:
     """The numbers of metrics.json as text: those of the task with their protocol, then time by stage."""
     parts = task.table(metrics)
     if "proposals" in metrics:
@@ -49,7 +50,7 @@ def format_table(task: Task[Any, Any], metrics: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def _proposals(proposals: Mapping[str, Any]) -> str:
+def _proposals(proposals: Metrics) -> str:
     lines = [f"{'proposals':<12}{'recall@.5':>10}{'recall@.7':>10}{'avg recall':>11}"]
     for count, row in proposals.items():
         if isinstance(row, Mapping):

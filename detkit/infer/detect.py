@@ -24,7 +24,7 @@ from detkit.infer.execution import Execution
 from detkit.infer.runtime import apply_runtime
 from detkit.model.detector import Detector
 from detkit.model.layers.fold import fold_batch_norm
-from detkit.task.base import Task, task_of
+from detkit.task.base import AnyTask, task_of
 
 
 def place_for_inference(detector: Detector, execution: Execution) -> Detector:
@@ -51,7 +51,7 @@ def blank_batch(detector: Detector) -> Batch:
 
 
 def evaluation_loader(
-    task: Task[Any, Any],
+    task: AnyTask,
     split: Split,
     preprocess: Preprocess,
     world: World,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -20,6 +20,7 @@ from detkit.checkpoint.darknet.program import with_program
 from detkit.config.values import check_value
 from detkit.core.distributed import choose_device
 from detkit.core.errors import UserError
+from detkit.core.plain import Settings
 from detkit.core.structures import Batch, Detections, ProposalSource, Target
 from detkit.core.suggest import among
 from detkit.data.canvas import run_in_order
@@ -36,7 +37,7 @@ from detkit.task.base import task_of
 from detkit.task.detection.prediction import Prediction
 
 OneImage: TypeAlias = "str | PathLike[str] | NDArray[Any] | Image.Image | Tensor"
-NOTHING: Mapping[str, Any] = MappingProxyType({})
+NOTHING: Settings = MappingProxyType({})
 
 
 def load(
@@ -46,9 +47,9 @@ def load(
     precision: str = "fp32",
     runtime: str = "eager",
     source: ProposalSource | None = None,
-    preprocess: Mapping[str, Any] = NOTHING,
-    postprocess: Mapping[str, Any] = NOTHING,
-    darknet: Mapping[str, Any] = NOTHING,
+    preprocess: Settings = NOTHING,
+    postprocess: Settings = NOTHING,
+    darknet: Settings = NOTHING,
     trust: str | Sequence[str] = (),
 ) -> LoadedDetector:
     """The detector in a checkpoint file, or in a run folder (its best checkpoint), ready to predict.

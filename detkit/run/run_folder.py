@@ -16,6 +16,7 @@ from detkit.config.node import write_yaml
 from detkit.core.distributed import World
 from detkit.core.environment import describe_environment
 from detkit.core.errors import UserError
+from detkit.core.plain import Settings
 from detkit.model.backbone.origin import Origin
 from detkit.run.budget import Duration, Progress
 
@@ -57,7 +58,7 @@ def check_of_a_training(saved: Checkpoint, path: Path) -> None:
         )
 
 
-def check_same_training(saved: Checkpoint, settings: Mapping[str, Any], path: Path) -> None:
+def check_same_training(saved: Checkpoint, settings: Settings, path: Path) -> None:
     """Raise UserError that names what differs between `settings` and those of the checkpoint `saved` at `path`."""
     different = differences(saved.config, settings, CONTINUABLE)
     if different:
@@ -81,7 +82,7 @@ def check_same_classes(before: Sequence[str], now: Sequence[str], path: Path) ->
     )
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any], free: Collection[str]) -> list[str]:
+def differences(before: Settings, now: Settings, free: Collection[str]) -> list[str]:
     """What differs between two nested settings, as "key=value (was value)", but for what is at or below `free`."""
     old, new = dict(_leaves(before)), dict(_leaves(now))
     return [
@@ -91,7 +92,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any], free: Collect
     ]
 
 
-def open_folder(folder: Path, settings: Mapping[str, Any], world: World, origins: Sequence[Origin] = ()) -> None:
+def open_folder(folder: Path, settings: Settings, world: World, origins: Sequence[Origin] = ()) -> None:
     """Make the folder and write config.yaml (resolved) and environment.json into it.
 
     origins: of the weights that the training began from; empty where it goes on, and then those in the file stay.
@@ -104,7 +105,7 @@ def open_folder(folder: Path, settings: Mapping[str, Any], world: World, origins
     file.write_text(json.dumps(environment, indent=2) + "\n", encoding="utf-8")
 
 
-def _weights_in(file: Path) -> list[dict[str, Any]]:
+def _weights_in(file: Path) -> list[dict[str, object]]:
     """What an environment.json of before says of the weights."""
     try:
         return list(json.loads(file.read_text(encoding="utf-8")).get("weights", []))

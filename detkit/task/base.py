@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from PIL import Image
 
 from detkit.config.instantiate import load
 from detkit.core.errors import UserError
+from detkit.core.plain import Metrics, Settings
 from detkit.data.annotations import Annotations
 from detkit.data.dataset import DetectionDataset
 from detkit.data.split import TrainingSplits, read_measured_split, read_training_splits
@@ -52,11 +53,11 @@ class Task(ABC, Generic[Found, Results]):
 
     # What it learns from. By default that are boxes: other data override these.
 
-    def read_training_splits(self, data: Mapping[str, Any]) -> TrainingSplits:
+    def read_training_splits(self, data: Settings) -> TrainingSplits:
         """The splits of a data config, read and checked before the first step; raises UserError."""
         return read_training_splits(data)
 
-    def read_test_split(self, data: Mapping[str, Any], split: str | None, classes: Sequence[str]) -> Annotations:
+    def read_test_split(self, data: Settings, split: str | None, classes: Sequence[str]) -> Annotations:
         """The split to evaluate a model with `classes` on; raises UserError."""
         return read_measured_split(data, split, classes)
 
@@ -78,7 +79,7 @@ class Task(ABC, Generic[Found, Results]):
         """What gathers the results of `model` on a split, open while the model runs over it."""
 
     @abstractmethod
-    def evaluate(self, results: Results, annotations: Annotations) -> dict[str, Any]:
+    def evaluate(self, results: Results, annotations: Annotations) -> Metrics:
         """The metrics of a split."""
 
     @abstractmethod
@@ -86,7 +87,7 @@ class Task(ABC, Generic[Found, Results]):
         """The dotted names of the overall numbers, like voc.mAP_area: each can choose the best weights."""
 
     @abstractmethod
-    def accuracies(self, metrics: Mapping[str, Any]) -> dict[str, float | None]:
+    def accuracies(self, metrics: Metrics) -> dict[str, float | None]:
         """The numbers by which models are compared, by the keys of `columns`."""
 
     columns: ClassVar[Mapping[str, str]]  # headings of the accuracies in a comparison, by key
@@ -97,24 +98,24 @@ class Task(ABC, Generic[Found, Results]):
     legend: ClassVar[str] = ""  # a sentence on how to read its pictures
 
     @abstractmethod
-    def table(self, metrics: Mapping[str, Any]) -> list[str]:
+    def table(self, metrics: Metrics) -> list[str]:
         """The paragraphs of text that tell the metrics, without times."""
 
-    def write(self, folder: Path, metrics: Mapping[str, Any], results: Results, annotations: Annotations) -> None:
+    def write(self, folder: Path, metrics: Metrics, results: Results, annotations: Annotations) -> None:
         """Write the files of an evaluation beside metrics.json: predictions, and plots into `plots/`."""
 
     @abstractmethod
     def draw_example(self, image: NDArray[np.uint8], results: Results, annotations: Annotations, index: int) -> Any:
         """A PIL image of what was found in image `index` of the split, beside what there is."""
 
-    def tiles(self, metrics: Mapping[str, Any]) -> dict[str, str]:
+    def tiles(self, metrics: Metrics) -> dict[str, str]:
         """The large numbers at the top of a report, as text by name; "" is left out."""
         values = {name: select(metrics, name) for name in self.metric_names()}
         return {name: "" if value is None else f"{100 * value:.1f}" for name, value in values.items()}
 
     curves: ClassVar[Mapping[str, str]] = {}  # what of the validations a report draws: names, by last part of the key
 
-    def sections(self, metrics: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    def sections(self, metrics: Metrics) -> tuple[list[str], list[str]]:
         """HTML for the report, before and after the pictures; `metrics` may be empty."""
         return [], []
 
@@ -127,7 +128,7 @@ class Task(ABC, Generic[Found, Results]):
         """What was found, with the class names, from a score on and of some classes alone; None keeps all."""
 
     @abstractmethod
-    def rows(self, found: Found) -> list[dict[str, Any]]:
+    def rows(self, found: Found) -> Sequence[Mapping[str, object]]:
         """What was found in an image, ready for JSON; the "name" of each is its class."""
 
     @abstractmethod
@@ -135,15 +136,19 @@ class Task(ABC, Generic[Found, Results]):
         """What was found, drawn on uint8 [H, W, 3] RGB."""
 
 
-def task_of(model: Any) -> Task[Any, Any]:
+AnyTask: TypeAlias = Task[Any, Any]  # of results that whoever asks only hands on
+
+
+def task_of(model: object) -> AnyTask:
     """The task that a model names as its `task`; raises UserError where that is none."""
-    kind = load(model.task, "task")
+    named = str(getattr(model, "task", None))
+    kind = load(named, "task")
     if not (isinstance(kind, type) and issubclass(kind, Task)):
-        raise UserError(f"{type(model).__name__}.task={model.task} is no detkit.task.base.Task")
+        raise UserError(f"{type(model).__name__}.task={getattr(model, 'task', None)} is no detkit.task.base.Task")
     return kind()
 
 
-def select(metrics: Mapping[str, Any], name: str) -> float | None:
+def select(metrics: Metrics, name: str) -> float | None:
     """The number at a dotted name like voc.mAP_area; None where there was nothing to measure."""
     value: Any = metrics
     for key in name.split("."):

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from detkit.core.errors import UserError
+from detkit.core.plain import Metrics, Settings
 from detkit.core.suggest import among
-from detkit.task.base import Task, select
+from detkit.task.base import AnyTask, select
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Best:
         return patience is not None and self.since >= patience
 
 
-def score_of(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> float:
+def score_of(metrics: Metrics, config: Settings) -> float:
     """The number of a finished training by which a sweeper of Hydra compares: its `trainer.best_metric`.
 
     The best one on the validation split, for settings are not chosen on test data; where there was none, that of what
@@ -68,7 +67,7 @@ def check_patience(patience: int | None, *, evaluates: bool) -> None:
         )
 
 
-def check_metric(task: Task[Any, Any], name: str, where: str) -> None:
+def check_metric(task: AnyTask, name: str, where: str) -> None:
     """Raise UserError, with the list of what there is, unless every evaluation of the task measures `name`."""
     known = task.metric_names()
     if name not in known:

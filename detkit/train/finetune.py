@@ -17,6 +17,7 @@ from detkit.config.chosen import Chosen, chosen_by_command
 from detkit.config.hydra_folder import named_by_time
 from detkit.config.node import Config, as_node, child, is_node, opened, plain, select, switched_off, unresolved
 from detkit.core.errors import UserError
+from detkit.core.plain import Settings
 from detkit.core.suggest import among
 from detkit.core.weight_file import without_wrappers
 from detkit.infer.open_checkpoint import load_checkpoint
@@ -116,9 +117,7 @@ def _named_by_user(config: Config, given: Chosen) -> Iterator[str]:
             yield from named_in(unresolved(node))
 
 
-def _check_same_parts(
-    there: Mapping[str, Any], here: Mapping[str, Any], checkpoint: Checkpoint, source: str, said: str
-) -> None:
+def _check_same_parts(there: Settings, here: Settings, checkpoint: Checkpoint, source: str, said: str) -> None:
     """Raise UserError naming both models where one has a part that the other has not."""
     before, now = dict(_parts(there["model"])), dict(_parts(here["model"]))
     for place in sorted(before.keys() | now.keys()):
@@ -133,7 +132,7 @@ def _check_same_parts(
 
 def _check_same_weights(
     checkpoint: Checkpoint,
-    here: Mapping[str, Any],
+    here: Settings,
     changed: Sequence[str],
     source: str,
     given: Chosen,
@@ -174,7 +173,7 @@ def _is_of_start(place: str) -> bool:
     return place.replace("/", ".").partition(".")[0] in TAKEN
 
 
-def _with_chosen(there: Mapping[str, Any], config: Config, given: Chosen, source: str) -> Config:
+def _with_chosen(there: Settings, config: Config, given: Chosen, source: str) -> Config:
     """The parts of a checkpoint with the options and the values of them that the user has chosen."""
     parts = as_node(there)
     for group, said in given.groups.items():

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from detkit.core.plain import Metrics
 from detkit.run.budget import Duration, Progress
 from detkit.task.base import select
 
@@ -97,7 +98,7 @@ class RunLog:
         if not self._silent and text:
             tqdm.write(text, file=sys.stderr)
 
-    def write(self, phase: str, epoch: float, now: Progress, values: Mapping[str, Any]) -> None:
+    def write(self, phase: str, epoch: float, now: Progress, values: Mapping[str, object]) -> None:
         """One row of metrics.jsonl, and a TensorBoard scalar for every number in it."""
         if self._path is None:
             return
@@ -158,7 +159,7 @@ def forget_after(path: Path, step: int) -> None:
         path.write_text("".join(row for row in rows if row.endswith("\n") and json.loads(row)["step"] <= step))
 
 
-def scalars(metrics: Mapping[str, Any], names: Sequence[str]) -> dict[str, float]:
+def scalars(metrics: Metrics, names: Sequence[str]) -> dict[str, float]:
     """The overall numbers of an evaluation by their name in TensorBoard: val/mAP_area, val/AP50, ...
 
     names: dotted, of `Task.metric_names`.

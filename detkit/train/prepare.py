@@ -34,7 +34,7 @@ from detkit.model.detector import Detector
 from detkit.model.layers.depthwise import speed_up_depthwise
 from detkit.proposal.split_proposals import with_proposals
 from detkit.run.budget import Duration, Progress, parse_optional
-from detkit.task.base import Task
+from detkit.task.base import AnyTask
 from detkit.train.ema import Ema
 from detkit.train.finetune import Start
 from detkit.train.optimizer import restore_optimizer, start_optimizer
@@ -70,7 +70,7 @@ class Data:
         return self.splits.final
 
 
-def prepare_data(config: Config, settings: Settings, task: Task[object, object], world: World) -> Data:
+def prepare_data(config: Config, settings: Settings, task: AnyTask, world: World) -> Data:
     """Read the splits of a training, find the proposals of those that it learns from, and make their loaders.
 
     settings: the config as plain values. Raises UserError for what the data get wrong.

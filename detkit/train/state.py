@@ -5,20 +5,19 @@ from __future__ import annotations
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from detkit.checkpoint.content import Checkpoint, Position, TrainingState
 from detkit.checkpoint.store import bytes_of, copy_checkpoint, save_checkpoint
 from detkit.core.disk import check_space
 from detkit.core.distributed import World
 from detkit.core.interrupt import Agreed, Asked
-from detkit.core.plain import Settings
+from detkit.core.plain import Metrics, Settings
 from detkit.evaluate.draw_examples import draw_examples
 from detkit.evaluate.validate import validate
 from detkit.infer.execution import Execution
 from detkit.run.budget import Progress
 from detkit.run.random_state import get_random_state, seed_everything, set_random_state
-from detkit.task.base import Task, select
+from detkit.task.base import AnyTask, select
 from detkit.train.batch_stream import BatchStream
 from detkit.train.best_score import Best
 from detkit.train.log import RunLog, scalars
@@ -35,7 +34,7 @@ class State:
 
     folder: Path
     settings: Settings
-    task: Task[Any, Any]
+    task: AnyTask
     data: Data
     plan: Plan
     learner: Learner
@@ -44,7 +43,7 @@ class State:
     now: Progress
     stream: BatchStream
     best: Best = field(default_factory=Best)
-    metrics: dict[str, Any] = field(default_factory=dict)
+    metrics: Metrics = field(default_factory=dict)
     unevaluated: bool = False
 
     def go_on_from(self, saved: Checkpoint | None) -> bool:

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from detkit.checkpoint.build import build_detector, check_assembly, without_pretrained
 from detkit.checkpoint.content import Checkpoint
@@ -17,6 +16,7 @@ from detkit.config.node import Config, plain
 from detkit.config.overrides import loader_of_command
 from detkit.core.distributed import World, join_world
 from detkit.core.interrupt import Asked, answered_later
+from detkit.core.plain import Metrics
 from detkit.evaluate.evaluate import measure
 from detkit.evaluate.run_report import write_report
 from detkit.infer.detect import place_for_inference
@@ -46,7 +46,7 @@ from detkit.train.state import State
 from detkit.train.train_step import take_step
 
 
-def train(config: Config, overrides: Sequence[str] | None = None) -> dict[str, Any]:
+def train(config: Config, overrides: Sequence[str] | None = None) -> Metrics:
     """Train the detector that `config` (configs/train.yaml) describes, evaluate it, return what metrics.json holds.
 
     overrides: that `config` was composed of; None: those of this command.
@@ -82,9 +82,9 @@ def _train(
     saved: Checkpoint | None,
     start: Start | None,
     folder: Path,
-) -> dict[str, Any]:
+) -> Metrics:
     config.run_dir = str(folder)
-    settings: dict[str, Any] = plain(config)
+    settings = plain(config)
     if saved is not None:
         check_same_training(saved, settings, folder)
     trainer = config.trainer
@@ -180,7 +180,7 @@ def _first_lines(config: Config, state: State, other_processes: Checkpoint | Non
         yield learner.transferred
 
 
-def _measure_best(config: Config, state: State) -> dict[str, Any]:
+def _measure_best(config: Config, state: State) -> Metrics:
     """The result: the best weights on the test split, or on the validation split where there is none."""
     data, world, folder, best = state.data, state.world, state.folder, state.best
     if data.final is None:

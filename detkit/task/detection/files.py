@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from detkit.box_files.files import coco_results
+from detkit.core.plain import Metrics
 from detkit.data.annotations import Annotations
 from detkit.data.category_ids import fill_category_ids
 from detkit.metric.average_precision import curves
@@ -28,7 +27,7 @@ def write_predictions(folder: Path, predictions: Predictions, annotations: Annot
     (folder / "predictions.json").write_text(json.dumps(rows) + "\n", encoding="utf-8")
 
 
-def write_plots(folder: Path, metrics: Mapping[str, Any], predictions: Predictions, annotations: Annotations) -> None:
+def write_plots(folder: Path, metrics: Metrics, predictions: Predictions, annotations: Annotations) -> None:
     """Draw plots/precision_recall.png and confusion.png into `folder`."""
     grouped = group(predictions, ground_truth_of(annotations), len(annotations.classes))
     of_each_class = curves(grouped, voc_argmax(grouped, [0.5]), 0)

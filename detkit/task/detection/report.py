@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from html import escape
-from typing import Any
 
+from detkit.core.plain import Metrics
 from detkit.view.chart import heat_table, meter
 from detkit.view.numbers import value_at
 from detkit.view.page import section
 
 
-def detection_tiles(metrics: Mapping[str, Any]) -> dict[str, str]:
+def detection_tiles(metrics: Metrics) -> dict[str, str]:
     """The means over classes, in %, by name; "" where there is none."""
     return {
         "VOC mAP@0.5, area": _percent(metrics, "voc", "mAP_area"),
@@ -22,7 +21,7 @@ def detection_tiles(metrics: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def classes_section(metrics: Mapping[str, Any]) -> str:
+def classes_section(metrics: Metrics) -> str:
     """A line of bars for each class; "" where there are none."""
     rows = []
     coco = value_at(metrics, "coco", "per_class") or {}
@@ -41,7 +40,7 @@ def classes_section(metrics: Mapping[str, Any]) -> str:
     )
 
 
-def confusion_section(confusion: Mapping[str, Any] | None) -> str:
+def confusion_section(confusion: Metrics | None) -> str:
     """The confusion matrix as a table; "" where there is none."""
     if not confusion:
         return ""
@@ -53,6 +52,6 @@ def confusion_section(confusion: Mapping[str, Any] | None) -> str:
     return section("Confusion", f'{note}<div class="scroll">{table}</div>')
 
 
-def _percent(metrics: Mapping[str, Any], *keys: str) -> str:
+def _percent(metrics: Metrics, *keys: str) -> str:
     value = value_at(metrics, *keys)
     return "" if value is None else f"{100 * value:.1f}"

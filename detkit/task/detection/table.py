@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
+from detkit.core.plain import Metrics
 from detkit.view.numbers import percent
 
 
-def format_overall(metrics: Mapping[str, Any]) -> str:
+def format_overall(metrics: Metrics) -> str:
     """Images, objects and detections, and the means over classes, a line for each kind."""
     voc, coco, protocol = metrics["voc"], metrics["coco"], metrics["protocol"]
     of = f" of {protocol['split']}" if "split" in protocol else ""
@@ -31,7 +29,7 @@ def format_overall(metrics: Mapping[str, Any]) -> str:
     )
 
 
-def format_classes(metrics: Mapping[str, Any]) -> str:
+def format_classes(metrics: Metrics) -> str:
     """A line for each class: AP, the best F1 and where it is."""
     rows = metrics["voc"]["per_class"]
     width = max([len(name) for name in rows] + [12])

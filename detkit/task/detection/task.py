@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from detkit.core.plain import Metrics
 from detkit.core.structures import Detections
 from detkit.data.annotations import Annotations
 from detkit.metric.evaluate import evaluate
@@ -45,20 +46,20 @@ class DetectionTask(Task[Detections, Predictions]):
     ) -> AbstractContextManager[Accumulator[Detections, Predictions]]:
         return accumulate_detections(model)
 
-    def evaluate(self, results: Predictions, annotations: Annotations) -> dict[str, Any]:
+    def evaluate(self, results: Predictions, annotations: Annotations) -> Metrics:
         return evaluate(results, ground_truth_of(annotations), annotations.classes)
 
     def metric_names(self) -> list[str]:
         return list(_metric_names())
 
-    def accuracies(self, metrics: Mapping[str, Any]) -> dict[str, float | None]:
+    def accuracies(self, metrics: Metrics) -> dict[str, float | None]:
         voc, coco = metrics["voc"], metrics["coco"]
         return {"mAP_11pt": voc["mAP_11pt"], "mAP_area": voc["mAP_area"], "AP": coco["AP"]}
 
-    def table(self, metrics: Mapping[str, Any]) -> list[str]:
+    def table(self, metrics: Metrics) -> list[str]:
         return [format_overall(metrics), format_classes(metrics)]
 
-    def write(self, folder: Path, metrics: Mapping[str, Any], results: Predictions, annotations: Annotations) -> None:
+    def write(self, folder: Path, metrics: Metrics, results: Predictions, annotations: Annotations) -> None:
         write_predictions(folder, results, annotations)
         write_plots(folder, metrics, results, annotations)
 
@@ -67,10 +68,10 @@ class DetectionTask(Task[Detections, Predictions]):
     ) -> Image.Image:
         return draw_example(image, results, annotations, index)
 
-    def tiles(self, metrics: Mapping[str, Any]) -> dict[str, str]:
+    def tiles(self, metrics: Metrics) -> dict[str, str]:
         return detection_tiles(metrics)
 
-    def sections(self, metrics: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    def sections(self, metrics: Metrics) -> tuple[list[str], list[str]]:
         return [classes_section(metrics)], [confusion_section(metrics.get("confusion"))]
 
     def keep(
