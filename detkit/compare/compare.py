@@ -10,7 +10,6 @@ import traceback
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import cast
 
 import torch
 
@@ -19,7 +18,6 @@ from detkit.compare.comparison import (
     Comparison,
     ComparisonProtocol,
     MeasuredOn,
-    Metrics,
     Row,
     accuracy_of,
     describe_task,
@@ -37,6 +35,7 @@ from detkit.core import __version__
 from detkit.core.distributed import choose_device
 from detkit.core.environment import describe_environment, device_name
 from detkit.core.errors import UserError
+from detkit.core.plain import Metrics
 from detkit.evaluate.evaluate import run_eval
 from detkit.infer.execution import Execution
 from detkit.run.own_folder import COMPARISON, own_folder
@@ -129,7 +128,7 @@ def measure_accuracy(contender: Contender, task: AnyTask) -> Row:
             if contender.fits and not (Path(job.checkpoint) / "checkpoints" / "best.pt").is_file():
                 fit_svm(contender.fits[number])
             done = finished_metrics(job) if contender.trainings else None
-            metrics = done or cast(Metrics, train(job, contender.overrides) if contender.trainings else run_eval(job))
+            metrics = done or (train(job, contender.overrides) if contender.trainings else run_eval(job))
             row["seeds"] += [job.seed] if "seed" in job else []
         except Exception as error:  # the others go on, and what they reach is not lost
             row["errors"].append(_note_error(error, Path(job.run_dir)))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypedDict, cast
 
+from detkit.core.plain import Metrics
 from detkit.profiling.cpu_load import describe_load
 from detkit.profiling.speed import Timing
 from detkit.task.base import Task
@@ -57,13 +58,6 @@ class MeasuredOn(TypedDict, total=False):
     num_images: int
     num_objects: int
     num_difficult: int
-
-
-class Metrics(TypedDict, total=False):
-    """What a comparison reads of metrics.json, beside the accuracies of the task; proposals: of `proposal_recall`."""
-
-    protocol: MeasuredOn
-    proposals: Mapping[str, Any]
 
 
 class Row(TypedDict, total=False):

@@ -161,7 +161,7 @@ def _read_json(path: Path) -> Metrics:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
-def _mean_ms(value: object) -> float:
+def _mean_ms(value: float | Mapping[str, float]) -> float:
     return float(value["mean"] if isinstance(value, Mapping) else value)
 
 
