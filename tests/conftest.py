@@ -16,6 +16,7 @@ from noise_voc import write_voc
 from omegaconf import DictConfig, OmegaConf
 
 from detkit.checkpoint.build import build_detector, build_preprocess, without_pretrained
+from detkit.commands.console import logged_to_console
 from detkit.model.detector import Detector
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,6 +54,13 @@ def build(compose_train: Callable[..., DictConfig]) -> Callable[..., Detector]:
         return build_detector(model, num_classes, preprocess)
 
     return built
+
+
+@pytest.fixture(autouse=True)
+def as_in_a_command() -> Iterator[None]:
+    """What is logged is told, as the command line does: a test reads what its user would."""
+    with logged_to_console():
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -19,6 +19,8 @@ from detkit.core.structures import Batch, Target
 from detkit.data.canvas import canvas_groups, canvas_of
 from detkit.data.dataset import DetectionDataset, Key, Sample
 from detkit.data.shared_memory import BatchLoader, describe_shortage, free_bytes, share, workers_that_fit
+
+LOGGER = logging.getLogger(__name__)
 
 
 def collate(samples: Sequence[Sample], pad_multiple: int = 1) -> Batch:
@@ -200,7 +202,7 @@ def build_loader(
         asked, needed, free = num_workers, batch_bytes(dataset, batch_size, multiscale), free_bytes()
         num_workers, ahead = workers_that_fit(asked, needed, None if free is None else free // world_size)
         if free is not None and (num_workers, ahead) != (asked, 2):
-            print(describe_shortage(asked, num_workers, needed, free), file=sys.stderr)
+            LOGGER.warning(describe_shortage(asked, num_workers, needed, free))
     return BatchLoader(
         dataset,
         batch_sampler=sampler,

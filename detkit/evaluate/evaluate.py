@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -40,6 +41,8 @@ from detkit.task.base import AnyTask, task_of
 from detkit.task.detection.task import DetectionTask
 from detkit.task.detection.truth import ground_truth_of
 
+LOGGER = logging.getLogger(__name__)
+
 
 def run_eval(config: Config) -> Metrics:
     """Evaluate as `config` (configs/eval.yaml) says, into `config.run_dir`; returns what metrics.json holds.
@@ -63,12 +66,12 @@ def run_eval(config: Config) -> Metrics:
         annotations = read_test_split(data, config.split, saved.classes, task_of(detector))
         annotations = fill_category_ids(annotations, saved.category_ids)
         for line in describe_reading(annotations) if world.is_main else ():
-            print(line, file=sys.stderr)
+            LOGGER.warning(line)
         about: dict[str, object] = {"checkpoint": str(config.checkpoint), "step": saved.step}
         if saved.tested_as is not None:
             about["tested_as"] = saved.tested_as
             if world.is_main:
-                print(saved.tested_as, file=sys.stderr)
+                LOGGER.warning(saved.tested_as)
         source = build(config.get("proposal"), "proposal") or build_source(saved, for_any_image=False)
         with world.main_first():
             split = with_proposals(annotations, source, repair=data["repair"], **config.proposal_cache)
@@ -132,8 +135,8 @@ def measure(
         task.write(folder, metrics, results, annotations)
         write_stages(folder, metrics)
         write_pictures(folder, task, draw_examples(task, results, annotations, pictures))
-        print(format_table(task, metrics))
-        print(f"written to {folder}")
+        LOGGER.info(format_table(task, metrics))
+        LOGGER.info(f"written to {folder}")
     return world.broadcast(metrics)
 
 
@@ -223,10 +226,10 @@ def _evaluate_files(config: Config, run_dir: Path) -> Metrics:
     metrics["environment"] = describe_environment(torch.device("cpu"))
     with own_folder(run_dir, EVALUATION) as folder:
         write_metrics(folder, metrics)
-    print(format_table(DetectionTask(), metrics))
+    LOGGER.info(format_table(DetectionTask(), metrics))
     protocol = metrics["protocol"]
-    print(f"\nboxes={protocol['boxes']} in {config.predictions} and {config.ground_truth}")
+    LOGGER.info(f"\nboxes={protocol['boxes']} in {config.predictions} and {config.ground_truth}")
     for note in protocol["notes"]:
-        print(note)
-    print(f"written to {folder}")
+        LOGGER.info(note)
+    LOGGER.info(f"written to {folder}")
     return metrics

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import math
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -45,6 +45,8 @@ from detkit.train.prepare import make_plan, prepare_data, prepare_learner
 from detkit.train.state import State
 from detkit.train.train_step import take_step
 
+LOGGER = logging.getLogger(__name__)
+
 
 def train(config: Config, overrides: Sequence[str] | None = None) -> Metrics:
     """Train the detector that `config` (configs/train.yaml) describes, evaluate it, return what metrics.json holds.
@@ -72,7 +74,7 @@ def train(config: Config, overrides: Sequence[str] | None = None) -> Metrics:
             return _train(config, world, saved, start, own)
         except KeyboardInterrupt:
             if world.is_main and (own / "checkpoints" / "last.pt").is_file():
-                print(f"stopped; to go on: detkit train resume={own}", file=sys.stderr)
+                LOGGER.warning(f"stopped; to go on: detkit train resume={own}")
             raise
 
 
@@ -185,7 +187,7 @@ def _measure_best(config: Config, state: State) -> Metrics:
     data, world, folder, best = state.data, state.world, state.folder, state.best
     if data.final is None:
         if world.is_main:
-            print(f"no split to evaluate on; see {write_report(folder, state.task)}")
+            LOGGER.info(f"no split to evaluate on; see {write_report(folder, state.task)}")
         return {}
     detector = build_detector(without_pretrained(state.settings["model"]), len(data.classes), data.preprocess)
     detector.load_state_dict(world.broadcast(load_checkpoint(folder).weights if world.is_main else None))

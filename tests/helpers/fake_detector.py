@@ -98,12 +98,13 @@ def fake_config(root: Path, run_dir: Path, *overrides: str) -> DictConfig:
 
 if __name__ == "__main__":
     from detkit.commands.cli import _report, _user_error
+    from detkit.commands.console import logged_to_console
     from detkit.core.interrupt import Interrupted, answered_at_once
     from detkit.train.train import train
 
     torch.set_num_threads(1)
     try:
-        with answered_at_once():
+        with answered_at_once(), logged_to_console():
             train(fake_config(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:]))
     except Interrupted as end:
         sys.exit(end.exit_code)
