@@ -28,12 +28,15 @@ FILE_SOURCE = "detkit.proposal.proposal_file.read_proposals"
 def build_preprocess(config: Settings, trust: Sequence[str] = ()) -> Preprocess:
     """The preprocess that a config node or a checkpoint describes by `_target_` and values; trust: see there."""
     check_targets(config, trust, "preprocess")
-    return build(config, "preprocess")
+    preprocess: Preprocess = build(config, "preprocess")
+    return preprocess
 
 
 def build_detector(model: Settings, num_classes: int, preprocess: Preprocess) -> Detector:
     """The detector of a `model` config node for `num_classes` classes; raises UserError where its parts do not fit."""
-    return complete(build(model, "model", _partial_=True), "model", num_classes=num_classes, preprocess=preprocess)
+    parts = build(model, "model", _partial_=True)
+    detector: Detector = complete(parts, "model", num_classes=num_classes, preprocess=preprocess)
+    return detector
 
 
 def check_assembly(settings: Settings) -> Detector:
@@ -130,7 +133,8 @@ def build_source(checkpoint: Checkpoint, *, for_any_image: bool) -> ProposalSour
     if node is None or (for_any_image and node["_target_"] == FILE_SOURCE):
         return None
     check_source(node, checkpoint.trust)
-    return build(node, "proposal")
+    source: ProposalSource | Proposals = build(node, "proposal")
+    return source
 
 
 def check_source(node: Settings, trust: Sequence[str]) -> None:

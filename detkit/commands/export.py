@@ -15,10 +15,11 @@ import torch
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
-from detkit.checkpoint.build import build, build_from_checkpoint, build_source, with_inference_settings
+from detkit.checkpoint.build import build_from_checkpoint, build_source, with_inference_settings
 from detkit.checkpoint.content import Checkpoint
 from detkit.checkpoint.darknet.program import with_program
 from detkit.checkpoint.store import find_checkpoint
+from detkit.config.instantiate import build
 from detkit.core.environment import describe_environment
 from detkit.core.errors import UserError
 from detkit.data.synthetic.synthetic_scene import draw_scene

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from detkit.checkpoint.build import build
+from detkit.config.instantiate import build
 from detkit.core.errors import UserError
 from detkit.core.structures import Size
 from detkit.image.read import read_frames

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from detkit.checkpoint.build import build
+from detkit.config.instantiate import build
 from detkit.data.quality.check import read_splits
 from detkit.data.quality.content import require_images
 from detkit.data.split import describe_reading, read_split

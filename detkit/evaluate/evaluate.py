@@ -13,9 +13,10 @@ import torch
 from tqdm import tqdm
 
 from detkit.box_files.files import evaluate_files
-from detkit.checkpoint.build import build, build_from_checkpoint, build_source, with_inference_settings
+from detkit.checkpoint.build import build_from_checkpoint, build_source, with_inference_settings
 from detkit.checkpoint.darknet.program import with_program
 from detkit.checkpoint.trust import check_reader
+from detkit.config.instantiate import build
 from detkit.config.node import Config, is_missing
 from detkit.core.distributed import World, join_world
 from detkit.core.environment import describe_environment

@@ -70,7 +70,8 @@ class OnnxGraph(nn.Module):
         """The outputs, in order, for inputs by name."""
         if device != self.device:
             self.session, self.device = _open(self.path, device), device
-        return self.session.run(None, feed)
+        outputs: list[NDArray[np.generic]] = self.session.run(None, feed)
+        return outputs
 
     def operator_ms(self, feed: Arrays, repeats: int) -> dict[str, float]:
         """Milliseconds of a run by kind of operator, the longest first: the mean of `repeats` after a warm-up."""

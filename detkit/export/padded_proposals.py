@@ -84,11 +84,13 @@ def vote_map(pool: PSRoIAlign | PSRoIPool, maps: Tensor, regions: Tensor) -> Ten
     kept. maps [B, C * k * k, H, W]; regions [R, 5] of (image, x1, y1, x2, y2) on the canvas -> [R, C, k, k].
     """
     if isinstance(pool, PSRoIPool):
-        return pool.read([maps], regions)
+        votes: Tensor = pool.read([maps], regions)
+        return votes
     size = pool.size
-    read = roi_align(maps, regions, size, 1 / pool.strides[0], pool.sampling_ratio, aligned=True)
+    read: Tensor = roi_align(maps, regions, size, 1 / pool.strides[0], pool.sampling_ratio, aligned=True)
     cells = read.unflatten(1, (-1, size * size)).flatten(3)  # [R, C, k * k, k * k]
-    return (cells * torch.eye(size * size, device=cells.device)).sum(dim=3).unflatten(2, (size, size))
+    own: Tensor = (cells * torch.eye(size * size, device=cells.device)).sum(dim=3).unflatten(2, (size, size))
+    return own
 
 
 def crops(pool: CropWarp, images: Tensor, regions: Tensor) -> Tensor:
@@ -98,4 +100,5 @@ def crops(pool: CropWarp, images: Tensor, regions: Tensor) -> Tensor:
     """
     padded = F.pad(images, (1, 1, 1, 1))  # RoIAlign repeats the last pixel, an image goes on as zeros
     boxes = add_context(regions[:, 1:], pool.size, pool.context) + 1
-    return roi_align(padded, torch.cat([regions[:, :1], boxes], dim=1), pool.size, 1.0, 1, aligned=True)
+    cut: Tensor = roi_align(padded, torch.cat([regions[:, :1], boxes], dim=1), pool.size, 1.0, 1, aligned=True)
+    return cut

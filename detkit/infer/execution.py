@@ -57,4 +57,5 @@ class Execution:
     def place_model(self, model: Model) -> Model:
         """Move a model, itself, to the device and into the memory layout."""
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
-        return model.to(device=self.device, memory_format=layout)  # type: ignore[call-overload]
+        model.to(device=self.device, memory_format=layout)  # type: ignore[call-overload]  # which PyTorch has no stub for
+        return model

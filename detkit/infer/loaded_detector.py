@@ -190,7 +190,8 @@ class LoadedDetector:
         if not callable(propose := getattr(self.detector, "propose", None)):
             raise UserError(f"{type(self.detector).__name__} proposes no regions: only two-stage detectors do")
         with self.execution.autocast():
-            return propose(self._batch([self._sample("0", image)]))[0].float().cpu()
+            regions: Tensor = propose(self._batch([self._sample("0", image)]))[0]
+        return regions.float().cpu()
 
     @torch.inference_mode()
     def _forward(self, samples: Sequence[Sample]) -> list[Detections]:

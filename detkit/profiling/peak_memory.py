@@ -27,7 +27,8 @@ def count_flops(pipeline: Pipeline, image: TimedImage) -> int:
     batch = pipeline.read(image)
     with torch.compiler.set_stance("force_eager"), FlopCounterMode(display=False) as counter:
         pipeline.detector.predict(batch)
-    return counter.get_total_flops()
+    operations: int = counter.get_total_flops()
+    return operations
 
 
 def peak_memory(pipeline: Pipeline, images: Sequence[TimedImage]) -> int | None:

@@ -115,7 +115,8 @@ class CudaClock:
 
     def between(self, start: Moment, end: Moment) -> float:
         assert isinstance(start, torch.cuda.Event) and isinstance(end, torch.cuda.Event)
-        return start.elapsed_time(end) / 1000
+        milliseconds: float = start.elapsed_time(end)
+        return milliseconds / 1000
 
     def wait(self) -> None:
         torch.cuda.synchronize(self._device)

@@ -10,9 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-from detkit.checkpoint.build import build, build_detector, build_from_checkpoint, build_source, without_pretrained
+from detkit.checkpoint.build import build_detector, build_from_checkpoint, build_source, without_pretrained
 from detkit.checkpoint.content import Checkpoint
 from detkit.checkpoint.store import save_checkpoint
+from detkit.config.instantiate import build
 from detkit.config.node import Config, as_node, plain
 from detkit.core.distributed import join_world
 from detkit.core.errors import UserError

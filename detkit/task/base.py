@@ -153,4 +153,5 @@ def select(metrics: Metrics, name: str) -> float | None:
     value: Any = metrics
     for key in name.split("."):
         value = value[key]
-    return value
+    found: float | None = value
+    return found

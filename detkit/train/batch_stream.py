@@ -17,7 +17,7 @@ class BatchStream:
     `waited` is how many seconds taking batches took. mixed: whether images are mixed with others.
     """
 
-    def __init__(self, loader: DataLoader, epoch: int = 0, batch: int = 0, mixed: bool = False) -> None:
+    def __init__(self, loader: DataLoader[object], epoch: int = 0, batch: int = 0, mixed: bool = False) -> None:
         self.loader = loader
         self.epoch = epoch
         self.batch = batch

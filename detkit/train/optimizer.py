@@ -110,7 +110,8 @@ def set_lr(optimizer: Optimizer, factor: float) -> float:
     """Set every group's learning rate to `factor` times its base; returns that of the first group."""
     for group in optimizer.param_groups:
         group["lr"] = group["initial_lr"] * factor
-    return optimizer.param_groups[0]["lr"]
+    first: float = optimizer.param_groups[0]["lr"]
+    return first
 
 
 def trainable(model: nn.Module) -> Iterator[tuple[str, str, nn.Parameter]]:

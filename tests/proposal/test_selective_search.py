@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 
-from detkit.checkpoint.build import build
+from detkit.config.instantiate import build
 from detkit.core.errors import UserError
 from detkit.data.formats.voc.voc import read_voc
 from detkit.proposal.colour import COLOUR_SPACES, to_colour_space

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from detkit.checkpoint.build import build, build_preprocess
+from detkit.checkpoint.build import build_preprocess
 from detkit.checkpoint.content import Checkpoint
 from detkit.checkpoint.store import save_checkpoint
 from detkit.config.chosen import Chosen, chosen_by
 from detkit.config.config_dir import config_dir
+from detkit.config.instantiate import build
 from detkit.config.overrides import config_loader, options_of
 from detkit.config.values import check_values
 from detkit.core.errors import UserError
