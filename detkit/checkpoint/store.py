@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import IO, Any, TypeAlias, TypeGuard
 
 import torch
 from torch import Tensor
@@ -141,7 +141,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return checkpoint_of(content, path)
 
 
-def is_checkpoint(content: Any) -> bool:
+def is_checkpoint(content: object) -> TypeGuard[Mapping[str, Any]]:
     """Whether what `read_weight_file` gives is of a checkpoint of detkit's, in any format."""
     return isinstance(content, dict) and "format" in content
 

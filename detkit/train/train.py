@@ -336,7 +336,7 @@ def _train(
             print(f"no split to evaluate on; see {write_report(folder, task)}")
         return {}
     final = build_detector(without_pretrained(settings["model"]), len(classes), preprocess)
-    final.load_state_dict(world.broadcast(load_checkpoint(folder).weights if world.is_main else None))
+    final.load_state_dict(world.broadcast(load_checkpoint(folder).weights if world.is_main else {}))
     with world.main_first():
         test_proposals = find_proposals(source, splits.final, repair=config.data.repair, **config.proposal_cache)
     measured = measure(
