@@ -78,7 +78,7 @@ def summary(seconds: list[float], boxes: list[np.ndarray], annotations: Any) -> 
     from detkit.proposal.report import measure_proposals
 
     proposals = Proposals.pack(list(annotations.image_ids), boxes, method="", source="")
-    report = measure_proposals(proposals, annotations)
+    report = measure_proposals(proposals, annotations).to_dict()
     last = list(report["by_count"].values())[-1]
     return {
         "seconds_mean": round(float(np.mean(seconds)), 4),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from detkit.box_files.box_form import Form, WrittenBoxes, from_xywh, refuse_scores, to_xyxy
 from detkit.box_files.reference import ImageNames, Reference, find_indices, numbered, picture_sizes, with_other_classes
 from detkit.core.errors import UserError
+from detkit.core.plain import Json
 from detkit.core.text_file import read_json
 from detkit.data.formats.coco.coco_entries import parse_coco, parse_results
 from detkit.data.formats.coco.coco_file import CocoFile, CocoObject
@@ -152,7 +153,7 @@ def coco_results(
     ]
 
 
-def _read_json(path: Path) -> Any:
+def _read_json(path: Path) -> Json:
     try:
         return read_json(path)
     except FileNotFoundError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from detkit.box_files.box_form import Form, WrittenBoxes
 from detkit.box_files.coco_json import coco_results, read_coco_objects, read_coco_results
@@ -16,10 +16,35 @@ from detkit.box_files.voc_objects import find_voc_files, read_voc_objects
 from detkit.core.errors import UserError
 from detkit.core.suggest import did_you_mean
 from detkit.metric.evaluate import evaluate
+from detkit.metric.metrics_json import COCOMetrics, ComparedCounts, ConfusionCounts, VOCMetrics
 from detkit.metric.records import Predictions
 
 NOTES = 5  # that are told of a file
 __all__ = ["coco_results", "evaluate_files", "read_ground_truth", "read_predictions"]
+
+
+class ComparedFiles(ComparedCounts):
+    """What was compared, and how it was read; boxes: the form of both, notes: what whoever reads numbers must know."""
+
+    predictions: str
+    ground_truth: str
+    boxes: str
+    notes: list[str]
+
+
+class ComparedTexts(ComparedFiles):
+    """What was compared where one of both is text files; text_boxes: "inclusive" or "half-open"."""
+
+    text_boxes: str
+
+
+class FileMetrics(TypedDict):
+    """What `evaluate_files` measures: `Metrics` of files."""
+
+    protocol: ComparedFiles
+    voc: VOCMetrics
+    coco: COCOMetrics
+    confusion: ConfusionCounts
 
 
 def evaluate_files(
@@ -31,7 +56,7 @@ def evaluate_files(
     iou_thresholds: Sequence[float] = (0.1, 0.3, 0.5, 0.75),
     confusion_score: float = 0.5,
     inclusive: bool = True,
-) -> dict[str, Any]:
+) -> FileMetrics:
     """Run `evaluate` on files: see `read_ground_truth` and `read_predictions` for what they may be.
 
     iou_thresholds: those of metrics["voc"]["by_iou"]. metrics["protocol"] names boxes and inclusive; its "notes" say
@@ -49,9 +74,7 @@ def evaluate_files(
         voc_iou_thresholds=iou_thresholds,
         confusion_score=confusion_score,
     )
-    metrics["protocol"] |= {"predictions": str(predictions), "ground_truth": str(ground_truth)}
-    metrics["protocol"]["boxes"] = boxes or "xywh"
-    metrics["protocol"]["notes"] = [
+    notes = [
         *([f"{predictions}: {better}; is {ground_truth} in another form?"] if better else []),
         *reference.notes[:NOTES],
         *([f"and {len(reference.notes) - NOTES} more of such"] if len(reference.notes) > NOTES else []),
@@ -59,9 +82,22 @@ def evaluate_files(
         *([] if len(found) else [f"{predictions} has no detections: nothing was found, so no AP is above 0"]),
         *([] if (~reference.ground_truth.difficult).any() else [f"{ground_truth} has no objects that count: no AP"]),
     ]
+    protocol: ComparedFiles = {
+        **metrics["protocol"],
+        "predictions": str(predictions),
+        "ground_truth": str(ground_truth),
+        "boxes": boxes or "xywh",
+        "notes": notes,
+    }
     if Path(predictions).is_dir() or Path(ground_truth).is_dir():
-        metrics["protocol"]["text_boxes"] = "inclusive" if inclusive else "half-open"
-    return metrics
+        of_texts: ComparedTexts = {**protocol, "text_boxes": "inclusive" if inclusive else "half-open"}
+        protocol = of_texts
+    return {
+        "protocol": protocol,
+        "voc": metrics["voc"],
+        "coco": metrics["coco"],
+        "confusion": metrics["confusion"],
+    }
 
 
 def read_ground_truth(

@@ -34,10 +34,11 @@ def run_propose(config: DictConfig) -> Mapping[str, Mapping[str, object]]:
         assert proposals is not None
         path = proposal_path(config.output, split)
         write_proposals(path, proposals)
-        reports[split] = measure_proposals(proposals, images)
+        report = measure_proposals(proposals, images)
+        reports[split] = report.to_dict()
         path.with_suffix(".json").write_text(json.dumps(reports[split], indent=1) + "\n", encoding="utf-8")
-        save_plot(plot_proposals(reports[split]), path.with_suffix(".png"))
-        print(f"{format_report(reports[split])}\nwritten to {path}")
+        save_plot(plot_proposals(report), path.with_suffix(".png"))
+        print(f"{format_report(report)}\nwritten to {path}")
     return reports
 
 

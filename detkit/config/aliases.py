@@ -7,7 +7,9 @@ there today: where that moves again, the older rows are changed too.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
+
+from detkit.core.plain import Settings
 
 # Dotted paths of `_target_`s, of a part or of all below a module: {"detkit.old.place": "detkit.new.place"}.
 TARGETS: dict[str, str] = {
@@ -55,15 +57,19 @@ WEIGHTS: dict[str, str] = {
 Value = TypeVar("Value")
 
 
-def renamed_config(config: Mapping[str, Any]) -> dict[str, Any]:
+def renamed_config(config: Settings) -> Settings:
     """A copy of the stored config of a training, in the names of today."""
-    found = renamed(config)
+    found = dict(renamed(config))
     for old, new in PLACES.items():
         _move(found, old.split("."), new.split("."))
     return found
 
 
-def renamed(node: Any) -> Any:
+@overload
+def renamed(node: Settings) -> Settings: ...
+@overload
+def renamed(node: object) -> object: ...
+def renamed(node: object) -> object:
     """A copy of any stored config node in which parts, at any depth, are named and given values as today."""
     if isinstance(node, Mapping):
         inner = {key: renamed(value) for key, value in node.items()}
@@ -105,7 +111,7 @@ def name_now(name: str, rows: Mapping[str, str]) -> str:
 
 def _move(config: dict[str, Any], old: list[str], new: list[str]) -> None:
     """Take the value at the place `old`, if there is one, to the place `new`, in place."""
-    source: Any = config
+    source: object = config
     for key in old[:-1]:
         source = source.get(key) if isinstance(source, dict) else None
     if not isinstance(source, dict) or old[-1] not in source:

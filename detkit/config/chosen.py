@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.default_element import ConfigDefault, GroupDefault
@@ -97,7 +96,7 @@ def _visit(loader: ConfigLoaderImpl, name: str, said: str, chosen: Chosen) -> No
         chosen.keys |= {key: f"{said} (with {key})" for key in _leaves(content)}
 
 
-def _leaves(node: Any, prefix: str = "") -> Iterator[str]:
+def _leaves(node: object, prefix: str = "") -> Iterator[str]:
     for key, value in node.items() if isinstance(node, Mapping) else ():
         path = f"{prefix}{key}"
         if isinstance(value, Mapping) and value:

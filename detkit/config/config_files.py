@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import IConfigRepository
 from hydra.core.default_element import ResultDefault
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from detkit.config.node import child
 from detkit.config.overrides import all_groups, explain_key, options_of
 from detkit.core.errors import UserError
 from detkit.core.suggest import nearest
@@ -43,10 +45,10 @@ def check_config_files(loader: ConfigLoaderImpl, config_name: str, overrides: li
             _check_keys(loader, repo, others, default, name)
 
 
-def typed_text(loader: ConfigLoaderImpl, config_name: str, overrides: list[str]) -> dict[str, Any]:
+def typed_text(loader: ConfigLoaderImpl, config_name: str, overrides: list[str]) -> dict[str, object]:
     """By key, what the user's own config files say to the letter: YAML reads 02146 as octal and `no` as false."""
     _, repo = loader._parse_overrides_and_create_caching_repo(config_name, overrides)
-    typed: dict[str, Any] = {}
+    typed: dict[str, object] = {}
     for default in loader.compute_defaults_list(config_name, overrides, RunMode.RUN).defaults:
         loaded = None if default.config_path is None else repo.load_config(default.config_path)
         if loaded is None or loaded.provider != PROVIDER:
@@ -67,11 +69,15 @@ def explain_yaml(error: yaml.YAMLError) -> UserError:
 
 
 def _check_keys(
-    loader: ConfigLoaderImpl, repo: Any, others: list[ResultDefault], default: ResultDefault, name: str
+    loader: ConfigLoaderImpl,
+    repo: IConfigRepository,
+    others: list[ResultDefault],
+    default: ResultDefault,
+    name: str,
 ) -> None:
     groups = all_groups(loader)
     config = loader._compose_config_from_defaults_list(defaults=others, repo=repo)
-    mine: Any = loader._load_single_config(default, repo).config
+    mine = cast(DictConfig, loader._load_single_config(default, repo).config)
     group = os.path.dirname(default.config_path or "")
     in_group = default.package not in (None, "", "_global_")
     for key in _own_keys(mine):
@@ -98,7 +104,7 @@ def _is_argument(config: DictConfig, key: str) -> bool:
     return any(OmegaConf.is_dict(node) and "_target_" in node for node in nodes)
 
 
-def _keys_of_options(loader: ConfigLoaderImpl, repo: Any, group: str, package: str) -> set[str]:
+def _keys_of_options(loader: ConfigLoaderImpl, repo: IConfigRepository, group: str, package: str) -> set[str]:
     """The keys that the other options of a group have; none where those are parts, whose keys are arguments."""
     keys: set[str] = set()
     for option in options_of(loader, group):
@@ -111,26 +117,26 @@ def _keys_of_options(loader: ConfigLoaderImpl, repo: Any, group: str, package: s
     return keys
 
 
-def _own_keys(node: Any, prefix: str = "") -> Iterator[str]:
+def _own_keys(node: DictConfig, prefix: str = "") -> Iterator[str]:
     """The dotted keys of a file's values; of a part of its own, only the key of the part."""
     for name in node:
-        child = node._get_node(name)
-        key = f"{prefix}{name}"
-        if isinstance(child, DictConfig) and not child._is_none() and not child._is_interpolation() and len(child):
-            if "_target_" not in child:
-                yield from _own_keys(child, f"{key}.")
+        value = child(node, name)
+        key = prefix + str(name)
+        if isinstance(value, DictConfig) and not value._is_none() and not value._is_interpolation() and len(value):
+            if "_target_" not in value:
+                yield from _own_keys(value, f"{key}.")
         else:
             yield key
 
 
-def _letters(file: Path) -> Any:
+def _letters(file: Path) -> object:
     try:
         return yaml.load(file.read_text(encoding="utf-8"), yaml.BaseLoader)
     except (OSError, yaml.YAMLError):
         return {}
 
 
-def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _leaves(node: object, prefix: str = "") -> Iterator[tuple[str, object]]:
     if isinstance(node, dict):
         for name, value in node.items():
             yield from _leaves(value, f"{prefix}{name}.")

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import OmegaConf
+
+from detkit.config.node import unresolved
 
 
 def folder_of_command() -> str:
@@ -32,8 +33,8 @@ def named_by_time(folder: Path) -> bool:
     if not is_hydras(folder):
         return False
     hydra = HydraConfig.get()
-    place = OmegaConf.to_container(hydra.sweep if hydra.mode == RunMode.MULTIRUN else hydra.run, resolve=False)
-    return "${now:" in str(place["dir"])  # type: ignore[call-overload, index]
+    place = unresolved(hydra.sweep if hydra.mode == RunMode.MULTIRUN else hydra.run)
+    return "${now:" in str(place["dir"])
 
 
 def folder_key(folder: Path) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
@@ -13,10 +13,12 @@ from omegaconf import OmegaConf
 
 from detkit.core.errors import UserError
 
+T = TypeVar("T")
+
 SIGNS = ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")  # what Hydra reads of a node itself
 
 
-def build(node: Any, key: str, **values: Any) -> Any:
+def build(node: object, key: str, **values: object) -> Any:
     """What the config node at `key` describes by `_target_` and values, or None for None; `values` are added to it.
 
     Raises UserError for a target that cannot be loaded, for keys that it does not take, for those that it needs and
@@ -35,14 +37,14 @@ def build(node: Any, key: str, **values: Any) -> Any:
         raise cause or error from None
 
 
-def check_part(node: Any, key: str, given: Iterable[str] = ()) -> None:
+def check_part(node: object, key: str, given: Iterable[str] = ()) -> None:
     """Raise UserError where `build` of this plain node, with values of the names `given`, would."""
     if not isinstance(node, Mapping) or "_target_" not in node:
         raise UserError(_no_part(node, key))
     check(node, key, given=given)
 
 
-def check(node: Any, key: str, given: Iterable[str] = ()) -> None:
+def check(node: object, key: str, given: Iterable[str] = ()) -> None:
     """Raise UserError where a node at or below `key` names a target that does not take what the node says.
 
     given: of the node itself, what is added to it.
@@ -59,8 +61,18 @@ def check(node: Any, key: str, given: Iterable[str] = ()) -> None:
             check(value, f"{key}[{index}]")
 
 
-def complete(part: Any, key: str, **given: Any) -> Any:
+def complete(part: Callable[..., T], key: str, **given: object) -> T:
     """Call the part at `key`, a callable that waits for `given`; raises UserError where it does not take that."""
+    _check_given(part, key, given)
+    try:
+        return part(**given)
+    except UserError as error:  # a part within a part speaks of itself by its own name
+        parent, _, own = key.rpartition(".")
+        raise (UserError(f"{parent}.{error}") if parent and str(error).startswith(f"{own}.") else error) from None
+
+
+def _check_given(part: object, key: str, given: Collection[str]) -> None:
+    """Raise UserError where the part at `key` is none that waits, or does not take what it is given."""
     wanted = ", ".join(given)
     if part is None or isinstance(part, (str, int, float, Mapping, Sequence)):
         raise UserError(_no_part(part, key))
@@ -82,14 +94,9 @@ def complete(part: Any, key: str, **given: Any) -> Any:
             f"it takes {_listed(names)}"
         )
     _check_names(function, key, [*bound, *given], waits=isinstance(part, partial) and bool(part.args))
-    try:
-        return part(**given)
-    except UserError as error:  # a part within a part speaks of itself by its own name
-        parent, _, own = key.rpartition(".")
-        raise (UserError(f"{parent}.{error}") if parent and str(error).startswith(f"{own}.") else error) from None
 
 
-def load(target: str, key: str) -> Any:
+def load(target: str, key: str) -> Callable[..., object]:
     """The class or function of a `_target_`; raises UserError where there is none.
 
     What a module of the user raises while it is imported is left as it is.
@@ -109,7 +116,7 @@ def load(target: str, key: str) -> Any:
         raise cause from None
 
 
-def takes(function: Any) -> list[str] | None:
+def takes(function: Callable[..., object]) -> list[str] | None:
     """The names of the arguments that a class or function takes; None where it takes any, or does not say.
 
     In detkit `**settings` are those of the class above.
@@ -127,13 +134,13 @@ def takes(function: Any) -> list[str] | None:
     return None
 
 
-def name_of(part: Any) -> str:
+def name_of(part: object) -> str:
     """What a class, a function, a partial of one or an object is called in its file."""
     part = part.func if isinstance(part, partial) else part
     return str(getattr(part, "__qualname__", None) or type(part).__qualname__)
 
 
-def _check_names(function: Any, key: str, names: Sequence[str], *, waits: bool) -> None:
+def _check_names(function: Callable[..., object], key: str, names: Sequence[str], *, waits: bool) -> None:
     """Raise UserError where `function` does not take one of `names`, or, unless more will come, needs another."""
     known = takes(function)
     if known is None:
@@ -159,7 +166,7 @@ def _check_names(function: Any, key: str, names: Sequence[str], *, waits: bool) 
         )
 
 
-def _no_part(node: Any, key: str) -> str:
+def _no_part(node: object, key: str) -> str:
     group = key.replace(".", "/")
     if node is None:
         return f"{key}: there is none; choose one with {group}=..."

@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar, cast
 
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import Container, DictConfig, DictKeyType, Node, OmegaConf, open_dict
 
+from detkit.core.plain import Settings
+
+T = TypeVar("T")
 Config: TypeAlias = DictConfig
 opened = open_dict  # `with opened(config):` keys may be added to it
 
 
-def plain(node: Any) -> Any:
+def plain(node: object) -> Any:
     """Convert a node to dicts, lists and values, with what it interpolates in place; other values are themselves."""
     return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
 
 
-def unresolved(node: Any) -> Any:
+def unresolved(node: object) -> Any:
     """Convert a node to dicts, lists and values, in which interpolations stay text."""
     return OmegaConf.to_container(node, resolve=False) if OmegaConf.is_config(node) else node
 
 
-def as_node(settings: Mapping[str, Any]) -> Config:
+def as_node(settings: Settings) -> Config:
     """Make a node of a mapping."""
     return OmegaConf.create(dict(settings))
 
 
-def is_node(value: Any) -> bool:
+def is_node(value: object) -> bool:
     """Return whether `value` is a mapping or a list of a config."""
     return OmegaConf.is_config(value)
 
@@ -38,17 +41,17 @@ def select(config: Config, place: str) -> Any:
     return OmegaConf.select(config, place)
 
 
-def child(node: Config, key: str) -> Any:
-    """Return what stands at a key, an interpolation as it is."""
-    return node._get_node(key)
+def child(node: Container, key: DictKeyType) -> Node:
+    """Return what stands at a key that is there, an interpolation as it is."""
+    return cast(Node, node._get_node(key))
 
 
-def switched_off(node: Any, key: str) -> Any:
+def switched_off(node: T, key: str) -> T:
     """Copy a node in which every value called `key`, at any depth, is false or null; interpolations stay so."""
     node = deepcopy(node)
     if isinstance(node, DictConfig) and not node._is_none() and not node._is_interpolation():
         for name in node:
-            value: Any = node._get_node(name)
+            value = child(node, name)
             if name != key:
                 node[name] = switched_off(value, key)
             elif not value._is_interpolation():
@@ -56,7 +59,7 @@ def switched_off(node: Any, key: str) -> Any:
     return node
 
 
-def is_missing(node: Any, key: str) -> bool:
+def is_missing(node: object, key: str) -> bool:
     """Return whether a key of a node waits for a value (???)."""
     return OmegaConf.is_config(node) and OmegaConf.is_missing(node, key)
 
@@ -76,16 +79,16 @@ def without_hydra(config: Config) -> Config:
     return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
 
 
-def read_yaml(path: Path) -> Any:
+def read_yaml(path: Path) -> Settings:
     """Read a config file as plain values; interpolations stay text."""
-    return OmegaConf.to_container(OmegaConf.load(path))
+    return cast(Settings, OmegaConf.to_container(OmegaConf.load(path)))
 
 
-def write_yaml(settings: Mapping[str, Any], path: Path) -> None:
+def write_yaml(settings: Settings, path: Path) -> None:
     """Write settings as a config file."""
     OmegaConf.save(as_node(settings), path)
 
 
-def register_resolver(name: str, function: Callable[..., Any]) -> None:
+def register_resolver(name: str, function: Callable[..., object]) -> None:
     """Make `${name:ARGUMENTS}` known to configs."""
     OmegaConf.register_new_resolver(name, function, replace=True)

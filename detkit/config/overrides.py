@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -17,10 +17,11 @@ from hydra.core.override_parser.types import Override
 from hydra.core.utils import setup_globals
 from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from detkit.config.aliases import OPTIONS, said_now
 from detkit.config.config_dir import config_dir
+from detkit.config.node import child, unresolved
 from detkit.core.errors import UserError
 from detkit.core.suggest import did_you_mean, nearest
 
@@ -167,15 +168,15 @@ def loader_of_command() -> ConfigLoader:
 
 def task_overrides() -> list[str]:
     """The overrides of the job that Hydra runs now, as they were typed: `name=${seed}` is not looked up."""
-    return OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)  # type: ignore[return-value]
+    return unresolved(HydraConfig.get().overrides.task)
 
 
-def typed_overrides(overrides: list[str]) -> dict[str, Any]:
+def typed_overrides(overrides: list[str]) -> dict[str, object]:
     """By key, the values of a command line to the letter, where Hydra read a number or a truth value in them.
 
     Of a list the items. Of 02146 or 1e3 for a name nothing else is left once it is a number.
     """
-    typed: dict[str, Any] = {}
+    typed: dict[str, object] = {}
     for override in parse(overrides):
         value, text = override.value(), (override.input_line or "").partition("=")[2]
         if override.is_delete() or override.is_sweep_override() or isinstance(value, (str, dict)) or value is None:
@@ -275,14 +276,14 @@ def explain_key(config: DictConfig, key: str, groups: list[str]) -> str | None:
     """Why the dotted `key` is not in `config`, or None if it is."""
     if now := said_now(key):
         return f"{key} is now {now}"
-    node: Any = config
+    node: object = config
     parts = key.split(".")
     for depth, part in enumerate(parts):
         parent = ".".join(parts[:depth])
-        if not OmegaConf.is_config(node):
-            return f"no key {key}: {parent} is a single value"
-        if OmegaConf.is_list(node):  # Hydra's own message on a bad list index is clear
+        if isinstance(node, ListConfig):  # Hydra's own message on a bad list index is clear
             return None
+        if not isinstance(node, DictConfig):
+            return f"no key {key}: {parent} is a single value"
         keys = [str(name) for name in node if not str(name).startswith("_") or name == part]
         if part not in keys:
             below = f"{parent}." if parent else ""
@@ -298,8 +299,7 @@ def explain_key(config: DictConfig, key: str, groups: list[str]) -> str | None:
             hint = f"; did you mean {guess}?" if guess else ""
             where = f"keys of {parent}" if parent else "keys"
             return f"no key {key}{hint}\n{where}: {', '.join(keys)}\n(a new key is added with +{key}=...)"
-        node = node._get_node(part)
-        node = node if OmegaConf.is_config(node) else None
+        node = child(node, part)
     return None
 
 
@@ -311,11 +311,12 @@ def _elsewhere(config: DictConfig, key: str) -> str | None:
     return nearest(key, same) or next(iter(same), None) or nearest(key, paths)
 
 
-def _dotted(node: Any, prefix: str = "") -> Iterator[str]:
-    if OmegaConf.is_dict(node):
+def _dotted(node: object, prefix: str = "") -> Iterator[str]:
+    if isinstance(node, DictConfig):
         for name in node:
-            yield f"{prefix}{name}"
-            yield from _dotted(node._get_node(name), f"{prefix}{name}.")
+            key = prefix + str(name)
+            yield key
+            yield from _dotted(child(node, name), f"{key}.")
 
 
 def _choices(override: Override) -> list[str]:

@@ -10,10 +10,11 @@ from functools import cache
 from typing import Any
 
 import yaml
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import Container, DictConfig, DictKeyType, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from detkit.config.config_dir import config_dir
+from detkit.config.node import child
 from detkit.core.errors import UserError
 
 OF_A_PART = re.compile(r"Interpolation key '(model|preprocess)\.")
@@ -39,7 +40,7 @@ class Kind:
     bounds: tuple[tuple[str, float], ...] = ()
     items: Rule | None = None
 
-    def fits(self, value: Any) -> bool:
+    def fits(self, value: object) -> bool:
         """Whether `value`, a plain object, is of this kind."""
         if self.items is not None:
             return isinstance(value, list) and all(self.items.fits(item) for item in value)
@@ -75,11 +76,11 @@ class Rule:
 
     kinds: tuple[Kind, ...]
 
-    def fits(self, value: Any) -> bool:
+    def fits(self, value: object) -> bool:
         """Whether `value` is of one of the kinds as it is."""
         return any(kind.fits(value) for kind in self.kinds)
 
-    def read(self, value: Any) -> Any:
+    def read(self, value: object) -> object:
         """The value as the program takes it, MISFIT where it cannot be: a single value for a list is a list of one."""
         if self.fits(value):
             return value
@@ -143,7 +144,7 @@ def rule_of(verb: str, key: str) -> Rule | None:
     return None
 
 
-def check_value(verb: str, key: str, value: Any) -> Any:
+def check_value(verb: str, key: str, value: object) -> Any:
     """Return `value` as the program takes it; raises UserError with key, value and what it may be."""
     rule = rule_of(verb, key)
     if rule is None:
@@ -155,7 +156,7 @@ def check_value(verb: str, key: str, value: Any) -> Any:
 
 
 def check_values(
-    config: DictConfig, verb: str, typed: Mapping[str, Any] | None = None, *, dangling: bool = False
+    config: DictConfig, verb: str, typed: Mapping[str, object] | None = None, *, dangling: bool = False
 ) -> None:
     """Hold every value of a composed config against the table, and put in place what it reads otherwise.
 
@@ -175,7 +176,7 @@ def check_values(
                 OmegaConf.update(config, key, found, merge=False)
 
 
-def iterate_values(config: DictConfig, *, dangling: bool = False) -> Iterator[tuple[str, Any, bool]]:
+def iterate_values(config: DictConfig, *, dangling: bool = False) -> Iterator[tuple[str, object, bool]]:
     """(key, plain value, whether it stands there itself) of what can be checked: leaves, lists, and parts.
 
     Of a part, also of one in a list, its `_target_` stands for it, and what is below it comes by itself; {} stands for
@@ -189,21 +190,19 @@ def iterate_values(config: DictConfig, *, dangling: bool = False) -> Iterator[tu
     yield from (item for item in found if not item[2])
 
 
-def _below(node: Any, prefix: str, dangling: bool) -> Iterator[tuple[str, Any, bool]]:
+def _below(node: DictConfig, prefix: str, dangling: bool) -> Iterator[tuple[str, object, bool]]:
     for name in node:
-        key = f"{prefix}{name}"
-        child = node._get_node(name)
-        if str(name) in ("_target_", "_partial_", "_convert_", "_recursive_", "hydra") or child._value() == "???":
+        key = prefix + str(name)
+        said = child(node, name)
+        if str(name) in ("_target_", "_partial_", "_convert_", "_recursive_", "hydra") or said._value() == "???":
             continue
-        literal = not child._is_interpolation()
-        if not literal and "${hydra:" in str(child._value()):
+        literal = not said._is_interpolation()
+        if not literal and "${hydra:" in str(said._value()):
             continue  # Hydra's own, which only its job has
         value = _resolved(node, name, key, dangling)
         if value is NOWHERE:
             continue
-        if not OmegaConf.is_config(value):
-            yield key, value, literal
-        elif OmegaConf.is_list(value):
+        if isinstance(value, ListConfig):
             items = [_resolved(value, index, f"{key}.{index}", dangling) for index in range(len(value))]
             targets = [_target_of(item) for item in items]
             yield key, [
@@ -211,30 +210,32 @@ def _below(node: Any, prefix: str, dangling: bool) -> Iterator[tuple[str, Any, b
                 for item, target in zip(items, targets, strict=True)
             ], literal  # fmt: skip
             for index, (item, target) in enumerate(zip(items, targets, strict=True)):
-                if target is not None and target.startswith(OWN):
+                if isinstance(item, DictConfig) and target is not None and target.startswith(OWN):
                     yield from _below(item, f"{key}.{index}.", dangling)
-        else:
+        elif isinstance(value, DictConfig):
             target = _target_of(value)
             yield key, {} if target is None else {"_target_": target}, False
             if target is None or target.startswith(OWN):
                 yield from _below(value, f"{key}.", dangling)
+        else:
+            yield key, value, literal
 
 
-def _target_of(value: Any) -> str | None:
+def _target_of(value: object) -> str | None:
     """The `_target_` of a part; None for what is none."""
-    return str(value["_target_"]) if OmegaConf.is_dict(value) and "_target_" in value else None
+    return str(value["_target_"]) if isinstance(value, DictConfig) and "_target_" in value else None
 
 
-def _resolved(node: Any, name: Any, key: str, dangling: bool) -> Any:
+def _resolved(node: Container, name: DictKeyType, key: str, dangling: bool) -> object:
     try:
         return node[name]
     except InterpolationResolutionError as error:
         if dangling:
             return NOWHERE
-        raise UserError(f"{key}={node._get_node(name)._value()}: {_first_line(error)}") from error
+        raise UserError(f"{key}={child(node, name)._value()}: {_first_line(error)}") from error
 
 
-def _plain(value: Any, key: str) -> Any:
+def _plain(value: object, key: str) -> object:
     if not OmegaConf.is_config(value):
         return value
     try:
@@ -249,12 +250,12 @@ def _first_line(error: Exception) -> str:
     return text.rpartition("raised while resolving interpolation: ")[2].strip("'\"") + hint
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     words = {None: "null", True: "true", False: "false"}
     return words[value] if value is None or isinstance(value, bool) else str(value)
 
 
-def _hint(rule: Rule, value: Any) -> str:
+def _hint(rule: Rule, value: object) -> str:
     names = {kind.name for kind in rule.kinds}
     if "null" in names and value in OFF and not isinstance(value, bool) and names & {"whole", "number"}:
         return "; null switches it off"

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -15,6 +15,9 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from detkit.core.errors import UserError
+
+T = TypeVar("T")
+M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class World:
             for buffer in model.buffers():
                 dist.broadcast(buffer, src=0)
 
-    def broadcast(self, value: Any) -> Any:
+    def broadcast(self, value: T) -> T:
         """The main process's `value`, on every process."""
         if self.size == 1:
             return value
@@ -61,13 +64,13 @@ class World:
         dist.broadcast_object_list(box, src=0, device=self.device)
         return box[0]
 
-    def gather(self, value: Any) -> list[Any]:
+    def gather(self, value: T) -> list[T]:
         """Every process's `value` in order of rank; on other processes than the main one, an empty list."""
         if self.size == 1:
             return [value]
-        found: list[Any] | None = [None] * self.size if self.is_main else None
-        dist.gather_object(value, found)
-        return found or []
+        found: list[T] = [value] * self.size if self.is_main else []
+        dist.gather_object(value, found or None)
+        return found
 
     def any(self, flag: bool) -> bool:
         """Whether `flag` is set on any process."""
@@ -95,7 +98,7 @@ class World:
         return dict(zip(values, (total / self.size).tolist(), strict=True))
 
 
-def sync_batch_norm(model: nn.Module, world: World) -> Any:
+def sync_batch_norm(model: M, world: World) -> M:
     """The model with batch norms that use the statistics of all processes' images; itself where there is one process.
 
     Frozen norms stay as they are; activations that are part of a norm stay with it. Raises UserError where the
@@ -110,7 +113,8 @@ def sync_batch_norm(model: nn.Module, world: World) -> Any:
             f"trainer.sync_batchnorm=true works on GPUs, and these {world.size} processes are on {world.device}: "
             "set it to false"
         )
-    return convert_sync_batchnorm(model)
+    converted: M = convert_sync_batchnorm(model)
+    return converted
 
 
 @contextmanager

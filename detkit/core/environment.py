@@ -9,14 +9,31 @@ import sys
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import torch
 
 PACKAGES = ("torch", "torchvision", "numpy", "albumentations", "timm", "hydra-core", "pycocotools")
 
 
-def describe_environment(device: torch.device) -> dict[str, Any]:
+class Environment(TypedDict):
+    """What environment.json says of a process; git_commit: None outside a clone, cuda: on a CPU."""
+
+    time: str
+    command: list[str]
+    host: str
+    system: str
+    cpu: str
+    cores: int | None
+    threads: int
+    device: str
+    cuda: str | None
+    python: str
+    versions: dict[str, str | None]
+    git_commit: str | None
+
+
+def describe_environment(device: torch.device) -> Environment:
     """JSON-ready facts about this process: machine, device, threads, versions, git commit, command line."""
     from detkit.core import __version__
 
@@ -31,7 +48,7 @@ def describe_environment(device: torch.device) -> dict[str, Any]:
         "device": device_name(device),
         "cuda": torch.version.cuda if device.type == "cuda" else None,
         "python": platform.python_version(),
-        "versions": {"detkit": __version__} | {name: _version(name) for name in PACKAGES},
+        "versions": {"detkit": __version__, **{name: _version(name) for name in PACKAGES}},
         "git_commit": _git_commit(),
     }
 

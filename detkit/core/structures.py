@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Protocol, TypedDict, cast
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypedDict, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+if TYPE_CHECKING:
+    import supervision
 
 Size = tuple[int, int]  # (height, width) in pixels
 VOID = 255  # in a mask: a pixel that is not asked for, and what padding is filled with
@@ -76,6 +79,15 @@ class Batch:
         return replace(self, images=function(self.images), targets=targets, proposals=proposals)
 
 
+class DetectionRow(TypedDict):
+    """A detection as JSON: box [x1, y1, x2, y2] in pixels of the original file; name: the label's number if unknown."""
+
+    box: list[float]
+    score: float
+    label: int
+    name: str
+
+
 @dataclass
 class Detections:
     """What a detector found in one image, in the pixels of the original file.
@@ -104,12 +116,12 @@ class Detections:
         """Return the class name of `label`, or its number if names are unknown."""
         return self.names[label] if self.names is not None else str(label)
 
-    def to_dict(self) -> list[dict[str, Any]]:
-        """Convert to JSON-ready rows: box [x1, y1, x2, y2], score, label, name."""
+    def to_dict(self) -> list[DetectionRow]:
+        """Convert to JSON-ready rows."""
         rows = zip(self.boxes.tolist(), self.scores.tolist(), self.labels.tolist(), strict=True)
         return [{"box": box, "score": score, "label": label, "name": self.name(label)} for box, score, label in rows]
 
-    def to_supervision(self) -> Any:
+    def to_supervision(self) -> supervision.Detections:
         """Convert to `supervision.Detections`; needs the `supervision` package."""
         try:
             import supervision
@@ -154,6 +166,6 @@ class ProposalSource(Protocol):
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]: ...
 
-    def parameters(self) -> Mapping[str, Any]:
+    def parameters(self) -> Mapping[str, object]:
         """All that the boxes of an image depend on, as plain data; "method" names what it is."""
         ...

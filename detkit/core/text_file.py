@@ -7,10 +7,10 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 from detkit.core.errors import UserError
+from detkit.core.plain import Json
 
 # longest first: the mark of UTF-32 LE begins with that of UTF-16 LE
 _MARKS = (
@@ -48,7 +48,7 @@ def numbered_lines(path: str | Path) -> Iterator[tuple[int, str]]:
             yield number, text
 
 
-def read_json(path: str | Path) -> Any:
+def read_json(path: str | Path) -> Json:
     """Read a JSON file in any encoding that `read_text` reads.
 
     Raises UserError naming the file and the line where it is no JSON; OSErrors as they are.

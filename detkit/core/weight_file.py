@@ -6,7 +6,7 @@ import argparse
 import warnings
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -32,7 +32,7 @@ STRANGERS = {
 }
 
 
-def read_weight_file(path: Path, map_location: str | torch.device = "cpu") -> Any:
+def read_weight_file(path: Path, map_location: str | torch.device = "cpu") -> object:
     """What a file of PyTorch or of safetensors holds: tensors and plain data.
 
     Also `argparse.Namespace`, plain data too, in which the training scripts of torchvision keep their settings.
@@ -61,7 +61,7 @@ def read_weight_file(path: Path, map_location: str | torch.device = "cpu") -> An
         raise UserError(f"{path} is not a detkit checkpoint, nor a file of other weights: {_reason(error)}") from error
 
 
-def weights_in(content: Any) -> dict[str, Tensor]:
+def weights_in(content: object) -> dict[str, Tensor]:
     """The weights by name in what `read_weight_file` gives, without what wrappers put before their names; or none."""
     if not isinstance(content, Mapping):
         return {}

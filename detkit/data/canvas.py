@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +13,13 @@ from torch.utils.data import DataLoader
 from detkit.core.errors import UserError
 from detkit.core.structures import Batch, Size
 from detkit.data.annotations import Annotations
-from detkit.data.dataset import Sample
+from detkit.data.dataset import DetectionDataset, Sample
 from detkit.image.preprocess import Preprocess, fixed_canvas
 from detkit.image.read import read_image_size
 
 HELD = 4  # times the batch size: samples that may wait for others of their canvas
 Found = TypeVar("Found")
+Item = TypeVar("Item")
 
 
 def canvas_of(size: Size, pad_multiple: int) -> Size:
@@ -75,8 +76,8 @@ class CanvasLoader:
     dataset: of the loader. The length is that of the loader.
     """
 
-    def __init__(self, loader: DataLoader[Any], pad_multiple: int) -> None:
-        self.dataset: Any = loader.dataset
+    def __init__(self, loader: DataLoader[Sample], pad_multiple: int) -> None:
+        self.dataset = cast(DetectionDataset, loader.dataset)
         self._loader = loader
         self._pad_multiple = pad_multiple
 
@@ -88,7 +89,7 @@ class CanvasLoader:
             yield from split_by_canvas(batch, self._pad_multiple)
 
 
-def _at(items: Sequence[Any], indices: Sequence[int]) -> list[Any]:
+def _at(items: Sequence[Item], indices: Sequence[int]) -> list[Item]:
     return [items[index] for index in indices]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -166,8 +166,11 @@ class DetectionDataset(Dataset[Sample]):
             boxes, labels, difficult = self.annotations.objects(index)
             keep = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
             hard = difficult & (self.difficult != "keep")
-            columns: dict[str, NDArray[Any]] = {"boxes": boxes, "labels": labels, "difficult": hard}
-            target: Target = {key: torch.from_numpy(column[keep]) for key, column in columns.items()}  # type: ignore[assignment]
+            target: Target = {
+                "boxes": torch.from_numpy(boxes[keep]),
+                "labels": torch.from_numpy(labels[keep]),
+                "difficult": torch.from_numpy(hard[keep]),
+            }
             if self.proposals is not None:
                 target["proposals"] = torch.from_numpy(self.proposals.of(index).copy())
             yield target

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import cast
 
 import cv2
 import numpy as np
@@ -29,8 +29,8 @@ def collate(samples: Sequence[Sample], pad_multiple: int = 1) -> Batch:
     tallest, widest = (max(side) for side in zip(*sizes, strict=True))
     height, width = canvas_of((tallest, widest), pad_multiple)
     images = torch.zeros(len(samples), 3, height, width, dtype=torch.uint8)
-    targets: list[Any] = [dict(sample.target) for sample in samples]
-    proposals = [target.pop("proposals", None) for target in targets]
+    targets = [sample.target.copy() for sample in samples]
+    proposals = [target.pop("proposals") for target in targets if "proposals" in target]
     for canvas, sample, (h, w) in zip(images, samples, sizes, strict=True):
         canvas[:, :h, :w] = sample.image
     return Batch(
@@ -39,7 +39,7 @@ def collate(samples: Sequence[Sample], pad_multiple: int = 1) -> Batch:
         original_sizes=[sample.target["original_size"] for sample in samples],
         image_ids=[sample.target["image_id"] for sample in samples],
         targets=PortableTargets(targets),
-        proposals=None if any(boxes is None for boxes in proposals) else PortableTensors(proposals),
+        proposals=PortableTensors(proposals) if len(proposals) == len(samples) else None,
     )
 
 
@@ -66,10 +66,10 @@ class PortableTargets(list[Target]):
 
 
 def _from_arrays(rows: list[dict[str, object]]) -> PortableTargets:
-    return PortableTargets(
-        {key: torch.from_numpy(value) if isinstance(value, np.ndarray) else value for key, value in row.items()}  # type: ignore[misc]
-        for row in rows
-    )
+    def tensors(row: dict[str, object]) -> dict[str, object]:
+        return {key: torch.from_numpy(value) if isinstance(value, np.ndarray) else value for key, value in row.items()}
+
+    return PortableTargets(cast(Target, tensors(row)) for row in rows)
 
 
 SAME_SIDE = 10  # batches in a row whose images have one size (YOLO9000, section 2)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,18 +29,18 @@ class Proposals:
     boxes: NDArray[np.float32]
     seconds: NDArray[np.float64]
     method: str
-    parameters: Mapping[str, Any]
+    parameters: Mapping[str, object]
     source: str
 
     @classmethod
     def pack(
         cls,
         image_ids: Sequence[str],
-        boxes: Sequence[NDArray[Any]],
+        boxes: Sequence[NDArray[np.floating]],
         seconds: Sequence[float] | None = None,
         *,
         method: str,
-        parameters: Mapping[str, Any] | None = None,
+        parameters: Mapping[str, object] | None = None,
         source: str,
     ) -> Proposals:
         """From one array of boxes [P, 4] for each image, best first."""

@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import DataLoader, get_worker_info
 
 from detkit.core.errors import UserError
+from detkit.core.structures import Batch
 from detkit.data.dataset import Sample
 
 PLACE = Path("/dev/shm")
@@ -57,7 +58,7 @@ def share(images: torch.Tensor) -> torch.Tensor:
 class BatchLoader(DataLoader[Sample]):
     """A loader that says in a line where the shared memory ends."""
 
-    def __iter__(self) -> Iterator:  # type: ignore[override]
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # of PyTorch's own iterator nothing else is used
         try:
             yield from super().__iter__()
         except RuntimeError as error:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from detkit.config.instantiate import build
 from detkit.config.node import is_missing
 from detkit.core.errors import UserError
+from detkit.core.plain import Settings
 from detkit.core.structures import ProposalSource
 from detkit.core.suggest import nearest
 from detkit.data.annotation_builder import check_classes
@@ -22,7 +23,7 @@ from detkit.data.proposals import Proposals
 from detkit.data.quality.content import require_images, require_objects
 
 
-def read_split(data: Mapping[str, Any], split: str | None, classes: Sequence[str] | None = None) -> Annotations:
+def read_split(data: Settings, split: str | None, classes: Sequence[str] | None = None) -> Annotations:
     """The annotations of `split` of a data config (keys: root, reader, classes, difficult, repair).
 
     classes: the list that a model was trained with; without it `data.classes` counts, and without that the
@@ -94,7 +95,7 @@ class TrainingSplits(NamedTuple):
         return "\n".join(dict.fromkeys(line for line in lines if line))
 
 
-def read_training_splits(data: Mapping[str, Any]) -> TrainingSplits:
+def read_training_splits(data: Settings) -> TrainingSplits:
     """All splits of a data config, read and checked before the first step: a fault in one must not end a training.
 
     Raises UserError as `read_split`, where there is nothing to learn from, and where a split that is measured on has
@@ -111,16 +112,14 @@ def read_training_splits(data: Mapping[str, Any]) -> TrainingSplits:
     return TrainingSplits(train, val, test)
 
 
-def read_training_split(
-    data: Mapping[str, Any], split: str | None, classes: Sequence[str] | None = None
-) -> Annotations:
+def read_training_split(data: Settings, split: str | None, classes: Sequence[str] | None = None) -> Annotations:
     """`read_split`, and UserError where nothing can be learnt from what it gives."""
     annotations = read_split(data, split, classes)
     require_objects(annotations)
     return annotations
 
 
-def read_measured_split(data: Mapping[str, Any], split: str | None, classes: Sequence[str]) -> Annotations:
+def read_measured_split(data: Settings, split: str | None, classes: Sequence[str]) -> Annotations:
     """`read_split` for a model with `classes`, and UserError where none of the images, or of the classes, is in it."""
     annotations = read_split(data, split, classes)
     require_images(annotations)
@@ -146,7 +145,7 @@ def describe_faults(annotations: Annotations) -> str:
     return f"{kinds}, as in {first.where}: {first.message}"
 
 
-def _root(data: Mapping[str, Any]) -> Path:
+def _root(data: Settings) -> Path:
     if is_missing(data, "root") or data.get("root") in (None, ""):
         raise UserError("data.root is not set: add data.root=<folder of the data set>")
     return Path(str(data["root"])).expanduser()  # a folder may be called 2007

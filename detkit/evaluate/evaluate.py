@@ -162,7 +162,7 @@ def measure_proposals(
                 yield waiting.pop(order.pop())
 
     with eval_mode(detector):
-        return proposal_recall(regions(), ground_truth_of(annotations), annotations.classes)
+        return proposal_recall(regions(), ground_truth_of(annotations), annotations.classes).to_dict()
 
 
 def timed_images(split: Split, count: int) -> list[TimedImage]:
@@ -221,14 +221,14 @@ def merge_data(given: Settings, saved: Settings, trust: Sequence[str] = ()) -> d
 def _evaluate_files(config: Config, run_dir: Path) -> Metrics:
     if config.predictions is None or config.ground_truth is None or config.checkpoint is not None:
         raise UserError("predictions=... and ground_truth=... go together, and without checkpoint=")
-    metrics = evaluate_files(
+    found = evaluate_files(
         config.predictions, config.ground_truth, boxes=config.boxes, images=config.images, inclusive=config.inclusive
     )
-    metrics["environment"] = describe_environment(torch.device("cpu"))
+    metrics = {**found, "environment": describe_environment(torch.device("cpu"))}
     with own_folder(run_dir, EVALUATION) as folder:
         write_metrics(folder, metrics)
     LOGGER.info(format_table(DetectionTask(), metrics))
-    protocol = metrics["protocol"]
+    protocol = found["protocol"]
     LOGGER.info(f"\nboxes={protocol['boxes']} in {config.predictions} and {config.ground_truth}")
     for note in protocol["notes"]:
         LOGGER.info(note)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -15,7 +13,7 @@ from detkit.image.read import to_rgb
 ROUNDING = 1e-3  # by which floats may lie outside of 0..1
 
 
-def array_to_rgb(image: NDArray[Any]) -> NDArray[np.uint8]:
+def array_to_rgb(image: NDArray[np.number]) -> NDArray[np.uint8]:
     """An array [H, W], [H, W, 1], [H, W, 3] or [H, W, 4] as uint8 [H, W, 3] RGB.
 
     Integers are 0..255, of uint16 0..65535 where one is larger; floats are 0..1. Transparent pixels are laid on white.
@@ -42,26 +40,27 @@ def tensor_to_rgb(image: Tensor) -> NDArray[np.uint8]:
     return _to_rgb((image.permute(1, 2, 0) if image.ndim == 3 else image).numpy(), name)
 
 
-def _to_rgb(image: NDArray[Any], name: str) -> NDArray[np.uint8]:
+def _to_rgb(image: NDArray[np.number], name: str) -> NDArray[np.uint8]:
     if image.size == 0:
         raise UserError(f"{name} has no pixels: height and width are at least 1")
     if image.dtype.kind == "f":
         low, high = float(image.min()), float(image.max())
         if not (low >= -ROUNDING and high <= 1 + ROUNDING):  # NaN is neither
             raise UserError(f"{name} has values {low:.3g}..{high:.3g}: floats are 0..1; {_way_out(low, high)}")
-        image = (image * 255).round().clip(0, 255).astype(np.uint8)
+        pixels = (image * 255).round().clip(0, 255).astype(np.uint8)
     elif image.dtype.kind in "iu":
         low, high = int(image.min()), int(image.max())
         if image.dtype == np.uint16 and high > 255:
-            image = (image / 257).round()
+            pixels = (image / 257).round().astype(np.uint8)
         elif low < 0 or high > 255:
             raise UserError(f"{name} has values {low}..{high}: integers are 0..255, or 0..65535 as uint16")
-        image = image.astype(np.uint8, copy=False)
+        else:
+            pixels = image.astype(np.uint8, copy=False)
     else:
         raise UserError(f"{name} is none of integers 0..255 or floats 0..1")
-    if image.ndim == 3 and image.shape[2] == 3:
-        return np.ascontiguousarray(image)
-    return to_rgb(Image.fromarray(image[:, :, 0] if image.ndim == 3 and image.shape[2] == 1 else image))
+    if pixels.ndim == 3 and pixels.shape[2] == 3:
+        return np.ascontiguousarray(pixels)
+    return to_rgb(Image.fromarray(pixels[:, :, 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels))
 
 
 def _way_out(low: float, high: float) -> str:

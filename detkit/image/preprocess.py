@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from detkit.core.errors import UserError
+from detkit.core.plain import Settings
 from detkit.core.structures import Size
 from detkit.image.read import read_image, read_image_size
 
 REDUCTIONS = (8, 4, 2)  # of a JPEG, the largest that leaves enough
-Boxes = TypeVar("Boxes", Tensor, NDArray[Any])
+Boxes = TypeVar("Boxes", Tensor, NDArray[np.float32])
 Decoded = tuple[NDArray[np.uint8], Size]  # a picture, and the (h, w) of its file
 
 
@@ -110,7 +111,7 @@ class Preprocess:
         found = (boxes - _like(boxes, [left, top, left, top])) / _like(boxes, scale)
         return found.clip(_like(boxes, [0, 0, 0, 0]), _like(boxes, [width, height, width, height]))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Settings:
         """The config that builds this again, for a checkpoint."""
         return {"_target_": f"{type(self).__module__}.{type(self).__qualname__}", **asdict(self)}
 
@@ -223,7 +224,7 @@ def _resize(image: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
     return np.asarray(cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
-def _like(boxes: Boxes, values: list[Any]) -> Boxes:
+def _like(boxes: Boxes, values: Sequence[float]) -> Boxes:
     if isinstance(boxes, Tensor):
         return torch.tensor(values, dtype=boxes.dtype, device=boxes.device)
     return np.array(values, boxes.dtype)

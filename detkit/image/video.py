@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import cv2
 import numpy as np
@@ -50,7 +49,7 @@ class VideoReader:
 
 def _open_camera(number: int) -> cv2.VideoCapture:
     """Without what OpenCV tells of every way in which it is not there."""
-    logging: Any = cv2.utils.logging  # which its stubs leave out
+    logging = cv2.utils.logging
     level = logging.getLogLevel()
     logging.setLogLevel(0)
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,12 +36,11 @@ def evaluate(
     *,
     voc_iou_thresholds: Sequence[float] = (0.5,),
     confusion_score: float = 0.5,
-) -> dict[str, Any]:
+) -> Metrics:
     """Compute PASCAL VOC and COCO metrics and the confusion matrix, as a nested dict for json.dump.
 
-    Its keys are those of `detkit.metric.metrics_json.Metrics`; callers add what else they measure. Numbers are
-    fractions 0..1; what has no objects is None and left out of means. voc_iou_thresholds: of ["voc"]["by_iou"], beside
-    0.5. confusion_score: detections below it are left out of the confusion matrix.
+    Numbers are fractions 0..1; what has no objects is None and left out of means. voc_iou_thresholds: of
+    ["voc"]["by_iou"], beside 0.5. confusion_score: detections below it are left out of the confusion matrix.
     """
     grouped = group(predictions, ground_truth, len(classes))
     matrix = confusion_matrix(
@@ -59,11 +58,10 @@ def evaluate(
             "counts": matrix.tolist(),
         },
     }
-    document: dict[str, Any] = jsonable(metrics)
-    return document
+    return cast(Metrics, jsonable(metrics))
 
 
-def jsonable(value: Any) -> Any:
+def jsonable(value: object) -> object:
     """Replace NaN by None and NumPy's numbers by Python's in a nested dict, for json.dump."""
     if isinstance(value, dict):
         return {str(key): jsonable(item) for key, item in value.items()}

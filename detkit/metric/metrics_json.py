@@ -112,7 +112,7 @@ class ConfusionCounts(TypedDict):
 
 
 class Metrics(TypedDict):
-    """What `detkit.metric.evaluate.evaluate` measures."""
+    """What `detkit.metric.evaluate.evaluate` measures; callers add what else they do."""
 
     protocol: ComparedCounts
     voc: VOCMetrics

@@ -133,5 +133,5 @@ def _check_lengths(record: object, count: int, *names: str) -> None:
             raise ValueError(f"{name} has {len(getattr(record, name))} rows, labels has {count}")
 
 
-def _concatenate(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+def _concatenate(parts: Sequence[NDArray[np.generic]]) -> NDArray[Any]:
     return np.concatenate(parts) if len(parts) else np.zeros(0)

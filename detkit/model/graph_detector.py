@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ class Runner(Protocol):
     def inputs(self) -> Sequence[str]:
         """Their names, in order."""
 
-    def __call__(self, feed: dict[str, NDArray[Any]], device: torch.device) -> Sequence[NDArray[Any]]:
+    def __call__(self, feed: dict[str, NDArray[np.generic]], device: torch.device) -> Sequence[NDArray[np.generic]]:
         """The outputs of `Graph.forward`, in order, for inputs by name."""
 
 
@@ -40,7 +40,7 @@ class GraphDetector(Detector):
         device = self.pixel_mean.device
         if torch.is_autocast_enabled(device.type):
             raise UserError("a graph computes in float32: leave precision=fp32, or choose another runtime")
-        feed = {
+        feed: dict[str, NDArray[np.generic]] = {
             "images": batch.images.contiguous().cpu().numpy(),
             "sizes": np.asarray(batch.sizes, np.int64),
             "original_sizes": np.asarray(batch.original_sizes, np.int64),

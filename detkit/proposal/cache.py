@@ -8,7 +8,7 @@ import time
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +37,7 @@ class Outcome(NamedTuple):
     fault: str | None = None
 
 
-def parameter_hash(parameters: Mapping[str, Any]) -> str:
+def parameter_hash(parameters: Mapping[str, object]) -> str:
     """16 hex digits that differ where `parameters` do."""
     return hashlib.blake2b(json.dumps(parameters, sort_keys=True).encode(), digest_size=8).hexdigest()
 

@@ -6,7 +6,6 @@ Uijlings et al., "Selective Search for Object Recognition", IJCV 2013, section 3
 from __future__ import annotations
 
 import heapq
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,7 +131,7 @@ def _similarity(
 
 
 @jit
-def _intersection(a: NDArray[np.int32], b: NDArray[np.int32]) -> Any:
+def _intersection(a: NDArray[np.int32], b: NDArray[np.int32]) -> int:
     total = 0
     for k in range(len(a)):
         total += min(a[k], b[k])

@@ -6,7 +6,6 @@ import json
 import zipfile
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -143,7 +142,7 @@ def _read_mat(path: Path) -> Proposals:
     return Proposals.pack(image_ids, boxes, method="matlab file", source=str(path))
 
 
-def _from_matlab(cell: NDArray[Any], path: Path, image_id: str) -> NDArray[np.float64]:
+def _from_matlab(cell: NDArray[np.generic], path: Path, image_id: str) -> NDArray[np.float64]:
     rows = np.asarray(cell, np.float64)
     if rows.size and (rows.ndim != 2 or rows.shape[1] != 4):
         raise UserError(f"{path}: boxes of {image_id} are {rows.shape}, expected rows of y1, x1, y2, x2")
@@ -151,7 +150,7 @@ def _from_matlab(cell: NDArray[Any], path: Path, image_id: str) -> NDArray[np.fl
     return np.stack([left - 1, top - 1, right, bottom], axis=1)
 
 
-def _text(cell: Any) -> str:
+def _text(cell: object) -> str:
     while isinstance(cell, np.ndarray):  # a string in a cell is an array in an array
         cell = cell.ravel()[0] if cell.size else ""
     return str(cell)

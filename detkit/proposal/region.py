@@ -87,7 +87,8 @@ def adjacent_pairs(labels: NDArray[np.int32]) -> NDArray[np.int64]:
 
 def _normalised(counts: NDArray[np.int32]) -> NDArray[np.int32]:
     total = np.maximum(counts.sum(axis=1, keepdims=True, dtype=np.int64), 1)
-    return (counts * np.int64(WHOLE) // total).astype(np.int32)
+    shares: NDArray[np.int64] = counts * np.int64(WHOLE) // total
+    return shares.astype(np.int32)
 
 
 @jit

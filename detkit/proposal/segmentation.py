@@ -6,7 +6,7 @@ distances are rounded to 1/64, so that edges are put in order by counting instea
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -62,7 +62,7 @@ def cut(graph: GridGraph, *, scale: float, min_size: int) -> NDArray[np.int32]:
 
 
 @jit
-def find_root(parent: NDArray[Any], node: int) -> int:
+def find_root(parent: NDArray[np.int32] | NDArray[np.int64], node: int) -> int:
     """The root above `node`; the path to it is halved on the way."""
     while parent[node] != node:
         parent[node] = parent[parent[node]]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import cv2
 import numpy as np
@@ -56,7 +55,7 @@ class SelectiveSearch:
         for strategy in self.strategies:
             check_measures(strategy)
 
-    def parameters(self) -> dict[str, Any]:
+    def parameters(self) -> dict[str, object]:
         """All that the boxes of an image depend on, as plain data."""
         return {"method": "selective_search", "algorithm": ALGORITHM, **asdict(self)}
 
@@ -75,7 +74,8 @@ def selective_search(image: NDArray[np.uint8], *, settings: SelectiveSearch | No
     boxes = _ranked(_hierarchies(shrunk, settings), settings.seed)
     boxes = boxes[(boxes[:, 2:] - boxes[:, :2] >= settings.min_side).all(axis=1)][: settings.max_boxes]
     scale = np.array([image.shape[1] / shrunk.shape[1], image.shape[0] / shrunk.shape[0]] * 2)
-    return (boxes * scale).astype(np.float32)
+    whole: NDArray[np.float64] = boxes * scale
+    return whole.astype(np.float32)
 
 
 def _hierarchies(image: NDArray[np.uint8], settings: SelectiveSearch) -> list[NDArray[np.int64]]:
@@ -101,7 +101,8 @@ def _ranked(hierarchies: Sequence[NDArray[np.int64]], seed: int) -> NDArray[np.i
     span = int(boxes.max(initial=0)) + 1
     keys = ((boxes[:, 0] * span + boxes[:, 1]) * span + boxes[:, 2]) * span + boxes[:, 3]
     _, first = np.unique(keys, return_index=True)
-    return boxes[np.sort(first)]
+    kept: NDArray[np.int64] = boxes[np.sort(first)]
+    return kept
 
 
 def _shrink(image: NDArray[np.uint8], max_width: int | None) -> NDArray[np.uint8]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import signal
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,8 @@ from detkit.data.annotations import Annotations
 from detkit.data.proposals import Proposals
 from detkit.data.split import Split
 from detkit.proposal.cache import Job, Outcome, parameter_hash, propose_file
+
+log = logging.getLogger(__name__)
 
 
 def find_proposals(
@@ -45,7 +48,7 @@ def find_proposals(
     if faults and repair == "error":
         raise UserError(f"{faults[0]} (and {len(faults) - 1} more; data.repair=error)")
     for fault in faults:
-        print(f"no proposals: {fault}")
+        log.info("no proposals: %s", fault)
     return proposals
 
 
@@ -82,7 +85,7 @@ def propose_split(
         list(annotations.image_ids),
         [outcome.boxes for outcome in outcomes],
         [outcome.seconds for outcome in outcomes],
-        method=parameters["method"],
+        method=str(parameters["method"]),
         parameters=parameters,
         source=annotations.source,
     )

@@ -6,7 +6,6 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,21 +29,21 @@ class TrainedRPN:
     @cached_property
     def _detector(self) -> LoadedDetector:
         loaded = load(self.checkpoint)
-        proposer: Any = getattr(loaded.detector, "proposer", None)
-        if self.max_boxes is not None and hasattr(proposer, "post_nms"):
+        proposer = getattr(loaded.detector, "proposer", None)
+        if self.max_boxes is not None and proposer is not None and hasattr(proposer, "post_nms"):
             proposer.pre_nms = (proposer.pre_nms[0], max(proposer.pre_nms))
             proposer.post_nms = (proposer.post_nms[0], self.max_boxes)
         return loaded
 
-    def __getstate__(self) -> dict[str, Any]:  # a worker loads its own
+    def __getstate__(self) -> dict[str, str | int | None]:  # a worker loads its own
         return {"checkpoint": self.checkpoint, "max_boxes": self.max_boxes}
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         return self._detector.propose(image)[: self.max_boxes].numpy()
 
-    def parameters(self) -> dict[str, Any]:
+    def parameters(self) -> dict[str, object]:
         """All that the boxes of an image depend on, as plain data."""
         content = Path(find_checkpoint(self.checkpoint)).read_bytes()
         digest = hashlib.blake2b(content, digest_size=16).hexdigest()
-        known = {"method": "rpn", "checkpoint": digest, "max_boxes": self.max_boxes}
+        known: dict[str, object] = {"method": "rpn", "checkpoint": digest, "max_boxes": self.max_boxes}
         return known if self.max_boxes is None else known | {"pre_nms": "as in training"}

@@ -190,7 +190,7 @@ def _measure_best(config: Config, state: State) -> Metrics:
             LOGGER.info(f"no split to evaluate on; see {write_report(folder, state.task)}")
         return {}
     detector = build_detector(without_pretrained(state.settings["model"]), len(data.classes), data.preprocess)
-    detector.load_state_dict(world.broadcast(load_checkpoint(folder).weights if world.is_main else None))
+    detector.load_state_dict(world.broadcast(load_checkpoint(folder).weights if world.is_main else {}))
     with world.main_first():
         split = with_proposals(data.final, data.train.source, repair=data.train.repair, **config.proposal_cache)
     measured = measure(

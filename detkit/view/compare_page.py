@@ -24,20 +24,38 @@ class Table(NamedTuple):
     note: str
 
 
+class Timed(NamedTuple):
+    """What is shown of a detector that was timed.
+
+    median, mean: ms of an image. stages: ms of its parts, None for one that it does not have. speed_up: against the
+    slowest, None where the time lacks a part. accuracy: the main one, a fraction, None where it was not measured; sd:
+    its standard deviation over the seeds.
+    """
+
+    name: str
+    median: float
+    mean: float
+    stages: dict[str, float | None]
+    speed_up: float | None
+    accuracy: float | None
+    sd: float
+
+
 def write_compare_page(folder: Path, comparison: Mapping[str, Any], tables: Sequence[Table]) -> Path:
     """Write compare.html into `folder`, where the pictures are that the rows name; returns its path.
 
     comparison: what compare.json holds. tables: shown as they are.
     """
-    rows, protocol = comparison["rows"], comparison["protocol"]
-    timed = [row for row in rows if row.get("timing")]
+    rows, task = comparison["rows"], comparison["task"]
+    timed = [_timed(row, task["main"]) for row in rows if row.get("timing")]
+    heading = task["columns"][task["main"]]
     sections = [
-        _header(rows, protocol),
-        _speed(timed, comparison["task"]),
-        _trade_off(timed, comparison["task"]),
+        _header(len(rows), comparison["protocol"]),
+        _speed(timed, heading),
+        _trade_off(timed, heading),
         _stages(timed),
         *(section(escape(table.title), _table(table)) for table in tables),
-        _pictures(rows, comparison["task"]["legend"], folder),
+        _pictures([(row["name"], row["pictures"]) for row in rows if row.get("pictures")], task["legend"], folder),
         _details(comparison),
     ]
     path = folder / "compare.html"
@@ -45,9 +63,23 @@ def write_compare_page(folder: Path, comparison: Mapping[str, Any], tables: Sequ
     return path
 
 
-def _header(rows: Sequence[Mapping[str, Any]], protocol: Mapping[str, Any]) -> str:
+def _timed(row: Mapping[str, Any], main: str) -> Timed:
+    """Read a row of compare.json; main: the key of the accuracy."""
+    total, accuracy = row["timing"]["total_ms"], row.get(main)
+    return Timed(
+        name=row["name"],
+        median=total["p50"],
+        mean=total["mean"],
+        stages=row["stages"],
+        speed_up=row["speed_up"],
+        accuracy=accuracy["mean"] if accuracy else None,
+        sd=(accuracy["sd"] or 0.0) if accuracy else 0.0,
+    )
+
+
+def _header(num_detectors: int, protocol: Mapping[str, object]) -> str:
     facts = [
-        f"{len(rows)} detectors",
+        f"{num_detectors} detectors",
         f"{protocol['num_images']} images of {protocol['data']}",
         f"{protocol['device_name']}, {protocol['threads']} threads",
         str(protocol["time"]),
@@ -55,50 +87,43 @@ def _header(rows: Sequence[Mapping[str, Any]], protocol: Mapping[str, Any]) -> s
     return f'<h1>Detectors side by side</h1><p class="soft">{escape(" · ".join(facts))}</p>'
 
 
-def _speed(rows: Sequence[Mapping[str, Any]], accuracy: Mapping[str, Any]) -> str:
+def _speed(rows: Sequence[Timed], heading: str) -> str:
     """Bars to scale, the slowest first, with the factor to it in large figures; a time that lacks a part has none."""
-    ordered = sorted(rows, key=lambda row: -row["timing"]["total_ms"]["p50"])
+    ordered = sorted(rows, key=lambda row: -row.median)
     if not ordered:
         return ""
-    slowest = ordered[0]["timing"]["total_ms"]["p50"]
     lines = []
     for row in ordered:
-        own = "–" if row["speed_up"] is None else factor(row["speed_up"])  # noqa: RUF001
-        median, value = row["timing"]["total_ms"]["p50"], row.get(accuracy["main"])
-        quality = "" if value is None else f"{100 * value['mean']:.1f} %"
+        width = 100 * row.median / ordered[0].median
+        quality = "" if row.accuracy is None else f"{100 * row.accuracy:.1f} %"
         lines.append(
-            f'<tr><th>{escape(row["name"])}</th><td class="n factor">{own}</td>'
-            f'<td class="wide"><div class="scale"><span style="width:{100 * median / slowest:.3f}%"></span></div></td>'
-            f'<td class="n">{seconds(median)}</td><td class="n">{quality}</td></tr>'
+            f'<tr><th>{escape(row.name)}</th><td class="n factor">{factor(row.speed_up)}</td>'
+            f'<td class="wide"><div class="scale"><span style="width:{width:.3f}%"></span></div></td>'
+            f'<td class="n">{seconds(row.median)}</td><td class="n">{quality}</td></tr>'
         )
     note = (
         '<p class="soft">Median time of one image, bars to scale; the factor is to the slowest. On the right '
-        f"{escape(accuracy['columns'][accuracy['main']])}.</p>"
+        f"{escape(heading)}.</p>"
     )
     return section("How fast", f'{note}<div class="scroll"><table class="race">{"".join(lines)}</table></div>')
 
 
-def _trade_off(rows: Sequence[Mapping[str, Any]], accuracy: Mapping[str, Any]) -> str:
-    main = accuracy["main"]
-    spots = {
-        row["name"]: Spot(row["timing"]["total_ms"]["p50"], 100 * row[main]["mean"], 100 * (row[main]["sd"] or 0))
-        for row in rows
-        if row.get(main)
-    }
+def _trade_off(rows: Sequence[Timed], heading: str) -> str:
+    spots = {row.name: Spot(row.median, 100 * row.accuracy, 100 * row.sd) for row in rows if row.accuracy is not None}
     note = (
         '<p class="soft">Up is better, left is faster; filled: no other one is both. Bars: standard deviation over '
         "the seeds, where there are several.</p>"
     )
-    chart = scatter(spots, "ms per image, p50 (logarithmic)", f"{accuracy['columns'][main]}, %")
+    chart = scatter(spots, "ms per image, p50 (logarithmic)", f"{heading}, %")
     return section("Accuracy and time", note + chart if chart else "")
 
 
-def _stages(rows: Sequence[Mapping[str, Any]]) -> str:
+def _stages(rows: Sequence[Timed]) -> str:
     """For each detector the shares of its own time; a colour is the same stage in all."""
-    names = list(dict.fromkeys(name for row in rows for name, value in row["stages"].items() if value is not None))
+    names = list(dict.fromkeys(name for row in rows for name, value in row.stages.items() if value is not None))
     lines = []
     for row in rows:
-        shares = {name: max(row["stages"].get(name) or 0.0, 0.0) for name in names}
+        shares = {name: max(row.stages.get(name) or 0.0, 0.0) for name in names}
         total = sum(shares.values()) or 1.0
         segments = "".join(
             f'<span style="width:{100 * value / total:.2f}%;background:{css_colour(index)}" '
@@ -107,8 +132,8 @@ def _stages(rows: Sequence[Mapping[str, Any]]) -> str:
             for index, (name, value) in enumerate(shares.items())
         )
         lines.append(
-            f'<tr><th>{escape(row["name"])}</th><td class="wide"><div class="stack">{segments}</div></td>'
-            f'<td class="n">{seconds(row["timing"]["total_ms"]["mean"])}</td></tr>'
+            f'<tr><th>{escape(row.name)}</th><td class="wide"><div class="stack">{segments}</div></td>'
+            f'<td class="n">{seconds(row.mean)}</td></tr>'
         )
     if not lines:
         return ""
@@ -127,13 +152,12 @@ def _table(table: Table) -> str:
     return f'<div class="scroll">{body}</div><p class="soft">{escape(table.note)}</p>'
 
 
-def _pictures(rows: Sequence[Mapping[str, Any]], told: str, folder: Path) -> str:
-    """A column for each detector, a line for each image."""
-    shown = [row for row in rows if row.get("pictures")]
+def _pictures(shown: Sequence[tuple[str, Sequence[str]]], told: str, folder: Path) -> str:
+    """A column for each detector, a line for each image; shown: names, and the pictures as paths from `folder`."""
     if not shown:
         return ""
-    head = "".join(f"<th>{escape(row['name'])}</th>" for row in shown)
-    lines = zip(*([embedded(Image.open(folder / path)) for path in row["pictures"]] for row in shown), strict=False)
+    head = "".join(f"<th>{escape(name)}</th>" for name, _ in shown)
+    lines = zip(*([embedded(Image.open(folder / path)) for path in paths] for _, paths in shown), strict=False)
     body = "".join(
         "<tr>" + "".join(f'<td><img alt="detections" src="{address}"></td>' for address in line) + "</tr>"
         for line in lines

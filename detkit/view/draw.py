@@ -8,9 +8,10 @@ from importlib.util import find_spec
 from itertools import pairwise
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torchvision.ops import box_iou
@@ -21,10 +22,11 @@ from detkit.core.structures import Detections, Target
 WHITE: RGB = (255, 255, 255)
 BLACK: RGB = (0, 0, 0)
 Box = Sequence[float]
+Picture: TypeAlias = str | PathLike[str] | NDArray[np.uint8] | Image.Image
 
 
 def draw_detections(
-    image: Any, detections: Detections, *, target: Target | None = None, score_threshold: float = 0.0
+    image: Picture, detections: Detections, *, target: Target | None = None, score_threshold: float = 0.0
 ) -> Image.Image:
     """A new RGB picture with `detections` in class colours and, where given, the ground truth dashed in white.
 
@@ -54,7 +56,7 @@ def draw_detections(
     return picture
 
 
-def _as_picture(image: Any) -> Image.Image:
+def _as_picture(image: Picture) -> Image.Image:
     if isinstance(image, (str, PathLike)):
         from detkit.image.read import read_image
 
@@ -66,7 +68,8 @@ def _as_picture(image: Any) -> Image.Image:
 
 def _missed(shown: Detections, target: Target) -> Tensor:
     """Which ground truths no detection of their class covers: bool [N]."""
-    covers = (box_iou(target["boxes"], shown.boxes) >= 0.5) & (target["labels"][:, None] == shown.labels[None])
+    overlap: Tensor = box_iou(target["boxes"], shown.boxes)
+    covers = (overlap >= 0.5) & (target["labels"][:, None] == shown.labels[None])
     return ~covers.any(dim=1)
 
 

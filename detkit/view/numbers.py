@@ -11,7 +11,7 @@ def percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.2f}"
 
 
-def value_at(node: Any, *keys: str) -> Any:
+def value_at(node: object, *keys: str) -> Any:
     """What stands in nested mappings at these keys; None where there is no such place."""
     for key in keys:
         node = node.get(key) if isinstance(node, Mapping) else None

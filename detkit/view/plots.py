@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from detkit.core.palette import class_colour
 from detkit.metric.average_precision import Curve, area, falling_envelope
+from detkit.metric.metrics_json import ConfusionCounts
 
 MOST_IN_LEGEND = 20  # classes; beyond that each is a thin grey line
 MOST_WITH_COUNTS = 25  # classes in a confusion matrix whose cells are still wide enough for a number
@@ -36,11 +36,12 @@ def plot_curves(curves: Sequence[Curve], classes: Sequence[str], title: str = "P
     for label, curve in known:
         envelope = falling_envelope(curve.precision)
         sampled.append(np.append(envelope, 0.0)[np.searchsorted(curve.recall, levels)])
-        style: dict[str, Any] = {"color": FAINT, "linewidth": 0.8}
+        recall, precision = _corners(curve.recall, envelope)
         if len(classes) <= MOST_IN_LEGEND:
-            ap = area(curve.recall, curve.precision)
-            style = {"color": _colour(label), "linewidth": 1.3, "label": f"{_literal(classes[label])}  {100 * ap:.1f}"}
-        axes.plot(*_corners(curve.recall, envelope), drawstyle="steps-pre", **style)
+            name = f"{_literal(classes[label])}  {100 * area(curve.recall, curve.precision):.1f}"
+            axes.plot(recall, precision, drawstyle="steps-pre", color=_colour(label), linewidth=1.3, label=name)
+        else:
+            axes.plot(recall, precision, drawstyle="steps-pre", color=FAINT, linewidth=0.8)
     if known:
         mean = float(np.mean([area(curve.recall, curve.precision) for _, curve in known]))
         label_of_mean = f"mean  {100 * mean:.1f}"
@@ -52,10 +53,10 @@ def plot_curves(curves: Sequence[Curve], classes: Sequence[str], title: str = "P
     return figure
 
 
-def plot_confusion(confusion: Mapping[str, Any]) -> Figure:
+def plot_confusion(confusion: ConfusionCounts) -> Figure:
     """metrics["confusion"] as a picture: each cell coloured by its share of the row, numbers where they fit."""
     counts = np.asarray(confusion["counts"], np.int64)
-    rows, columns = [[_literal(name) for name in confusion[key]] for key in ("rows", "columns")]
+    rows, columns = ([_literal(name) for name in names] for names in (confusion["rows"], confusion["columns"]))
     side = min(max(3.8, 0.42 * len(rows) + 1.6), 14.0)
     condition = f"score ≥ {confusion['score_threshold']:g}, IoU ≥ {confusion['iou_threshold']:g}"
     figure, axes = _new(side + 0.6, side, f"Confusion ({condition})")
@@ -88,7 +89,7 @@ def plot_stages(stages_ms: Mapping[str, float], title: str = "Time per image") -
 
 
 def plot_history(
-    rows: Sequence[Mapping[str, Any]], prefix: str = "train/loss/", title: str = "Training loss"
+    rows: Sequence[Mapping[str, float | None]], prefix: str = "train/loss/", title: str = "Training loss"
 ) -> Figure:
     """The values under `prefix` over steps, from the rows of metrics.jsonl; one line for each key."""
     figure, axes = _new(6.4, 3.6, title)
@@ -119,7 +120,9 @@ def _new(width: float, height: float, title: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _corners(recall: NDArray[np.float64], envelope: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[Any]]:
+def _corners(
+    recall: NDArray[np.float64], envelope: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Where the curve of steps turns, at most 2000 points, from recall 0 to the last, where it falls to 0."""
     first = np.flatnonzero(np.diff(recall, prepend=0.0) > 0)  # the best precision of each recall
     if len(first) == 0:

@@ -111,12 +111,13 @@ def test_report_by_hand(scenes):
     boxes = [np.concatenate([[[0, 0, 1, 1]], scenes.objects(index).boxes]) for index in range(len(scenes))]
     proposals = Proposals.pack(list(scenes.image_ids), boxes, [0.5] * len(scenes), method="truth", source="here")
     report = measure_proposals(proposals, scenes)
-    assert next(iter(report["by_count"])) == "1" and report["by_count"]["1"]["recall_50"] == 0
-    last = list(report["by_count"].values())[-1]
+    written = report.to_dict()
+    assert next(iter(written["by_count"])) == "1" and written["by_count"]["1"]["recall_50"] == 0
+    last = list(written["by_count"].values())[-1]
     assert last["recall_100"] == last["ABO_all_objects"] == last["MABO"] == 1
-    assert report["num_objects"] == (~scenes.difficult).sum()
-    assert report["seconds_per_image"] == {"mean": 0.5, "p50": 0.5, "p95": 0.5}
-    json.dumps(report, allow_nan=False)
+    assert written["num_objects"] == (~scenes.difficult).sum()
+    assert written["seconds_per_image"] == {"mean": 0.5, "p50": 0.5, "p95": 0.5}
+    json.dumps(written, allow_nan=False)
     assert "0.500 s per image" in format_report(report)
     left, right = plot_proposals(report).axes
     assert left.get_xlabel() == "IoU" and right.get_xlabel() == "proposals per image"
@@ -124,7 +125,7 @@ def test_report_by_hand(scenes):
 
 def test_report_of_nothing(scenes):
     report = measure_proposals(Proposals.pack([], [], method="none", source="here"), scenes.subset([]))
-    assert report["proposals_per_image"] is None and report["by_count"]["1"]["recall_50"] is None
+    assert report.recall.proposals_per_image is None and report.recall.by_count[1].at_iou[0.5] is None
     format_report(report)
     plot_proposals(report)
 

@@ -28,7 +28,7 @@ def test_table_by_hand():
         difficult=[False, False, False, True],
     )
     proposals = [np.zeros((0, 4)), np.array([[0, 0, 10, 10], [20, 0, 30, 6.0]]), np.ones((1, 4))]
-    table = proposal_recall(iter(proposals), truth, ["cat", "dog", "cow"], counts=(1, 2))
+    table = proposal_recall(iter(proposals), truth, ["cat", "dog", "cow"], counts=(1, 2)).to_dict()
     assert table["proposals_per_image"] == 1
     assert table["1"]["recall_50"] == pytest.approx(1 / 3) and table["2"]["recall_50"] == pytest.approx(2 / 3)
     assert table["2"]["recall_70"] == pytest.approx(1 / 3)
@@ -39,5 +39,5 @@ def test_table_by_hand():
 
 def test_no_images():
     nothing = GroundTruth(image=[], boxes=[], labels=[], num_images=0)
-    table = proposal_recall([], nothing, ["cat"])
+    table = proposal_recall([], nothing, ["cat"]).to_dict()
     assert table["proposals_per_image"] is None and table["300"]["recall_50"] is None and table["300"]["MABO"] is None

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeAlias, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 Corner = tuple[float, float]  # x, y in pixels
+Pixels: TypeAlias = NDArray[np.uint8]  # [H, W, 3] RGB
+Shares: TypeAlias = NDArray[np.float32]  # boxes [N, 4 + columns] xyxy, as shares of the sides of their image
 
 
-def moved(bboxes: NDArray[Any], shape: tuple[int, ...], offset: Corner, size: tuple[float, float]) -> NDArray[Any]:
+class ImageParams(TypedDict):
+    """What Albumentations tells a transform that draws its parameters; shape: of the image, (h, w, channels)."""
+
+    shape: tuple[int, ...]
+
+
+class ImageData(TypedDict):
+    """What a transform may ask for that draws by the objects."""
+
+    bboxes: Shares
+
+
+def moved(bboxes: Shares, shape: tuple[int, ...], offset: Corner, size: tuple[float, float]) -> Shares:
     """Boxes [N, 4 + columns], shares of an image of `shape` (h, w, ...), as shares of a frame.
 
     offset: where the image's corner lies in the frame, (x, y) pixels. size: of the frame, (h, w).

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import cv2
 import numpy as np
 from albumentations import DualTransform
-from numpy.typing import NDArray
 
 from detkit.core.errors import UserError
-from detkit.data.augment.crop_boxes import moved
+from detkit.data.augment.crop_boxes import ImageData, ImageParams, Pixels, Shares, moved
 
 
 class SideJitter(DualTransform):
@@ -24,7 +21,7 @@ class SideJitter(DualTransform):
         _check(jitter)
         self.jitter = jitter
 
-    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+    def get_params_dependent_on_data(self, params: ImageParams, data: ImageData) -> dict[str, object]:
         height, width = params["shape"][:2]
 
         def by(length: int) -> int:
@@ -33,7 +30,7 @@ class SideJitter(DualTransform):
         x1, x2, y1, y2 = by(width), width - by(width), by(height), height - by(height)
         return {"window": (x1, y1, max(x2, x1 + 1), max(y2, y1 + 1))}
 
-    def apply(self, img: NDArray[Any], window: tuple[int, int, int, int], **_: Any) -> NDArray[Any]:
+    def apply(self, img: Pixels, window: tuple[int, int, int, int], **_: object) -> Pixels:
         """uint8 [H, W, 3] to the window, [h, w, 3]."""
         x1, y1, x2, y2 = window
         rows = np.arange(y1, y2).clip(0, img.shape[0] - 1)
@@ -41,8 +38,8 @@ class SideJitter(DualTransform):
         return img[rows][:, columns]
 
     def apply_to_bboxes(
-        self, bboxes: NDArray[Any], window: tuple[int, int, int, int], shape: tuple[int, ...], **_: Any
-    ) -> NDArray[Any]:
+        self, bboxes: Shares, window: tuple[int, int, int, int], shape: tuple[int, ...], **_: object
+    ) -> Shares:
         """Boxes as shares of the image to shares of the window; parts outside are for the caller to cut."""
         x1, y1, x2, y2 = window
         return moved(bboxes, shape, (-x1, -y1), (y2 - y1, x2 - x1))
@@ -60,7 +57,7 @@ class AspectJitter(DualTransform):
         self.jitter = jitter
         self.fill = fill
 
-    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+    def get_params_dependent_on_data(self, params: ImageParams, data: ImageData) -> dict[str, object]:
         height, width = params["shape"][:2]
         ratio = width * self._factor() / (height * self._factor())
         side = max(height, width)
@@ -70,7 +67,7 @@ class AspectJitter(DualTransform):
     def _factor(self) -> float:
         return 1 + self.py_random.uniform(-self.jitter, self.jitter)
 
-    def apply(self, img: NDArray[Any], size: tuple[int, int], corner: tuple[int, int], **_: Any) -> NDArray[Any]:
+    def apply(self, img: Pixels, size: tuple[int, int], corner: tuple[int, int], **_: object) -> Pixels:
         """uint8 [H, W, 3] to the square [S, S, 3]."""
         (h, w), (x, y), side = size, corner, max(img.shape[:2])
         square = np.full((side, side, img.shape[2]), self.fill, img.dtype)
@@ -78,8 +75,8 @@ class AspectJitter(DualTransform):
         return square
 
     def apply_to_bboxes(
-        self, bboxes: NDArray[Any], size: tuple[int, int], corner: tuple[int, int], shape: tuple[int, ...], **_: Any
-    ) -> NDArray[Any]:
+        self, bboxes: Shares, size: tuple[int, int], corner: tuple[int, int], shape: tuple[int, ...], **_: object
+    ) -> Shares:
         """Boxes as shares of the image to shares of the square."""
         side = max(shape[:2])
         return moved(bboxes, size, corner, (side, side))

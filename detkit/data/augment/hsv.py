@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import cv2
 import numpy as np
 from albumentations import ImageOnlyTransform
-from numpy.typing import NDArray
 
 from detkit.core.errors import UserError
+from detkit.data.augment.crop_boxes import Pixels
 
 
 class HSVJitter(ImageOnlyTransform):
@@ -35,7 +34,7 @@ class HSVJitter(ImageOnlyTransform):
                 raise UserError(f"{name}={[low, high]}: a range of factors, {bounds}")
         self.hue, self.saturation, self.value, self.inverse = hue, saturation, value, inverse
 
-    def get_params(self) -> dict[str, Any]:
+    def get_params(self) -> dict[str, object]:
         turn = self.py_random.uniform(-self.hue, self.hue) * 360
         return {"turn": turn, "factors": (self._factor(self.saturation), self._factor(self.value))}
 
@@ -45,7 +44,7 @@ class HSVJitter(ImageOnlyTransform):
         factor = self.py_random.uniform(1, bounds[1])
         return factor if self.py_random.random() < 0.5 else 1 / factor
 
-    def apply(self, img: NDArray[Any], turn: float, factors: tuple[float, float], **_: Any) -> NDArray[Any]:
+    def apply(self, img: Pixels, turn: float, factors: tuple[float, float], **_: object) -> Pixels:
         """uint8 [H, W, 3] RGB to the same."""
         hsv = cv2.cvtColor(img.astype(np.float32) / 255, cv2.COLOR_RGB2HSV)  # degrees, 0..1, 0..1
         hsv[..., 0] = (hsv[..., 0] + turn) % 360

@@ -15,7 +15,7 @@ import numpy as np
 from albumentations import DualTransform
 from numpy.typing import NDArray
 
-from detkit.data.augment.crop_boxes import moved
+from detkit.data.augment.crop_boxes import ImageData, ImageParams, Pixels, Shares, moved
 
 Window = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels
 FILTERS = (cv2.INTER_NEAREST, cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_AREA, cv2.INTER_LANCZOS4)
@@ -29,7 +29,7 @@ class ZoomOut(DualTransform):
         self.max_ratio = max_ratio
         self.fill = fill
 
-    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+    def get_params_dependent_on_data(self, params: ImageParams, data: ImageData) -> dict[str, object]:
         height, width = params["shape"][:2]
         ratio = self.py_random.uniform(1, self.max_ratio)
         canvas = (int(height * ratio), int(width * ratio))
@@ -39,14 +39,15 @@ class ZoomOut(DualTransform):
             "left": self.py_random.randint(0, canvas[1] - width),
         }
 
-    def apply(self, img: NDArray[Any], canvas: tuple[int, int], top: int, left: int, **_: Any) -> NDArray[Any]:
+    def apply(self, img: Pixels, canvas: tuple[int, int], top: int, left: int, **_: object) -> Pixels:
         """uint8 [H, W, 3] to the canvas [h, w, 3]."""
         bottom, right = canvas[0] - top - img.shape[0], canvas[1] - left - img.shape[1]
-        return cv2.copyMakeBorder(img, top, bottom, left, right, cv2.BORDER_CONSTANT, value=list(self.fill))
+        whole = cv2.copyMakeBorder(img, top, bottom, left, right, cv2.BORDER_CONSTANT, value=list(self.fill))
+        return np.asarray(whole, np.uint8)
 
     def apply_to_bboxes(
-        self, bboxes: NDArray[Any], canvas: tuple[int, int], top: int, left: int, shape: tuple[int, ...], **_: Any
-    ) -> NDArray[Any]:
+        self, bboxes: Shares, canvas: tuple[int, int], top: int, left: int, shape: tuple[int, ...], **_: object
+    ) -> Shares:
         """Boxes as shares of the image to shares of the canvas."""
         return moved(bboxes, shape, (left, top), canvas)
 
@@ -78,12 +79,12 @@ class IoUCrop(DualTransform):
     def targets_as_params(self) -> list[str]:
         return ["bboxes"]
 
-    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+    def get_params_dependent_on_data(self, params: ImageParams, data: ImageData) -> dict[str, object]:
         height, width = params["shape"][:2]
         boxes = np.asarray(data["bboxes"])[:, :4] * [width, height, width, height]
         return {"window": self.window(boxes, height, width)}
 
-    def window(self, boxes: NDArray[Any], height: int, width: int) -> Window:
+    def window(self, boxes: NDArray[np.floating], height: int, width: int) -> Window:
         """A part of an image of that size, whose objects have the boxes [N, 4] xyxy in pixels."""
         choices: list[float | None] = [None, *self.min_ious]
         self.py_random.shuffle(choices)
@@ -105,12 +106,12 @@ class IoUCrop(DualTransform):
         x, y = self.py_random.randint(0, width - w), self.py_random.randint(0, height - h)
         return x, y, x + w, y + h
 
-    def apply(self, img: NDArray[Any], window: Window, **_: Any) -> NDArray[Any]:
+    def apply(self, img: Pixels, window: Window, **_: Any) -> Pixels:
         """uint8 [H, W, 3] to the part in the window."""
         x1, y1, x2, y2 = window
         return img[y1:y2, x1:x2]
 
-    def apply_to_bboxes(self, bboxes: NDArray[Any], window: Window, shape: tuple[int, ...], **_: Any) -> NDArray[Any]:
+    def apply_to_bboxes(self, bboxes: Shares, window: Window, shape: tuple[int, ...], **_: object) -> Shares:
         """Boxes as shares of the image to shares of the window, without those whose centre is outside."""
         x1, y1, x2, y2 = window
         height, width = shape[:2]
@@ -143,7 +144,7 @@ class ZoomCrop(IoUCrop):
         self.height, self.width = height, width
         self.zoom, self.max_ratio, self.fill = zoom, max_ratio, fill
 
-    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+    def get_params_dependent_on_data(self, params: ImageParams, data: ImageData) -> dict[str, object]:
         height, width = params["shape"][:2]
         factor = self.py_random.uniform(1, self.max_ratio) if self.py_random.random() < self.zoom else 1
         canvas = int(height * factor), int(width * factor)
@@ -155,7 +156,7 @@ class ZoomCrop(IoUCrop):
         window = x1 - left, y1 - top, x2 - left, y2 - top
         return {"window": window, "interpolation": self.py_random.choice(FILTERS)}
 
-    def apply(self, img: NDArray[Any], window: Window, interpolation: int = cv2.INTER_LINEAR, **_: Any) -> NDArray[Any]:
+    def apply(self, img: Pixels, window: Window, interpolation: int = cv2.INTER_LINEAR, **_: object) -> Pixels:
         """uint8 [H, W, 3] to the result [height, width, 3]; window: in pixels of the image, and beyond it."""
         (x1, x2), (left, right) = _seen(window[0], window[2], img.shape[1], self.width)
         (y1, y2), (top, bottom) = _seen(window[1], window[3], img.shape[0], self.height)
@@ -165,7 +166,7 @@ class ZoomCrop(IoUCrop):
             result[top:bottom, left:right] = cv2.resize(img[y1:y2, x1:x2], size, interpolation=interpolation)
         return result
 
-    def apply_to_bboxes(self, bboxes: NDArray[Any], window: Window, shape: tuple[int, ...], **_: Any) -> NDArray[Any]:
+    def apply_to_bboxes(self, bboxes: Shares, window: Window, shape: tuple[int, ...], **_: object) -> Shares:
         """Boxes as shares of the image to shares of the result, without those whose centre is outside."""
         height, width = shape[:2]
         moved_boxes = bboxes[centres_inside(bboxes[:, :4] * [width, height, width, height], window)].copy()
@@ -190,7 +191,7 @@ def _seen(start: int, end: int, side: int, size: int) -> tuple[tuple[int, int], 
     return (low, high), (first, max(last, first + 1))
 
 
-def fits(boxes: NDArray[Any], window: Window, min_iou: float) -> bool:
+def fits(boxes: NDArray[np.floating], window: Window, min_iou: float) -> bool:
     """Whether a window keeps an object, and one has at least `min_iou` with it; an image without any takes all.
 
     boxes: float [N, 4] xyxy in pixels.
@@ -204,7 +205,7 @@ def fits(boxes: NDArray[Any], window: Window, min_iou: float) -> bool:
     return bool(centres_inside(boxes, window).any() and (shared / union).max() >= min_iou)
 
 
-def centres_inside(boxes: NDArray[Any], window: Window) -> NDArray[np.bool_]:
+def centres_inside(boxes: NDArray[np.floating], window: Window) -> NDArray[np.bool_]:
     """Which boxes [N, 4], in pixels, have their centre in the window: bool [N]."""
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-    return ((centres > window[:2]) & (centres < window[2:])).all(axis=1)
+    return np.asarray(((centres > window[:2]) & (centres < window[2:])).all(axis=1), np.bool_)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import random
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import TypeAlias
 
 import albumentations
 import numpy as np
 from numpy.typing import NDArray
 
 from detkit.core.errors import UserError
+from detkit.data.augment.mosaic import Columns, Picture
+
+Transform: TypeAlias = albumentations.BasicTransform | albumentations.BaseCompose
 
 
 class Augment:
@@ -24,7 +27,7 @@ class Augment:
     The result is a pure function of the image, the target and the seed.
     """
 
-    def __init__(self, *, transforms: Sequence[Any], min_visibility: float = 0.1, min_size: float = 2.0) -> None:
+    def __init__(self, *, transforms: Sequence[Transform], min_visibility: float = 0.1, min_size: float = 2.0) -> None:
         boxes = albumentations.BboxParams(
             format="pascal_voc",  # absolute pixels; half-open there as here
             clip=True,
@@ -41,9 +44,7 @@ class Augment:
             except ValueError as error:  # strict: a mistyped argument of a transform is not ignored
                 raise UserError(f"augment.transforms: {error}") from error
 
-    def __call__(
-        self, image: NDArray[np.uint8], target: dict[str, NDArray[Any]], seed: int
-    ) -> tuple[NDArray[np.uint8], dict[str, NDArray[Any]]]:
+    def __call__(self, image: NDArray[np.uint8], target: Columns, seed: int) -> Picture:
         """The changed image, uint8 [H, W, 3], and target.
 
         target: "boxes" float32 [N, 4] xyxy pixels inside the image, "proposals" [P, 4] likewise where there are
@@ -66,13 +67,13 @@ class Augment:
         return np.ascontiguousarray(changed["image"]), result
 
 
-def _with_rows(boxes: NDArray[Any]) -> NDArray[np.float32]:
+def _with_rows(boxes: NDArray[np.floating]) -> NDArray[np.float32]:
     """[N, 5]: boxes and their row number, which a float32 holds exactly up to 2**24."""
     rows = np.arange(len(boxes), dtype=np.float32)
     return np.concatenate([boxes.reshape(-1, 4).astype(np.float32), rows[:, None]], axis=1)
 
 
-def _split_rows(carried: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def _split_rows(carried: NDArray[np.floating]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     if len(carried) == 0:  # Albumentations may hand back [0, 4]
         return np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
     return carried[:, :4].astype(np.float32), carried[:, 4].astype(np.int64)

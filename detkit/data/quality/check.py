@@ -8,15 +8,16 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 from tqdm import tqdm
 
 from detkit.core.errors import UserError
+from detkit.core.plain import Settings
 from detkit.data.annotations import Annotations
 from detkit.data.quality.content import content_faults
 from detkit.data.quality.inspect_image import Inspection, inspect_image
-from detkit.data.quality.summary import Summary, summarise, summary_text
+from detkit.data.quality.summary import Summary, SummaryJson, summarise, summary_text
 from detkit.data.split import read_split
 
 
@@ -27,6 +28,15 @@ class SplitFault(NamedTuple):
     kind: str
     where: str
     message: str
+
+
+class ReportJson(TypedDict):
+    """A `Report` as JSON; fault_counts: by kind, faults: the fields of each `SplitFault`."""
+
+    splits: dict[str, SummaryJson]
+    fault_counts: dict[str, int]
+    faults: list[dict[str, str]]
+    notes: list[str]
 
 
 @dataclass
@@ -42,7 +52,7 @@ class Report:
         """How many faults of each kind, the most frequent first."""
         return dict(Counter(fault.kind for fault in self.faults).most_common())
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> ReportJson:
         """JSON-ready, with all faults."""
         return {
             "splits": {name: summary.to_dict() for name, summary in self.summaries.items()},
@@ -87,7 +97,7 @@ def check_dataset(splits: Mapping[str, Annotations]) -> Report:
     return Report(list(dict.fromkeys(faults)), summaries, inspections, notes)
 
 
-def read_splits(data: Mapping[str, Any]) -> dict[str, Annotations]:
+def read_splits(data: Settings) -> dict[str, Annotations]:
     """The splits that a data config names, by name, all with the classes of the first."""
     names = [data.get(f"{use}_split") for use in ("train", "val", "test")]
     splits: dict[str, Annotations] = {}

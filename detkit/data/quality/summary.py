@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -17,6 +17,18 @@ from detkit.data.annotations import Annotations
 SIDES = (0, 8, 16, 32, 64, 96, 128, 256, 512)  # pixels, square root of box area; 32 and 96 divide COCO's S, M and L
 BAR = 40  # characters
 COMMON_SIZES = 5
+
+
+class SummaryJson(TypedDict):
+    """A `Summary` as JSON; box_sides: by the lower end of each range of SIDES, image_sizes: by "WIDTHxHEIGHT"."""
+
+    images: int
+    images_without_objects: int
+    objects: int
+    difficult: int
+    classes: dict[str, dict[str, int]]
+    box_sides: dict[str, int]
+    image_sizes: dict[str, int]
 
 
 @dataclass
@@ -35,7 +47,7 @@ class Summary:
     box_sides: list[int]
     image_sizes: Counter[Size]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> SummaryJson:
         """JSON-ready."""
         return {
             "images": self.images,
@@ -43,7 +55,7 @@ class Summary:
             "objects": self.objects,
             "difficult": self.difficult,
             "classes": self.classes,
-            "box_sides": dict(zip(map(str, SIDES), self.box_sides, strict=True)),  # by the lower end of each range
+            "box_sides": dict(zip(map(str, SIDES), self.box_sides, strict=True)),
             "image_sizes": {f"{width}x{height}": count for (height, width), count in self.image_sizes.most_common()},
         }
 

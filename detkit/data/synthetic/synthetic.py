@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -22,6 +22,8 @@ from detkit.data.annotations import Annotations, Objects
 from detkit.data.formats.voc.voc import read_voc
 from detkit.data.formats.voc.voc_writer import VocWriter
 from detkit.data.synthetic.synthetic_scene import CLASSES, draw_scene
+
+log = logging.getLogger(__name__)
 
 MARKER = "synthetic.json"
 DRAWING = 1  # raised when the same seed gives other pictures
@@ -72,7 +74,7 @@ def write_synthetic(
     wanted = {"drawing": DRAWING, "seed": seed, "size": [int(side) for side in size], **counts}
     if _holds(root, wanted):
         return False
-    print(f"drawing {sum(counts.values())} synthetic scenes into {root} (once)", flush=True)
+    log.info("drawing %d synthetic scenes into %s (once)", sum(counts.values()), root)
     # a whole set or none, also when stopped half-way or when several processes want it at once
     unfinished = root.absolute().with_name(f".{root.name}.{os.getpid()}")
     try:
@@ -98,7 +100,7 @@ def _require_set(root: Path) -> None:
     )
 
 
-def _holds(root: Path, wanted: dict[str, Any]) -> bool:
+def _holds(root: Path, wanted: Mapping[str, object]) -> bool:
     """Whether `root` is the set that is wanted; UserError where it is something else."""
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False

@@ -39,7 +39,7 @@ def torchvision_model(
     key: str,
     weights: str = IMAGENET,
     with_classifier: bool = False,
-    **options: Any,
+    **options: object,
 ) -> Any:
     """Create a torchvision classifier, with published ImageNet weights or those of a file if `pretrained`.
 
@@ -174,8 +174,8 @@ def last_layer(model: nn.Module) -> str:
     return names[-1]
 
 
-def _classifiers(model: Any) -> list[str]:
-    names = model.default_cfg.get("classifier") or last_layer(model)
+def _classifiers(model: nn.Module) -> list[str]:
+    names = getattr(model, "default_cfg", {}).get("classifier") or last_layer(model)
     return [names] if isinstance(names, str) else list(names)
 
 

@@ -47,7 +47,7 @@ class DetectionTask(Task[Detections, Predictions]):
         return accumulate_detections(model)
 
     def evaluate(self, results: Predictions, annotations: Annotations) -> Metrics:
-        return evaluate(results, ground_truth_of(annotations), annotations.classes)
+        return {**evaluate(results, ground_truth_of(annotations), annotations.classes)}
 
     def metric_names(self) -> list[str]:
         return list(_metric_names())
@@ -83,7 +83,7 @@ class DetectionTask(Task[Detections, Predictions]):
         return found if labels is None else found[torch.isin(found.labels, torch.tensor(labels))]
 
     def rows(self, found: Detections) -> list[dict[str, Any]]:
-        return found.to_dict()
+        return [dict(row) for row in found.to_dict()]
 
     def draw(self, image: NDArray[np.uint8], found: Detections) -> Image.Image:
         return draw_detections(image, found)
@@ -100,7 +100,7 @@ def _metric_names() -> tuple[str, ...]:
     )
     return tuple(
         f"{group}.{key}"
-        for group in ("voc", "coco")
-        for key, value in metrics[group].items()
+        for group, numbers in (("voc", metrics["voc"]), ("coco", metrics["coco"]))
+        for key, value in numbers.items()
         if not isinstance(value, Mapping)
     )

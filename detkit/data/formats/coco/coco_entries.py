@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 from detkit.core.errors import UserError
+from detkit.core.plain import Json
 from detkit.core.structures import Size
 from detkit.core.text_file import read_json
 from detkit.data.formats.coco.coco_file import CocoCategory, CocoFile, CocoImage, CocoObject
@@ -40,7 +40,7 @@ def read_coco_file(path: str | Path) -> CocoFile:
     return file
 
 
-def parse_coco(content: Any, path: str | Path) -> CocoFile:
+def parse_coco(content: Json, path: str | Path) -> CocoFile:
     """Parse what a COCO json file holds; path: for messages.
 
     Ids are compared as text: 1, 1.0 and "1" are the same. Numbers may be written as text. Where there is no box, that
@@ -59,14 +59,14 @@ def parse_coco(content: Any, path: str | Path) -> CocoFile:
     return file
 
 
-def parse_results(rows: list[Any], path: str | Path) -> CocoFile:
+def parse_results(rows: list[Json], path: str | Path) -> CocoFile:
     """Parse a list of COCO results, [{"image_id", "category_id", "bbox", ...}, ...]: a file of objects alone."""
     file = CocoFile(Path(path), rows="results")
     _read_objects(file, rows)
     return file
 
 
-def _rows(file: CocoFile, content: dict[str, Any], key: str) -> list[Any]:
+def _rows(file: CocoFile, content: dict[str, Json], key: str) -> list[Json]:
     rows = content.get(key)
     if rows is None and key == "annotations":
         return []
@@ -75,7 +75,7 @@ def _rows(file: CocoFile, content: dict[str, Any], key: str) -> list[Any]:
     return rows
 
 
-def _read_images(file: CocoFile, rows: list[Any]) -> None:
+def _read_images(file: CocoFile, rows: list[Json]) -> None:
     names: dict[str, str] = {}  # file -> id
     seen: dict[str, str] = {}  # id -> file
     for number, row in enumerate(rows):
@@ -107,13 +107,13 @@ def _read_images(file: CocoFile, rows: list[Any]) -> None:
     file.broken -= seen.keys()
 
 
-def _size(row: dict[str, Any]) -> Size:
+def _size(row: dict[str, Json]) -> Size:
     height, width = number_of(row.get("height")), number_of(row.get("width"))
     usable = height is not None and width is not None and 1 <= height < 2**31 and 1 <= width < 2**31
     return (int(height), int(width)) if usable and height is not None and width is not None else (0, 0)
 
 
-def _read_categories(file: CocoFile, rows: list[Any]) -> None:
+def _read_categories(file: CocoFile, rows: list[Json]) -> None:
     found: dict[str, CocoCategory] = {}
     for number, row in enumerate(rows):
         where = f"entry {number} of categories"
@@ -141,8 +141,8 @@ def _read_categories(file: CocoFile, rows: list[Any]) -> None:
             )
 
 
-def _read_objects(file: CocoFile, rows: list[Any]) -> None:
-    texts: dict[Any, str] = {}  # ids repeat, so each is put into text once
+def _read_objects(file: CocoFile, rows: list[Json]) -> None:
+    texts: dict[object, str] = {}  # ids repeat, so each is put into text once
     for number, row in enumerate(rows):
         try:
             image, category = row["image_id"], row["category_id"]
@@ -169,7 +169,7 @@ def _read_objects(file: CocoFile, rows: list[Any]) -> None:
     _find_repeated(file, rows)
 
 
-def _id(texts: dict[Any, str], value: Any, key: str) -> str:
+def _id(texts: dict[object, str], value: object, key: str) -> str:
     text = id_text(value)
     if text is None:
         raise ValueError(f"{key} is {shorten(value)}")
@@ -177,7 +177,7 @@ def _id(texts: dict[Any, str], value: Any, key: str) -> str:
     return text
 
 
-def _box_of_segmentation(row: dict[str, Any]) -> tuple[float, float, float, float]:
+def _box_of_segmentation(row: dict[str, Json]) -> tuple[float, float, float, float]:
     """[x, y, width, height]; raises ValueError where there is nothing to put a box around."""
     segmentation = row.get("segmentation")
     box = None if segmentation in (None, [], {}, "") else segmentation_box(segmentation)
@@ -187,14 +187,14 @@ def _box_of_segmentation(row: dict[str, Any]) -> tuple[float, float, float, floa
     return box[0], box[1], box[2] - box[0], box[3] - box[1]
 
 
-def _coordinate(value: Any) -> float:
+def _coordinate(value: object) -> float:
     number = number_of(value)
     if number is None:
         raise ValueError(f"bbox holds {shorten(value)}, no number")
     return number
 
 
-def _area(file: CocoFile, number: int, row: dict[str, Any]) -> float | None:
+def _area(file: CocoFile, number: int, row: dict[str, Json]) -> float | None:
     """The declared area; None where it cannot be one."""
     area = number_of(row["area"])
     if area is None or not 0 <= area < math.inf:
@@ -204,7 +204,7 @@ def _area(file: CocoFile, number: int, row: dict[str, Any]) -> float | None:
     return area
 
 
-def _crowd(file: CocoFile, number: int, row: dict[str, Any]) -> bool:
+def _crowd(file: CocoFile, number: int, row: dict[str, Json]) -> bool:
     declared = row["iscrowd"]
     text = str(declared).strip().lower()
     as_number = number_of(declared)
@@ -217,7 +217,7 @@ def _crowd(file: CocoFile, number: int, row: dict[str, Any]) -> bool:
     return False
 
 
-def _find_repeated(file: CocoFile, rows: list[Any]) -> None:
+def _find_repeated(file: CocoFile, rows: list[Json]) -> None:
     raw = [row.get("id") for row in rows if type(row) is dict]
     if set(map(type, raw)) == {int} and len(set(raw)) == len(raw):  # the usual file, in the least time
         return
@@ -229,7 +229,7 @@ def _find_repeated(file: CocoFile, rows: list[Any]) -> None:
         file.fault("repeated id", f"annotation id {text} is given to {count} entries; each counts as an object")
 
 
-def _explain(row: Any, error: Exception) -> str:
+def _explain(row: Json, error: Exception) -> str:
     if not isinstance(row, dict):
         return f"is {shorten(row)}, not an object"
     if isinstance(error, KeyError):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+
+from detkit.core.plain import Json
 
 Box = tuple[float, float, float, float]
 
 
-def segmentation_box(segmentation: Any) -> Box | None:
+def segmentation_box(segmentation: Json) -> Box | None:
     """The box xyxy around a segmentation, which needs no pycocotools; None where it is empty.
 
     Polygons are lists of x, y, x, y, ... in pixels; run lengths {"size": [h, w], "counts": list or string} cover whole
@@ -32,13 +33,13 @@ def segmentation_box(segmentation: Any) -> Box | None:
     return (min(xs), min(ys), max(xs), max(ys)) if xs else None
 
 
-def _number(value: Any) -> float:
+def _number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(float(value)):
         raise ValueError(f"segmentation holds {value!r}, no number")
     return float(value)
 
 
-def _run_box(runs: dict[str, Any]) -> Box | None:
+def _run_box(runs: dict[str, Json]) -> Box | None:
     """Runs go down the columns, first of background, then of the object, and so on in turn."""
     size, counts = runs.get("size"), runs.get("counts")
     if not isinstance(size, list) or len(size) != 2 or not all(type(side) is int and side > 0 for side in size):

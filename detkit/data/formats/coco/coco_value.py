@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
 
-
-def id_text(value: Any) -> str | None:
+def id_text(value: object) -> str | None:
     """An id as the text that it is compared by; None where it is none."""
     if isinstance(value, str):
         return (value.strip() or None) if is_text(value) else None
@@ -26,7 +24,7 @@ def ascending(category_id: str) -> tuple[bool, int, str]:
     return not is_number, int(category_id) if is_number else 0, category_id
 
 
-def number_of(value: Any) -> float | None:
+def number_of(value: object) -> float | None:
     """A number, also one written as text; None for what is none."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
@@ -36,7 +34,7 @@ def number_of(value: Any) -> float | None:
         return None
 
 
-def shorten(value: Any) -> str:
+def shorten(value: object) -> str:
     """A value as a message shows it."""
     text = "null" if value is None else repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -48,7 +47,7 @@ def read_description(root: Path, file: Path | None = None) -> YoloDescription:
     return described
 
 
-def _load(path: Path) -> dict[str, Any]:
+def _load(path: Path) -> dict[str, object]:
     text = read_text(path)
     try:
         content = yaml.load(text, Loader=yaml.BaseLoader)  # all scalars are text
@@ -58,7 +57,7 @@ def _load(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _describe(content: dict[str, Any], path: Path) -> YoloDescription:
+def _describe(content: dict[str, object], path: Path) -> YoloDescription:
     count = _count(content.get("nc"), path)
     names = _unique(_names(content.get("names"), path), path)
     if names:
@@ -75,7 +74,7 @@ def _describe(content: dict[str, Any], path: Path) -> YoloDescription:
     )
 
 
-def _names(value: Any, path: Path) -> dict[int, str]:
+def _names(value: object, path: Path) -> dict[int, str]:
     form = "write names: [cat, dog]"
     if value is None or (isinstance(value, str) and value in _NOTHING):
         return {}
@@ -120,7 +119,7 @@ def _unique(names: dict[int, str], path: Path) -> dict[int, str]:
     return names
 
 
-def _count(value: Any, path: Path) -> int | None:
+def _count(value: object, path: Path) -> int | None:
     if value is None or value in _NOTHING:
         return None
     if not isinstance(value, str) or not _is_number(value):
@@ -134,14 +133,14 @@ def _check_count(names: dict[int, str], count: int | None, path: Path) -> None:
         raise UserError(f"{path}: nc is {count}, but names has {len(names)} ({known}): correct one of them")
 
 
-def _entries(value: Any, key: object, path: Path) -> list[str]:
+def _entries(value: object, key: object, path: Path) -> list[str]:
     entries = [value] if isinstance(value, str) else value
     if not isinstance(entries, list) or not all(isinstance(entry, str) and "\0" not in entry for entry in entries):
         raise UserError(f"{path}: {key} must be a folder, a file of image paths, or a list of these")
     return [entry.strip() for entry in entries if entry.strip() not in _NOTHING]
 
 
-def _keypoints(value: Any, path: Path) -> int:
+def _keypoints(value: object, path: Path) -> int:
     if value is None or value in _NOTHING:
         return 0
     if isinstance(value, list) and len(value) == 2 and all(isinstance(v, str) and _is_number(v) for v in value):
