@@ -23,6 +23,9 @@ def logged_to_console() -> Iterator[None]:
     for name, known in logging.root.manager.loggerDict.items():
         if isinstance(known, logging.Logger) and f"{name}.".startswith("detkit."):
             known.disabled = False  # Hydra disables all that there are where it starts a job
+    if any(isinstance(known, ConsoleHandler) for known in logger.handlers):  # a command within a command
+        yield
+        return
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
