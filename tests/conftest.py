@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +58,9 @@ def build(compose_train: Callable[..., DictConfig]) -> Callable[..., Detector]:
 
 
 @pytest.fixture(autouse=True)
-def as_in_a_command() -> Iterator[None]:
-    """What is logged is told, as the command line does: a test reads what its user would."""
-    with logged_to_console():
+def as_in_a_command(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What is logged is told, as the command line does: a test reads what its user would, unless marked `silent`."""
+    with nullcontext() if request.node.get_closest_marker("silent") else logged_to_console():
         yield
 
 

@@ -145,6 +145,7 @@ def test_an_interrupt_is_130(configs):
     assert cli.main(["train", "seed=98"]) == 130
 
 
+@pytest.mark.silent
 def test_what_is_logged_is_told_while_a_command_runs(configs, capsys):
     for _ in range(2):  # the second finds a logger that Hydra disables
         assert cli.main(["train", "seed=97", "hydra/job_logging=disabled"]) == 0
